@@ -17,6 +17,7 @@ pub mod error;
 pub mod frame;
 pub mod ids;
 pub mod rng;
+pub mod splitter;
 pub mod time;
 
 #[cfg(test)]

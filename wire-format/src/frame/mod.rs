@@ -1,10 +1,30 @@
 //! The frames of order push (TCP 8081): one file each, in the order of the specification's table.
 
+pub mod ack;
+pub mod bye;
+mod codes;
+pub mod drain;
 pub mod header;
+pub mod hello;
 pub mod order;
+pub mod outcome;
+pub mod ping;
+pub mod reject;
+pub mod rows;
+pub mod settled;
+pub mod welcome;
 
+pub use ack::Ack;
+pub use bye::Bye;
+pub use drain::Drain;
 pub use header::{Flags, Header, Kind};
+pub use hello::Hello;
 pub use order::Order;
+pub use outcome::Outcome;
+pub use ping::{Ping, Pong};
+pub use reject::Reject;
+pub use settled::Settled;
+pub use welcome::Welcome;
 
 use crate::bytes::Writer;
 use crate::crc;
@@ -88,6 +108,27 @@ impl Header {
     /// `aux32` has no meaning for this kind.
     pub fn expect_aux32_zero(&self) -> Result<(), ParseError> {
         if self.aux32 == 0 { Ok(()) } else { Err(ParseError::new("aux32", 8, Fault::NotZero)) }
+    }
+}
+
+impl Header {
+    /// `aux16` counts the rows of the body: 1 to `limit`.
+    pub(crate) fn count(&self, limit: usize) -> Result<usize, ParseError> {
+        let count = usize::from(self.aux16);
+        match count {
+            0 => Err(ParseError::new("aux16", 6, Fault::Range)),
+            _ if count > limit => Err(ParseError::new("aux16", 6, Fault::TooMany)),
+            _ => Ok(count),
+        }
+    }
+}
+
+/// A number of rows as `aux16`: 1 to `limit`.
+pub(crate) fn emit_count(count: usize, limit: usize) -> Result<u16, EmitError> {
+    match u16::try_from(count) {
+        Ok(0) => Err(EmitError::Invalid { field: "aux16" }),
+        Ok(number) if count <= limit => Ok(number),
+        _ => Err(EmitError::TooLarge { field: "aux16", limit }),
     }
 }
 
