@@ -11,7 +11,7 @@ macro_rules! fixed {
         #[inline]
         #[must_use]
         pub fn $name<const AT: usize, const N: usize>(bytes: &[u8; N]) -> $type {
-            const { assert!(AT + $size <= N, "field lies outside the layout") };
+            const { assert!(usize::saturating_add(AT, $size) <= N, "field lies outside the layout") };
             let mut field = [0; $size];
             let mut i = 0;
             while i < $size {
@@ -24,7 +24,7 @@ macro_rules! fixed {
         #[doc = concat!("Writes a little-endian `", stringify!($type), "` at byte `AT`; out of the array is a compile error.")]
         #[inline]
         pub fn $put<const AT: usize, const N: usize>(bytes: &mut [u8; N], value: $type) {
-            const { assert!(AT + $size <= N, "field lies outside the layout") };
+            const { assert!(usize::saturating_add(AT, $size) <= N, "field lies outside the layout") };
             let field = value.to_le_bytes();
             let mut i = 0;
             while i < $size {
