@@ -13,9 +13,12 @@
 
 pub mod bytes;
 pub mod crc;
+pub mod datagram;
 pub mod error;
 pub mod frame;
 pub mod ids;
+#[cfg(feature = "bincode")]
+pub mod payload;
 pub mod rng;
 pub mod splitter;
 pub mod time;

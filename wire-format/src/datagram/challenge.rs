@@ -1,0 +1,40 @@
+//! CHALLENGE: are you alive, at this address, now?
+
+use super::entry::{Auth, Nonce};
+use super::header::{Header, Kind, Node};
+use super::tlv::Tlvs;
+use crate::error::{EmitError, Fault, ParseError};
+
+/// A question to an address, or its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Challenge {
+    /// Who sends.
+    pub from: Node,
+    /// The answer; `false` for the question.
+    pub answer: bool,
+    /// The asker's cookie; the answer repeats it.
+    pub nonce: Nonce,
+    /// Its MAC.
+    pub auth: Option<Auth>,
+}
+
+impl Challenge {
+    /// Reads a CHALLENGE.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
+        let (header, tlvs) = super::open(bytes, Kind::Challenge)?;
+        let answer = match header.aux {
+            0 => false,
+            1 => true,
+            _ => return Err(Header::aux_error(Fault::Range)),
+        };
+        let nonce = tlvs.nonce.ok_or_else(|| ParseError::new("NONCE", bytes.len(), Fault::Missing))?;
+        Ok(Self { from: header.from, answer, nonce, auth: tlvs.auth })
+    }
+
+    /// Writes it; bytes written.
+    pub fn emit(&self, buffer: &mut [u8]) -> Result<usize, EmitError> {
+        let Self { from, answer, nonce, auth } = *self;
+        let tlvs = Tlvs { nonce: Some(nonce), auth, ..Tlvs::NONE };
+        super::write(from, Kind::Challenge, answer.into(), &tlvs, buffer)
+    }
+}

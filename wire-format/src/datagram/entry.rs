@@ -1,0 +1,190 @@
+//! The values of the short TLVs.
+
+use core::fmt;
+
+use crate::error::Fault;
+use crate::ids::{IdError, Store, Tags};
+
+/// Bytes of a store code or a name.
+pub const TEXT_MAX: usize = 32;
+
+/// `bytes` as text, if it is UTF-8 without control characters: what a log may print as it stands.
+#[inline]
+pub(super) fn clean(bytes: &[u8]) -> Result<&str, Fault> {
+    let text = str::from_utf8(bytes).map_err(|_| Fault::Text)?;
+    if text.chars().any(char::is_control) { Err(Fault::Text) } else { Ok(text) }
+}
+
+/// A text of 1 to 32 bytes.
+#[inline]
+pub(super) fn short_text(bytes: &[u8]) -> Result<&str, Fault> {
+    if bytes.is_empty() || bytes.len() > TEXT_MAX { Err(Fault::Length) } else { clean(bytes) }
+}
+
+/// STORE: which shop the sender belongs to. The header's scope is only a fast filter, this is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreRef<'a> {
+    /// The legal entity's number.
+    pub entity: u32,
+    /// The store's code, 1 to 32 bytes.
+    pub code: &'a str,
+}
+
+impl<'a> StoreRef<'a> {
+    /// Whether it is `store`.
+    #[must_use]
+    pub fn is(&self, store: &Store) -> bool {
+        self.entity == store.entity() && self.code == store.code()
+    }
+}
+
+impl<'a> From<&'a Store> for StoreRef<'a> {
+    fn from(store: &'a Store) -> Self {
+        Self { entity: store.entity(), code: store.code() }
+    }
+}
+
+impl TryFrom<StoreRef<'_>> for Store {
+    type Error = IdError;
+
+    fn try_from(store: StoreRef<'_>) -> Result<Self, IdError> {
+        Self::new(store.entity, store.code)
+    }
+}
+
+/// TAGS: a device's tags in their packed form, each a length byte and its text; 1 to 48 bytes, at most 8 tags.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct TagsRef<'a>(&'a [u8]);
+
+impl<'a> TagsRef<'a> {
+    /// The tags of `tags`; `None` if there is none, for then the TLV is left out.
+    #[must_use]
+    pub fn new(tags: &'a Tags) -> Option<Self> {
+        if tags.is_empty() { None } else { Some(Self(tags.as_packed())) }
+    }
+
+    pub(super) fn parse(packed: &'a [u8]) -> Result<Self, Fault> {
+        if packed.is_empty() || packed.len() > Tags::BYTES_MAX {
+            return Err(Fault::Length);
+        }
+        let tags = Self(packed);
+        let mut rest = packed;
+        let mut count = 0_usize;
+        while let Some((&len, after)) = rest.split_first() {
+            let len = usize::from(len);
+            let (tag, after) = after.split_at_checked(len).ok_or(Fault::Length)?;
+            if len == 0 || len > Tags::TAG_BYTES_MAX {
+                return Err(Fault::Length);
+            }
+            if count == Tags::COUNT_MAX {
+                return Err(Fault::TooMany);
+            }
+            let tag = clean(tag)?;
+            if tag.contains(',') {
+                return Err(Fault::Text);
+            }
+            if tags.iter().take(count).any(|before| before == tag) {
+                return Err(Fault::Repeated);
+            }
+            count = count.wrapping_add(1);
+            rest = after;
+        }
+        Ok(tags)
+    }
+
+    /// The tags in their order.
+    pub fn iter(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let mut packed = self.0;
+        core::iter::from_fn(move || {
+            let (&len, rest) = packed.split_first()?;
+            let (tag, rest) = rest.split_at_checked(usize::from(len))?;
+            packed = rest;
+            str::from_utf8(tag).ok()
+        })
+    }
+
+    /// The packed form.
+    #[must_use]
+    pub const fn as_packed(&self) -> &'a [u8] {
+        self.0
+    }
+
+    /// A copy that outlives the datagram.
+    #[must_use]
+    pub fn to_tags(self) -> Tags {
+        Tags::from_packed(self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for TagsRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+/// FIRMWARE: what runs on the sender. Both numbers are the product's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Firmware {
+    /// The release.
+    pub version: u32,
+    /// The build of that release.
+    pub build: u32,
+}
+
+/// NONCE: 8 or 16 bytes that come back as they were sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Nonce {
+    /// 8 bytes.
+    Short([u8; 8]),
+    /// 16 bytes.
+    Long([u8; 16]),
+}
+
+impl Nonce {
+    #[inline]
+    pub(super) fn parse(value: &[u8]) -> Result<Self, Fault> {
+        if let Ok(short) = value.try_into() {
+            Ok(Self::Short(short))
+        } else {
+            value.try_into().map(Self::Long).map_err(|_| Fault::Length)
+        }
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Short(bytes) => bytes,
+            Self::Long(bytes) => bytes,
+        }
+    }
+}
+
+/// STATUS: what became of an announce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The result.
+    pub code: super::ack::Code,
+    /// Seconds after which a new announce makes sense; 0 leaves it to the device.
+    pub retry_after_s: u8,
+    /// Meaning by code, 0 for none.
+    pub detail: u16,
+}
+
+/// AUTH: a MAC over every byte before its tag. The codec carries it, it does not judge it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Auth {
+    /// Which key.
+    pub key_id: u16,
+    /// Which algorithm: [`Auth::HMAC_SHA256_128`].
+    pub algorithm: u8,
+    /// The tag. Sent in two steps: emit with zeros, then [`super::seal`].
+    pub tag: [u8; Self::TAG_LEN],
+}
+
+impl Auth {
+    /// Algorithm 1: HMAC-SHA-256, its first 16 bytes.
+    pub const HMAC_SHA256_128: u8 = 1;
+    /// Bytes of a tag.
+    pub const TAG_LEN: usize = 16;
+}

@@ -1,0 +1,40 @@
+//! SEEK: is there a server for my store?
+
+use super::entry::{Auth, StoreRef};
+use super::header::{Kind, Node};
+use super::tlv::Tlvs;
+use crate::error::{EmitError, ParseError};
+
+/// The question of a device that knows no server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seek<'a> {
+    /// The device.
+    pub from: Node,
+    /// SEEKs this device did not send since its last one, because it heard enough of others.
+    pub suppressed: u32,
+    /// The store it looks for; absent while not provisioned.
+    pub store: Option<StoreRef<'a>>,
+    /// Its display name, 1 to 32 bytes.
+    pub name: Option<&'a str>,
+    /// The datagram is padded to at least this many bytes (at most 1,200; rounded up to a multiple of 4), so that the
+    /// answer is no amplification; 0 for no padding. When read: the datagram's length if it holds PAD, otherwise 0.
+    pub pad_to: u16,
+    /// Its MAC.
+    pub auth: Option<Auth>,
+}
+
+impl<'a> Seek<'a> {
+    /// Reads a SEEK.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
+        let (header, tlvs) = super::open(bytes, Kind::Seek)?;
+        let Tlvs { store, name, pad_to, auth, .. } = tlvs;
+        Ok(Self { from: header.from, suppressed: header.aux, store, name, pad_to, auth })
+    }
+
+    /// Writes it; bytes written.
+    pub fn emit(&self, buffer: &mut [u8]) -> Result<usize, EmitError> {
+        let Self { from, suppressed, store, name, pad_to, auth } = *self;
+        let tlvs = Tlvs { store, name, pad_to, auth, ..Tlvs::NONE };
+        super::write(from, Kind::Seek, suppressed, &tlvs, buffer)
+    }
+}
