@@ -1,7 +1,7 @@
 //! ANNOUNCE: here I am.
 
 use super::addr::Addrs;
-use super::entry::{Auth, Firmware, Nonce, StoreRef, TagsRef};
+use super::entry::{Auth, Firmware, Nonce, StoreRef, TagsRef, TextRef};
 use super::header::{Kind, Node};
 use super::service::Services;
 use super::tlv::Tlvs;
@@ -17,8 +17,8 @@ pub struct Announce<'a> {
     pub answers: u32,
     /// Its store.
     pub store: Option<StoreRef<'a>>,
-    /// Its display name, 1 to 32 bytes.
-    pub name: Option<&'a str>,
+    /// Its display name.
+    pub name: Option<TextRef<'a>>,
     /// What it offers.
     pub services: Option<Services<'a>>,
     /// Where it can be reached; believed only under a MAC.

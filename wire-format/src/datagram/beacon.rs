@@ -1,7 +1,7 @@
 //! BEACON: who serves this store.
 
 use super::addr::Addrs;
-use super::entry::{Auth, StoreRef};
+use super::entry::{Auth, StoreRef, TextRef};
 use super::header::{Header, Kind, Node};
 use super::service::Services;
 use super::tlv::Tlvs;
@@ -25,8 +25,8 @@ pub struct Beacon<'a> {
     pub select_salt: u8,
     /// The store it serves.
     pub store: Option<StoreRef<'a>>,
-    /// Its display name, 1 to 32 bytes.
-    pub name: Option<&'a str>,
+    /// Its display name.
+    pub name: Option<TextRef<'a>>,
     /// What it offers.
     pub services: Option<Services<'a>>,
     /// Where it can be reached; a hint.

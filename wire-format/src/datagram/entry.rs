@@ -2,45 +2,94 @@
 
 use core::fmt;
 
+use super::text;
 use crate::error::Fault;
 use crate::ids::{IdError, Store, Tags};
 
 /// Bytes of a store code or a name.
 pub const TEXT_MAX: usize = 32;
 
-/// `bytes` as text, if it is UTF-8 without control characters: what a log may print as it stands.
-#[inline]
-pub(super) fn clean(bytes: &[u8]) -> Result<&str, Fault> {
-    let text = str::from_utf8(bytes).map_err(|_| Fault::Text)?;
-    if text.chars().any(char::is_control) { Err(Fault::Text) } else { Ok(text) }
+/// A short text still in the datagram's bytes: 1 to 32 bytes of UTF-8 without control characters, so that a log may
+/// print it as it stands.
+///
+/// ```
+/// use wire_format::datagram::TextRef;
+/// assert_eq!(TextRef::new("Kiosk 3").map(|text| text.as_str()), Some("Kiosk 3"));
+/// assert_eq!(TextRef::new(""), None);
+/// assert_eq!(TextRef::new("a\nb"), None);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TextRef<'a>(&'a [u8]);
+
+impl<'a> TextRef<'a> {
+    /// `text`, or `None` if it is empty, longer than 32 bytes or holds a control character.
+    #[must_use]
+    pub fn new(text: &'a str) -> Option<Self> {
+        Self::parse(text.as_bytes()).ok()
+    }
+
+    #[inline]
+    pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, Fault> {
+        if bytes.is_empty() || bytes.len() > TEXT_MAX {
+            Err(Fault::Length)
+        } else if text::is_clean(bytes) {
+            Ok(Self(bytes))
+        } else {
+            Err(Fault::Text)
+        }
+    }
+
+    /// The text. (Checked again, since `unsafe` is forbidden: some nanoseconds. To compare, compare the values.)
+    #[must_use]
+    pub fn as_str(&self) -> &'a str {
+        str::from_utf8(self.0).unwrap_or("")
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &'a [u8] {
+        self.0
+    }
 }
 
-/// A text of 1 to 32 bytes.
-#[inline]
-pub(super) fn short_text(bytes: &[u8]) -> Result<&str, Fault> {
-    if bytes.is_empty() || bytes.len() > TEXT_MAX { Err(Fault::Length) } else { clean(bytes) }
+impl fmt::Display for TextRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl fmt::Debug for TextRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
 }
 
 /// STORE: which shop the sender belongs to. The header's scope is only a fast filter, this is compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct StoreRef<'a> {
     /// The legal entity's number.
     pub entity: u32,
-    /// The store's code, 1 to 32 bytes.
-    pub code: &'a str,
+    /// The store's code.
+    pub code: TextRef<'a>,
 }
 
 impl<'a> StoreRef<'a> {
+    #[inline]
+    pub(super) fn parse(value: &'a [u8]) -> Result<Self, Fault> {
+        let (entity, code) = value.split_first_chunk().ok_or(Fault::Length)?;
+        Ok(Self { entity: u32::from_le_bytes(*entity), code: TextRef::parse(code)? })
+    }
+
     /// Whether it is `store`.
     #[must_use]
     pub fn is(&self, store: &Store) -> bool {
-        self.entity == store.entity() && self.code == store.code()
+        self.entity == store.entity() && self.code.as_bytes() == store.code().as_bytes()
     }
 }
 
 impl<'a> From<&'a Store> for StoreRef<'a> {
     fn from(store: &'a Store) -> Self {
-        Self { entity: store.entity(), code: store.code() }
+        Self { entity: store.entity(), code: TextRef(store.code().as_bytes()) }
     }
 }
 
@@ -48,12 +97,12 @@ impl TryFrom<StoreRef<'_>> for Store {
     type Error = IdError;
 
     fn try_from(store: StoreRef<'_>) -> Result<Self, IdError> {
-        Self::new(store.entity, store.code)
+        Self::new(store.entity, store.code.as_str())
     }
 }
 
 /// TAGS: a device's tags in their packed form, each a length byte and its text; 1 to 48 bytes, at most 8 tags.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TagsRef<'a>(&'a [u8]);
 
 impl<'a> TagsRef<'a> {
@@ -63,11 +112,11 @@ impl<'a> TagsRef<'a> {
         if tags.is_empty() { None } else { Some(Self(tags.as_packed())) }
     }
 
+    #[inline]
     pub(super) fn parse(packed: &'a [u8]) -> Result<Self, Fault> {
         if packed.is_empty() || packed.len() > Tags::BYTES_MAX {
             return Err(Fault::Length);
         }
-        let tags = Self(packed);
         let mut rest = packed;
         let mut count = 0_usize;
         while let Some((&len, after)) = rest.split_first() {
@@ -79,28 +128,21 @@ impl<'a> TagsRef<'a> {
             if count == Tags::COUNT_MAX {
                 return Err(Fault::TooMany);
             }
-            let tag = clean(tag)?;
-            if tag.contains(',') {
+            if !text::is_clean(tag) || tag.contains(&b',') {
                 return Err(Fault::Text);
             }
-            if tags.iter().take(count).any(|before| before == tag) {
+            if raw_tags(packed).take(count).any(|before| before == tag) {
                 return Err(Fault::Repeated);
             }
             count = count.wrapping_add(1);
             rest = after;
         }
-        Ok(tags)
+        Ok(Self(packed))
     }
 
     /// The tags in their order.
     pub fn iter(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        let mut packed = self.0;
-        core::iter::from_fn(move || {
-            let (&len, rest) = packed.split_first()?;
-            let (tag, rest) = rest.split_at_checked(usize::from(len))?;
-            packed = rest;
-            str::from_utf8(tag).ok()
-        })
+        raw_tags(self.0).map(|tag| str::from_utf8(tag).unwrap_or(""))
     }
 
     /// The packed form.
@@ -114,6 +156,15 @@ impl<'a> TagsRef<'a> {
     pub fn to_tags(self) -> Tags {
         Tags::from_packed(self.0).unwrap_or_default()
     }
+}
+
+fn raw_tags(mut packed: &[u8]) -> impl Iterator<Item = &[u8]> {
+    core::iter::from_fn(move || {
+        let (&len, rest) = packed.split_first()?;
+        let (tag, rest) = rest.split_at_checked(usize::from(len))?;
+        packed = rest;
+        Some(tag)
+    })
 }
 
 impl fmt::Debug for TagsRef<'_> {

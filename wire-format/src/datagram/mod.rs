@@ -23,6 +23,7 @@ pub mod entry;
 pub mod header;
 pub mod seek;
 pub mod service;
+mod text;
 pub mod tlv;
 
 pub use ack::Ack;
@@ -31,7 +32,7 @@ pub use announce::Announce;
 pub use beacon::Beacon;
 pub use bye::Bye;
 pub use challenge::Challenge;
-pub use entry::{Auth, Firmware, Nonce, Status, StoreRef, TagsRef};
+pub use entry::{Auth, Firmware, Nonce, Status, StoreRef, TagsRef, TextRef};
 pub use header::{DATAGRAM_MAX, Header, Kind, Node, peek};
 pub use seek::Seek;
 pub use service::{Service, ServiceList, Services};

@@ -1,6 +1,6 @@
 //! SEEK: is there a server for my store?
 
-use super::entry::{Auth, StoreRef};
+use super::entry::{Auth, StoreRef, TextRef};
 use super::header::{Kind, Node};
 use super::tlv::Tlvs;
 use crate::error::{EmitError, ParseError};
@@ -14,8 +14,8 @@ pub struct Seek<'a> {
     pub suppressed: u32,
     /// The store it looks for; absent while not provisioned.
     pub store: Option<StoreRef<'a>>,
-    /// Its display name, 1 to 32 bytes.
-    pub name: Option<&'a str>,
+    /// Its display name.
+    pub name: Option<TextRef<'a>>,
     /// The datagram is padded to at least this many bytes (at most 1,200; rounded up to a multiple of 4), so that the
     /// answer is no amplification; 0 for no padding. When read: the datagram's length if it holds PAD, otherwise 0.
     pub pad_to: u16,

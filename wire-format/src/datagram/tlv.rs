@@ -29,7 +29,7 @@
 
 use super::ack::Code;
 use super::addr::Addrs;
-use super::entry::{Auth, Firmware, Nonce, Status, StoreRef, TEXT_MAX, TagsRef, short_text};
+use super::entry::{Auth, Firmware, Nonce, Status, StoreRef, TagsRef, TextRef};
 use super::header::{self, Header};
 use super::service::Services;
 use crate::bytes::{Reader, Writer, u32_at};
@@ -73,7 +73,7 @@ pub struct Tlvs<'a> {
     /// STORE.
     pub store: Option<StoreRef<'a>>,
     /// NAME, 1 to 32 bytes.
-    pub name: Option<&'a str>,
+    pub name: Option<TextRef<'a>>,
     /// SERVICES.
     pub services: Option<Services<'a>>,
     /// ADDR.
@@ -167,8 +167,8 @@ impl<'a> Tlvs<'a> {
     ) -> Result<(), ParseError> {
         let fault = |fault| at.error(name(number), fault);
         match number & !CRITICAL {
-            kind::STORE => self.store = Some(parse_store(value).map_err(fault)?),
-            kind::NAME => self.name = Some(short_text(value).map_err(fault)?),
+            kind::STORE => self.store = Some(StoreRef::parse(value).map_err(fault)?),
+            kind::NAME => self.name = Some(TextRef::parse(value).map_err(fault)?),
             kind::SERVICES => self.services = Some(Services::parse(value).map_err(fault)?),
             kind::ADDR => self.addrs = Some(Addrs::parse(value, at.offset().wrapping_add(HEAD_LEN))?),
             kind::FIRMWARE => self.firmware = Some(parse_firmware(value).map_err(fault)?),
@@ -192,17 +192,6 @@ impl<'a> Tlvs<'a> {
 
     /// What `parse` would refuse is not sent.
     pub(super) fn check(&self) -> Result<(), EmitError> {
-        let text = |field, text: &str| match short_text(text.as_bytes()) {
-            Ok(_) => Ok(()),
-            Err(_) if text.len() > TEXT_MAX => Err(EmitError::TooLarge { field, limit: TEXT_MAX }),
-            Err(_) => Err(EmitError::Invalid { field }),
-        };
-        if let Some(store) = &self.store {
-            text("store code", store.code)?;
-        }
-        if let Some(name) = self.name {
-            text("NAME", name)?;
-        }
         match self.app {
             Some([]) => Err(EmitError::Invalid { field: "APP" }),
             Some(app) if app.len() > APP_MAX => Err(EmitError::TooLarge { field: "APP", limit: APP_MAX }),
@@ -235,7 +224,7 @@ impl<'a> Tlvs<'a> {
 
     fn emit_before_pad(&self, writer: &mut Writer<'_>) {
         if let Some(StoreRef { entity, code }) = self.store {
-            entry(writer, kind::STORE, code.len().saturating_add(4), |writer| {
+            entry(writer, kind::STORE, code.as_bytes().len().saturating_add(4), |writer| {
                 writer.u32(entity);
                 writer.bytes(code.as_bytes());
             });
@@ -339,12 +328,6 @@ const fn name(number: u16) -> &'static str {
 #[inline]
 fn exact<const N: usize>(value: &[u8]) -> Result<[u8; N], Fault> {
     value.try_into().map_err(|_| Fault::Length)
-}
-
-#[inline]
-fn parse_store(value: &[u8]) -> Result<StoreRef<'_>, Fault> {
-    let (entity, code) = value.split_first_chunk().ok_or(Fault::Length)?;
-    Ok(StoreRef { entity: u32::from_le_bytes(*entity), code: short_text(code)? })
 }
 
 fn parse_firmware(value: &[u8]) -> Result<Firmware, Fault> {
