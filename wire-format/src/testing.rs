@@ -16,12 +16,17 @@ pub(crate) fn config() -> proptest::test_runner::Config {
 /// The vector called `name` in `docs/PROTOCOL.md`: a fenced block that begins with ```` ```vector NAME ````, hexadecimal
 /// digits, white space ignored.
 pub(crate) fn vector(name: &str) -> Vec<u8> {
-    let fence = format!("```vector {name}\n");
+    block("vector", name)
+}
+
+/// A block of another sort (`payload`), written the same way.
+pub(crate) fn block(sort: &str, name: &str) -> Vec<u8> {
+    let fence = format!("```{sort} {name}\n");
     let (_, rest) =
-        PROTOCOL.split_once(&fence).unwrap_or_else(|| panic!("docs/PROTOCOL.md has no vector {name}"));
+        PROTOCOL.split_once(&fence).unwrap_or_else(|| panic!("docs/PROTOCOL.md has no {sort} {name}"));
     let (hex, _) = rest.split_once("```").expect("the block ends");
     let digits: String = hex.chars().filter(|c| !c.is_whitespace()).collect();
-    assert!(digits.len().is_multiple_of(2), "vector {name} has an odd number of digits");
+    assert!(digits.len().is_multiple_of(2), "{sort} {name} has an odd number of digits");
     (0..digits.len())
         .step_by(2)
         .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).expect("hexadecimal"))
