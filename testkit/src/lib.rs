@@ -1,1 +1,9 @@
-//! testkit
+//! What our tests share.
+//!
+//! - [`alloc`]: an allocator that counts, for "this does not allocate";
+//! - [`proxy`]: a TCP proxy that cuts, freezes, delays, flips bits and dribbles;
+//! - [`vectors`]: the byte vectors of `docs/PROTOCOL.md`;
+//! - [`fuzz`]: the bodies of the fuzz targets, so that every build compiles them and every test run replays their corpora.
+
+pub mod alloc;
+pub mod proxy;
