@@ -1,7 +1,12 @@
 //! discovery
-#![cfg_attr(not(test), no_std)]
+#![cfg_attr(not(any(test, feature = "tokio")), no_std)]
+
+#[cfg(feature = "tokio")]
+extern crate alloc;
 
 pub mod config;
+#[cfg(feature = "tokio")]
+pub mod driver;
 pub mod event;
 pub mod link;
 pub mod roster;

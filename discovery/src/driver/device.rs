@@ -1,0 +1,199 @@
+//! The device's half: a seeker on sockets.
+
+use core::net::{Ipv4Addr, SocketAddrV4};
+
+use tokio::sync::{mpsc, oneshot};
+use wire_format::ids::{Name, NodeId};
+use wire_format::time::Instant;
+
+use super::run::{self, Core, Task};
+use super::wire::Wire;
+use super::{Net, NetStats, OpenError};
+use crate::config::Services;
+use crate::{Arrival, DeviceConfig, LinkId, Seeker, SeekerEvent, ServerView, Stats, Transmit};
+
+/// Starts a device's discovery on the current tokio runtime: opens the sockets, then looks for the server. `seed` must
+/// differ between devices: their timing hangs on it.
+///
+/// No interface need be up: those that come later are found. The seeds of `config` are listened to wherever they live.
+pub fn spawn(net: Net, config: DeviceConfig, seed: u64) -> Result<DeviceDriver, OpenError> {
+    let at = SocketAddrV4::new(net.bind.unwrap_or(Ipv4Addr::UNSPECIFIED), net.port);
+    let seeds = config.seeds;
+    let open = || Wire::open(net, seeds.iter().flatten().map(|seed| *seed.ip()));
+    let task = run::spawn(open, |now| Finder { seeker: Seeker::new(config, now, seed) }, at)?;
+    let handle = DeviceHandle { commands: task.commands().clone() };
+    Ok(DeviceDriver { task, handle })
+}
+
+/// A device's running discovery. Dropped, it ends at once and without a goodbye; [`DeviceDriver::shutdown`] is the
+/// polite way.
+#[derive(Debug)]
+pub struct DeviceDriver {
+    task: Task<Finder>,
+    handle: DeviceHandle,
+}
+
+impl DeviceDriver {
+    /// The next event; `None` after the task has ended. Cancel-safe: an event is either returned or still to come.
+    pub async fn next_event(&mut self) -> Option<DeviceEvent> {
+        self.task.next_event().await
+    }
+
+    /// What other tasks use beside this one.
+    #[must_use]
+    pub const fn handle(&self) -> &DeviceHandle {
+        &self.handle
+    }
+
+    /// Says goodbye to the server and ends the task. The port is free when this returns.
+    pub async fn shutdown(self) {
+        self.task.shutdown(Command::Stop).await;
+    }
+}
+
+/// A way to a device's running discovery; clones lead to the same one. After its end every answer is empty.
+#[derive(Clone, Debug)]
+pub struct DeviceHandle {
+    commands: mpsc::Sender<Command>,
+}
+
+impl DeviceHandle {
+    /// Says whether a push session with the server is healthy. While it is, the device sends no refresh.
+    pub async fn set_linked(&self, linked: bool) {
+        let _ended = self.commands.send(Command::SetLinked(linked)).await;
+    }
+
+    /// The device says something else about itself from now on. Its id and store stay what they were, and so do the
+    /// seeds that are listened to.
+    pub async fn reconfigure(&self, config: DeviceConfig) {
+        let _ended = self.commands.send(Command::Reconfigure(Box::new(config))).await;
+    }
+
+    /// The server found, if any.
+    pub async fn server(&self) -> Option<Server> {
+        run::ask(&self.commands, Command::Server).await?
+    }
+
+    /// The counters; `None` after the end.
+    pub async fn stats(&self) -> Option<DeviceStats> {
+        run::ask(&self.commands, Command::Stats).await
+    }
+}
+
+/// An event, with the server as it was when it was told.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DeviceEvent {
+    /// What happened.
+    pub event: SeekerEvent,
+    /// The server found at that time, if any.
+    pub server: Option<Server>,
+}
+
+/// The server a device has found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Server {
+    /// Who it is.
+    pub id: NodeId,
+    /// Its address, with its HTTP base port.
+    pub address: SocketAddrV4,
+    /// Its display name, empty if it has none or it was not said yet.
+    pub name: Name,
+    /// What it offers, as far as it was said.
+    pub services: Services,
+    /// Its boot epoch.
+    pub epoch: u32,
+    /// Whether it has acknowledged this device.
+    pub registered: bool,
+}
+
+impl Server {
+    fn new(view: &ServerView<'_>) -> Self {
+        Self {
+            id: view.id,
+            address: view.address,
+            name: Name::new(view.name).unwrap_or(Name::EMPTY),
+            services: *view.services,
+            epoch: view.epoch,
+            registered: view.registered,
+        }
+    }
+}
+
+/// What a device's discovery has counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeviceStats {
+    /// The protocol's counters.
+    pub protocol: Stats,
+    /// The sockets' and interfaces' counters.
+    pub net: NetStats,
+}
+
+#[derive(Debug)]
+enum Command {
+    SetLinked(bool),
+    Reconfigure(Box<DeviceConfig>),
+    Server(oneshot::Sender<Option<Server>>),
+    Stats(oneshot::Sender<DeviceStats>),
+    Stop,
+}
+
+#[derive(Debug)]
+struct Finder {
+    seeker: Seeker,
+}
+
+impl Core for Finder {
+    type Event = DeviceEvent;
+    type Command = Command;
+
+    fn link_up(&mut self, now: Instant, link: LinkId) {
+        self.seeker.link_up(now, link);
+    }
+
+    fn link_down(&mut self, now: Instant, link: LinkId) {
+        self.seeker.link_down(now, link);
+    }
+
+    fn handle_datagram(&mut self, now: Instant, arrival: &Arrival, bytes: &[u8]) {
+        // The seeker counts each reason; nobody is to be told of a single one.
+        let _counted = self.seeker.handle_datagram(now, arrival, bytes);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.seeker.handle_timeout(now);
+    }
+
+    fn handle_command(&mut self, now: Instant, command: Command, net: &NetStats) {
+        let seeker = &mut self.seeker;
+        // Whoever asked may have gone; the answer then goes nowhere.
+        match command {
+            Command::SetLinked(linked) => seeker.set_linked(now, linked),
+            Command::Reconfigure(config) => seeker.reconfigure(now, *config),
+            Command::Server(answer) => {
+                let _gone = answer.send(seeker.server().map(|view| Server::new(&view)));
+            }
+            Command::Stats(answer) => {
+                let _gone = answer.send(DeviceStats { protocol: *seeker.stats(), net: *net });
+            }
+            Command::Stop => seeker.stop(now),
+        }
+    }
+
+    fn poll_transmit(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
+        self.seeker.poll_transmit(now, buffer)
+    }
+
+    fn poll_event(&mut self, _now: Instant) -> Option<DeviceEvent> {
+        let event = self.seeker.poll_event()?;
+        Some(DeviceEvent { event, server: self.seeker.server().map(|view| Server::new(&view)) })
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.seeker.poll_timeout()
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.seeker.is_stopped()
+    }
+}

@@ -1,0 +1,254 @@
+//! The server's half: a roster on sockets.
+
+use core::net::{Ipv4Addr, SocketAddrV4};
+use core::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use wire_format::datagram::Firmware;
+use wire_format::ids::{DeviceKind, Name, NodeId, Tags};
+use wire_format::time::Instant;
+
+use super::run::{self, Core, Task};
+use super::wire::Wire;
+use super::{Net, NetStats, OpenError};
+use crate::config::Services;
+use crate::roster::Reason;
+use crate::{Arrival, DeviceView, Event, LinkId, Roster, ServerConfig, Slot, State, Stats, Transmit};
+
+/// Starts a server's discovery on the current tokio runtime: opens the sockets, then runs a roster of `capacity`
+/// devices. `seed` should differ at each start.
+///
+/// No interface need be up: those that come later are found.
+pub fn spawn(net: Net, config: ServerConfig, capacity: usize, seed: u64) -> Result<ServerDriver, OpenError> {
+    let at = SocketAddrV4::new(net.bind.unwrap_or(Ipv4Addr::UNSPECIFIED), net.port);
+    let make = |now| {
+        let slots = vec![Slot::EMPTY; capacity].into_boxed_slice();
+        Server { roster: Roster::new(config, slots, now, seed) }
+    };
+    let task = run::spawn(|| Wire::open(net, []), make, at)?;
+    let handle = ServerHandle { commands: task.commands().clone() };
+    Ok(ServerDriver { task, handle })
+}
+
+/// A server's running discovery. Dropped, it ends at once and without a goodbye; [`ServerDriver::shutdown`] is the
+/// polite way.
+#[derive(Debug)]
+pub struct ServerDriver {
+    task: Task<Server>,
+    handle: ServerHandle,
+}
+
+impl ServerDriver {
+    /// The next event; `None` after the task has ended. Cancel-safe: an event is either returned or still to come.
+    ///
+    /// Whoever is slow to ask loses nothing: up to [`EVENTS_MAX`](super::EVENTS_MAX) events wait here, the rest waits,
+    /// merged per device, in the roster.
+    pub async fn next_event(&mut self) -> Option<ServerEvent> {
+        self.task.next_event().await
+    }
+
+    /// What other tasks use beside this one.
+    #[must_use]
+    pub const fn handle(&self) -> &ServerHandle {
+        &self.handle
+    }
+
+    /// Says goodbye to the devices and ends the task. The port is free when this returns.
+    pub async fn shutdown(self) {
+        self.shutdown_for(Reason::LEAVING, 0).await;
+    }
+
+    /// [`ServerDriver::shutdown`] with a reason, and the seconds after which the devices should look again (0: not
+    /// known).
+    pub async fn shutdown_for(self, reason: Reason, retry_after_s: u16) {
+        self.task.shutdown(Command::Stop(reason, retry_after_s)).await;
+    }
+}
+
+/// A way to a server's running discovery; clones lead to the same one. After its end every answer is empty.
+#[derive(Clone, Debug)]
+pub struct ServerHandle {
+    commands: mpsc::Sender<Command>,
+}
+
+impl ServerHandle {
+    /// Says whether a push session with this device is healthy. While it is, the device need not refresh and is not
+    /// suspected. Of a device that is not in the roster nothing is kept: say it again when it joins.
+    pub async fn set_linked(&self, id: NodeId, linked: bool) {
+        let _ended = self.commands.send(Command::SetLinked(id, linked)).await;
+    }
+
+    /// Every device in the roster, lost and left ones included, in no particular order.
+    pub async fn devices(&self) -> Vec<Device> {
+        run::ask(&self.commands, Command::Devices).await.unwrap_or_default()
+    }
+
+    /// One device.
+    pub async fn find(&self, id: NodeId) -> Option<Device> {
+        run::ask(&self.commands, |answer| Command::Find(id, answer)).await?
+    }
+
+    /// The counters; `None` after the end.
+    pub async fn stats(&self) -> Option<ServerStats> {
+        run::ask(&self.commands, Command::Stats).await
+    }
+}
+
+/// An event, with the device as it was when it was told.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ServerEvent {
+    /// What happened.
+    pub event: Event,
+    /// The device; `None` if it is not in the roster (another server, a device that was turned away).
+    pub device: Option<Device>,
+}
+
+/// A device, copied out of the roster.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Device {
+    /// Who it is.
+    pub id: NodeId,
+    /// What it is.
+    pub kind: DeviceKind,
+    /// Its display name, empty if it has none.
+    pub name: Name,
+    /// Where it takes orders: the address its datagrams come from, and the port it announced.
+    pub address: SocketAddrV4,
+    /// Where its datagrams come from.
+    pub source: SocketAddrV4,
+    /// The interface they arrive on.
+    pub link: LinkId,
+    /// Where it stands.
+    pub zone: Option<u32>,
+    /// Its tags.
+    pub tags: Tags,
+    /// What it offers.
+    pub services: Services,
+    /// What runs on it.
+    pub firmware: Option<Firmware>,
+    /// What it can do, as bits.
+    pub caps: Option<u64>,
+    /// Its boot epoch.
+    pub epoch: u32,
+    /// How long ago it was heard.
+    pub silent_for: Duration,
+    /// How sure the roster is that it is here.
+    pub state: State,
+}
+
+impl Device {
+    fn new(view: &DeviceView<'_>, now: Instant) -> Self {
+        Self {
+            id: view.id,
+            kind: view.kind,
+            name: Name::new(view.name).unwrap_or(Name::EMPTY),
+            address: view.address,
+            source: view.source,
+            link: view.link,
+            zone: view.zone,
+            tags: *view.tags,
+            services: *view.services,
+            firmware: view.firmware,
+            caps: view.caps,
+            epoch: view.epoch,
+            silent_for: now.since(view.heard),
+            state: view.state,
+        }
+    }
+}
+
+/// What a server's discovery has counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerStats {
+    /// The protocol's counters.
+    pub protocol: Stats,
+    /// The sockets' and interfaces' counters.
+    pub net: NetStats,
+    /// Devices that are here.
+    pub devices: usize,
+    /// Devices that fit.
+    pub capacity: usize,
+    /// The generation of the last event told.
+    pub generation: u64,
+}
+
+#[derive(Debug)]
+enum Command {
+    SetLinked(NodeId, bool),
+    Devices(oneshot::Sender<Vec<Device>>),
+    Find(NodeId, oneshot::Sender<Option<Device>>),
+    Stats(oneshot::Sender<ServerStats>),
+    Stop(Reason, u16),
+}
+
+#[derive(Debug)]
+struct Server {
+    roster: Roster<Box<[Slot]>>,
+}
+
+impl Core for Server {
+    type Event = ServerEvent;
+    type Command = Command;
+
+    fn link_up(&mut self, now: Instant, link: LinkId) {
+        self.roster.link_up(now, link);
+    }
+
+    fn link_down(&mut self, now: Instant, link: LinkId) {
+        self.roster.link_down(now, link);
+    }
+
+    fn handle_datagram(&mut self, now: Instant, arrival: &Arrival, bytes: &[u8]) {
+        // The roster counts each reason; nobody is to be told of a single one.
+        let _counted = self.roster.handle_datagram(now, arrival, bytes);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.roster.handle_timeout(now);
+    }
+
+    fn handle_command(&mut self, now: Instant, command: Command, net: &NetStats) {
+        let roster = &mut self.roster;
+        // Whoever asked may have gone; the answer then goes nowhere.
+        match command {
+            Command::SetLinked(id, linked) => {
+                roster.set_linked(now, id, linked);
+            }
+            Command::Devices(answer) => {
+                let _gone = answer.send(roster.iter().map(|view| Device::new(&view, now)).collect());
+            }
+            Command::Find(id, answer) => {
+                let _gone = answer.send(roster.find(id).map(|view| Device::new(&view, now)));
+            }
+            Command::Stats(answer) => {
+                let _gone = answer.send(ServerStats {
+                    protocol: *roster.stats(),
+                    net: *net,
+                    devices: roster.len(),
+                    capacity: roster.capacity(),
+                    generation: roster.generation(),
+                });
+            }
+            Command::Stop(reason, retry_after_s) => roster.stop(now, reason, retry_after_s),
+        }
+    }
+
+    fn poll_transmit(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
+        self.roster.poll_transmit(now, buffer)
+    }
+
+    fn poll_event(&mut self, now: Instant) -> Option<ServerEvent> {
+        let event = self.roster.poll_event()?;
+        let device = self.roster.find(event.id).map(|view| Device::new(&view, now));
+        Some(ServerEvent { event, device })
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.roster.poll_timeout()
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.roster.is_stopped()
+    }
+}

@@ -1,0 +1,243 @@
+//! The sockets and the links together: datagrams in with their link, datagrams out by their link.
+
+use core::net::{Ipv4Addr, SocketAddrV4};
+use core::task::{Context, Poll};
+use core::time::Duration;
+use std::io;
+
+use wire_format::time::Instant;
+
+use super::net::{Change, Foreign, Interface, Link, Links, usable};
+use super::socket::{Batch, Received, Sockets};
+use super::{Net, OpenError, Opening};
+use crate::{Arrival, Destination};
+
+/// How often the interfaces are looked at. With the first SEEK within a second of a new link, a node is found again
+/// well inside six seconds after its network came back.
+pub const SCAN_EVERY: Duration = Duration::from_secs(3);
+
+/// The shortest time between two looks at the interfaces, however many sends fail in between.
+const SCAN_APART: Duration = Duration::from_millis(250);
+
+/// How long a full send queue is waited for before the datagram counts as lost: the protocol repeats what matters.
+const SEND_WAIT: Duration = Duration::from_millis(20);
+
+/// After a datagram was lost to a full send queue, the next ones are not waited for: a dead interface must not hold up
+/// the others.
+const SEND_NO_WAIT: Duration = Duration::from_secs(1);
+
+/// The rest after a failed receive, so that a broken socket does not spin.
+pub(crate) const RECEIVE_PAUSE: Duration = Duration::from_millis(5);
+
+/// What happened on the sockets and interfaces. Counts since the start, unless a line says otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NetStats {
+    /// Datagrams received, whatever came of them.
+    pub received: u64,
+    /// Dropped: the source is neither on-link nor allowed.
+    pub off_link: u64,
+    /// Dropped: addressed to another interface's address.
+    pub misaddressed: u64,
+    /// Datagrams handed to the system.
+    pub sent: u64,
+    /// Datagrams the system refused; each but a full queue causes a look at the interfaces.
+    pub send_errors: u64,
+    /// Datagrams for a link that had gone.
+    pub no_link: u64,
+    /// Failed receives; the loop goes on.
+    pub receive_errors: u64,
+    /// Looks at the interfaces.
+    pub scans: u64,
+    /// Looks that failed: what was known stays.
+    pub scan_errors: u64,
+    /// Links in use now.
+    pub links: usize,
+    /// Usable links beyond the core's limit, left out now.
+    pub links_over: usize,
+    /// Bytes of receive queue the system granted; on Linux it reports the double of what it means.
+    pub receive_buffer_bytes: usize,
+}
+
+/// The network side of a driver.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    sockets: Sockets,
+    links: Links,
+    net: Net,
+    /// Addresses to listen to although they are not neighbours.
+    seeds: Vec<Ipv4Addr>,
+    /// With `bind`, the only link.
+    bound: Option<Link>,
+    /// An interface lists the address of `bound`, so that its absence from the list means something.
+    listed: bool,
+    scan_at: Instant,
+    scanned_at: Instant,
+    no_wait_until: Instant,
+    pub(crate) stats: NetStats,
+}
+
+impl Wire {
+    /// Opens the sockets. No link is up yet: the first [`Wire::scan`] finds them.
+    pub(crate) fn open(net: Net, seeds: impl IntoIterator<Item = Ipv4Addr>) -> Result<Self, OpenError> {
+        let (sockets, bound, listed) = match net.bind {
+            None => (Sockets::wildcard(net.port)?, None, false),
+            Some(address) => {
+                let at = SocketAddrV4::new(address, net.port);
+                let failed = |source| OpenError::new(Opening::Interfaces, at, source);
+                let found = Interface::scan().map_err(failed)?;
+                let link = Link::bound(address, net.broadcast, &found)
+                    .ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
+                let listed = found.iter().any(|one| one.address == address);
+                (Sockets::bound(address, link.broadcast, net.port)?, Some(link), listed)
+            }
+        };
+        let stats = NetStats { receive_buffer_bytes: sockets.receive_buffer_bytes(), ..NetStats::default() };
+        Ok(Self {
+            sockets,
+            links: Links::default(),
+            net,
+            seeds: seeds.into_iter().collect(),
+            bound,
+            listed,
+            scan_at: Instant::ZERO,
+            scanned_at: Instant::ZERO,
+            no_wait_until: Instant::ZERO,
+            stats,
+        })
+    }
+
+    /// When [`Wire::scan`] is due.
+    pub(crate) const fn scan_at(&self) -> Instant {
+        self.scan_at
+    }
+
+    /// Looks at the interfaces, if it is time, and tells what came and went.
+    pub(crate) fn scan(&mut self, now: Instant) -> Vec<Change> {
+        if now < self.scan_at {
+            return Vec::new();
+        }
+        self.scanned_at = now;
+        self.stats.scans = self.stats.scans.saturating_add(1);
+        let usable = match self.bound {
+            // Loopback and addresses that only a route makes local do not come and go.
+            Some(link) if !self.listed || link.address.is_loopback() => {
+                self.scan_at = Instant::NEVER;
+                Ok(vec![link])
+            }
+            bound => {
+                self.scan_at = now + SCAN_EVERY;
+                Interface::scan().map(|found| match bound {
+                    Some(link) if link.is_up(&found) => vec![link],
+                    Some(_) => Vec::new(),
+                    None => usable(&found, &self.net),
+                })
+            }
+        };
+        let Ok(usable) = usable else {
+            self.stats.scan_errors = self.stats.scan_errors.saturating_add(1);
+            return Vec::new();
+        };
+        let changes = self.links.update(&usable);
+        self.stats.links = self.links.len();
+        self.stats.links_over = usable.len().saturating_sub(self.stats.links);
+        changes
+    }
+
+    /// Ready when a datagram, or an error, waits.
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.sockets.poll_readable(cx)
+    }
+
+    /// An empty batch, sized for the sockets.
+    pub(crate) fn batch(&self) -> Batch {
+        self.sockets.batch()
+    }
+
+    /// Takes what waits out of the sockets, as much as fits in `batch`. After an error the batch holds what came before
+    /// it, and the sockets should be left alone for [`RECEIVE_PAUSE`].
+    pub(crate) fn receive(&mut self, batch: &mut Batch) -> io::Result<()> {
+        let result = self.sockets.receive(batch);
+        self.stats.received = self.stats.received.saturating_add(batch.iter().count() as u64);
+        match result {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                self.stats.receive_errors = self.stats.receive_errors.saturating_add(1);
+                // The answer of a host we sent to, no fault of the socket: nothing to rest for.
+                if error.kind() == io::ErrorKind::ConnectionReset { Ok(()) } else { Err(error) }
+            }
+        }
+    }
+
+    /// How a datagram arrived, or `None` if it does not belong where it did.
+    pub(crate) fn arrival(&mut self, one: &Received<'_>) -> Option<Arrival> {
+        let allowed = |source: Ipv4Addr| {
+            self.seeds.contains(&source) || self.net.sources.iter().any(|subnet| subnet.contains(source))
+        };
+        let counter = match self.links.arrival(one.index, one.destination, *one.source.ip(), allowed) {
+            Ok((link, broadcast)) => return Some(Arrival { link, source: one.source, broadcast }),
+            Err(Foreign::OffLink) => &mut self.stats.off_link,
+            Err(Foreign::Misaddressed) => &mut self.stats.misaddressed,
+        };
+        *counter = counter.saturating_add(1);
+        None
+    }
+
+    /// Sends one datagram by its link. Nothing is reported: a lost datagram is repeated by the protocol, and an
+    /// interface that refuses one is looked at soon.
+    pub(crate) async fn send(&mut self, now: Instant, to: Destination, bytes: &[u8]) {
+        let (id, unicast) = match to {
+            Destination::Broadcast(id) => (id, None),
+            Destination::Unicast(id, to) => (id, Some(to)),
+        };
+        let link = self.links.find(id).copied();
+        match (link, unicast) {
+            // A neighbour is answered from the address it wrote to; what lies behind a router is the routing table's.
+            (link, Some(to)) => {
+                let own = link.filter(|link| link.subnet.contains(*to.ip())).map(|link| link.address);
+                self.send_to(now, to, own, bytes).await;
+            }
+            (Some(link), None) => {
+                let port = self.net.port;
+                let limited = self.bound.is_none() && LIMITED_BY_SOURCE;
+                if limited {
+                    let to = SocketAddrV4::new(Ipv4Addr::BROADCAST, port);
+                    self.send_to(now, to, Some(link.address), bytes).await;
+                }
+                if !limited || self.net.directed {
+                    let to = SocketAddrV4::new(link.broadcast, port);
+                    self.send_to(now, to, Some(link.address), bytes).await;
+                }
+            }
+            (None, None) => self.stats.no_link = self.stats.no_link.saturating_add(1),
+        }
+    }
+
+    async fn send_to(&mut self, now: Instant, to: SocketAddrV4, source: Option<Ipv4Addr>, bytes: &[u8]) {
+        let mut result = self.sockets.send(bytes, to, source);
+        if is_full(&result) && now >= self.no_wait_until {
+            let writable = core::future::poll_fn(|cx| self.sockets.poll_writable(cx));
+            let _late = tokio::time::timeout(SEND_WAIT, writable).await;
+            result = self.sockets.send(bytes, to, source);
+            if is_full(&result) {
+                self.no_wait_until = now + SEND_NO_WAIT;
+            }
+        }
+        if result.is_ok() {
+            self.stats.sent = self.stats.sent.saturating_add(1);
+            return;
+        }
+        self.stats.send_errors = self.stats.send_errors.saturating_add(1);
+        if !is_full(&result) && self.scan_at != Instant::NEVER {
+            self.scan_at = self.scan_at.min(self.scanned_at + SCAN_APART);
+        }
+    }
+}
+
+fn is_full(result: &io::Result<()>) -> bool {
+    matches!(result, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// Whether 255.255.255.255 leaves by the interface that owns the source address. The BSDs send it by the default route,
+/// so there the subnet's own broadcast address is used.
+const LIMITED_BY_SOURCE: bool = cfg!(any(target_os = "linux", target_os = "android", windows));
