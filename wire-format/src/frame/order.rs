@@ -32,6 +32,8 @@
 
 use core::time::Duration;
 
+pub use super::options::{Options, OrderOption, options};
+
 use super::{Flags, Header, Kind, Raw, header};
 use crate::bytes::{Writer, u8_at, u16_at, u32_at, u64_at};
 use crate::crc;

@@ -30,7 +30,7 @@
 
 use super::codes::codes;
 use super::rows::{Row, Rows};
-use super::{Flags, Header, Kind, Raw, emit_checked, header};
+use super::{Flags, Header, Kind, Raw, emit_checked, emit_count, header};
 use crate::bytes::{put_u8, put_u32, put_u64, u8_at, u32_at, u64_at};
 use crate::error::{EmitError, Fault, ParseError};
 use crate::ids::Lane;
@@ -190,12 +190,7 @@ impl<'a> Outcome<'a> {
     pub fn parse(raw: &Raw<'a>) -> Result<Self, ParseError> {
         raw.header.expect(Kind::OUTCOME, Flags::DURABLE)?;
         raw.header.expect_aux32_zero()?;
-        let count = raw.header.count(ENTRIES_MAX)?;
-        let entries = Entries::parse(raw.checked_body()?, header::LEN)?;
-        if entries.len() != count {
-            return Err(ParseError::new("aux16", 6, Fault::Length));
-        }
-        Ok(Self { durable: raw.header.flags.contains(Flags::DURABLE), entries })
+        Ok(Self { durable: raw.header.flags.contains(Flags::DURABLE), entries: raw.rows(ENTRIES_MAX)? })
     }
 
     /// Writes the frame; bytes written.
@@ -218,7 +213,7 @@ pub fn emit(
 ) -> Result<usize, EmitError> {
     let header = Header {
         flags: Flags::NONE.with_if(Flags::DURABLE, durable),
-        aux16: super::emit_count(entries.len(), ENTRIES_MAX)?,
+        aux16: emit_count(entries.len(), ENTRIES_MAX)?,
         ..Header::new(Kind::OUTCOME, 0)
     };
     let mut checked = Ok(());

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::bytes::Writer;
+use crate::bytes::{Reader, Writer};
 use crate::error::{EmitError, Fault, ParseError};
 
 /// One row of `N` bytes.
@@ -113,6 +113,22 @@ impl<'a, T: Row<N>, const N: usize> IntoIterator for Rows<'a, T, N> {
 
     fn into_iter(self) -> Iter<'a, T, N> {
         self.iter()
+    }
+}
+
+/// Bytes of an order number as a row.
+pub const NUMBER_LEN: usize = 8;
+
+/// Order numbers, each never 0.
+pub type Numbers<'a> = Rows<'a, u64, NUMBER_LEN>;
+
+impl Row<NUMBER_LEN> for u64 {
+    fn parse(bytes: &[u8; NUMBER_LEN]) -> Result<Self, ParseError> {
+        super::parse_number(&mut Reader::new(bytes))
+    }
+
+    fn emit(&self) -> [u8; NUMBER_LEN] {
+        self.to_le_bytes()
     }
 }
 

@@ -16,9 +16,9 @@
 //! | 0 | 8 | number | highest settled number of the lane, never 0 |
 //! | 8 | 4 | checksum | CRC-32C of the body before it |
 
-use super::{Flags, Header, Kind, Raw, emit_checked, header};
+use super::{Flags, Header, Kind, Raw, emit_checked, header, parse_number};
 use crate::bytes::Reader;
-use crate::error::{EmitError, Fault, ParseError};
+use crate::error::{EmitError, ParseError};
 use crate::ids::Lane;
 
 /// Bytes of the body.
@@ -42,12 +42,8 @@ impl Settled {
         raw.header.expect_aux32_zero()?;
         let lane = raw.header.lane()?;
         let mut reader = Reader::at(raw.checked_body()?, header::LEN);
-        let at = reader;
-        let number = reader.u64("number")?;
+        let number = parse_number(&mut reader)?;
         reader.end("length")?;
-        if number == 0 {
-            return Err(at.error("number", Fault::Range));
-        }
         Ok(Self { durable: raw.header.flags.contains(Flags::DURABLE), lane, number })
     }
 

@@ -50,7 +50,7 @@
 //! | 11 | 5 | zero | zero |
 
 use super::rows::{Row, Rows};
-use super::{Flags, Header, Kind, Raw, emit_checked, header, hello};
+use super::{Flags, Header, Kind, Raw, emit_checked, header, hello, parse_number};
 use crate::bytes::{Reader, Writer};
 use crate::error::{EmitError, Fault, ParseError};
 use crate::ids::{DeviceKind, Lane, Lineage, NodeId, Tags};
@@ -108,11 +108,7 @@ pub struct StartedEntry {
 impl Row<STARTED_LEN> for StartedEntry {
     fn parse(bytes: &[u8; STARTED_LEN]) -> Result<Self, ParseError> {
         let mut reader = Reader::new(bytes);
-        let at = reader;
-        let number = reader.u64("number")?;
-        if number == 0 {
-            return Err(at.error("number", Fault::Range));
-        }
+        let number = parse_number(&mut reader)?;
         let at = reader;
         let durable = match reader.u8("log")? {
             0 => false,
