@@ -196,11 +196,11 @@ impl<'b> Writer<'b> {
     /// Writes `bytes` as they stand.
     #[inline]
     pub fn bytes(&mut self, bytes: &[u8]) {
-        let end = self.at.saturating_add(bytes.len());
-        if let Some(room) = self.buffer.get_mut(self.at..end) {
+        // In two steps, so that the optimiser sees that the lengths agree.
+        if let Some(room) = self.buffer.get_mut(self.at..).and_then(|rest| rest.get_mut(..bytes.len())) {
             room.copy_from_slice(bytes);
         }
-        self.at = end;
+        self.at = self.at.saturating_add(bytes.len());
     }
 
     /// Writes one byte.
@@ -258,7 +258,7 @@ impl<'b> Writer<'b> {
     pub fn patch(&mut self, at: usize, bytes: &[u8]) {
         let end = at.saturating_add(bytes.len());
         if end <= self.at
-            && let Some(room) = self.buffer.get_mut(at..end)
+            && let Some(room) = self.buffer.get_mut(at..).and_then(|rest| rest.get_mut(..bytes.len()))
         {
             room.copy_from_slice(bytes);
         }

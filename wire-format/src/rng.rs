@@ -31,10 +31,14 @@ impl Rng {
         ((self.next_u64() as u128 * bound as u128) >> 64) as u64
     }
 
-    /// A span in `from..to`, to the microsecond; `from` when the range is empty.
+    /// A span in `from..to`, a whole number of microseconds after `from`; `from` when the range is empty. Saturates at
+    /// 584 years.
     pub fn between(&mut self, from: Duration, to: Duration) -> Duration {
-        let width = to.saturating_sub(from).as_micros();
-        from.saturating_add(Duration::from_micros(self.below(u64::try_from(width).unwrap_or(u64::MAX))))
+        // In whole nanoseconds: adding two `Duration`s may panic as far as the optimiser can tell.
+        let nanos = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        let (from, to) = (nanos(from), nanos(to));
+        let micros = self.below(to.saturating_sub(from) / 1_000);
+        Duration::from_nanos(from.saturating_add(micros.saturating_mul(1_000)))
     }
 }
 
