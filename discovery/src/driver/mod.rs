@@ -43,7 +43,7 @@ pub struct Net {
     pub bind: Option<Ipv4Addr>,
     /// With `bind`: the broadcast address to listen at and send to. Default: that of the interface that owns `bind`.
     pub broadcast: Option<Ipv4Addr>,
-    /// The UDP port, of this node and of every other. Default: [`PORT`].
+    /// The UDP port, of this node and of every other; 0 is refused. Default: [`PORT`].
     pub port: u16,
     /// Send every broadcast to the subnet's broadcast address as well (without `bind`), for networks that stop
     /// 255.255.255.255.
@@ -155,6 +155,9 @@ pub enum OpenErrorKind {
     /// There is no tokio runtime here.
     #[error("there is no tokio runtime here")]
     NoRuntime,
+    /// Port 0: every node must know the port of the others.
+    #[error("the port must not be 0")]
+    NoPort,
     /// Anything else.
     #[error("the system refused")]
     Other,
@@ -171,6 +174,7 @@ impl OpenError {
         match (self.what, self.source.kind()) {
             (Opening::Runtime, _) => OpenErrorKind::NoRuntime,
             (Opening::Interfaces, io::ErrorKind::NotFound) => OpenErrorKind::NoInterface,
+            _ if self.addr.port() == 0 => OpenErrorKind::NoPort,
             (_, io::ErrorKind::AddrInUse) => OpenErrorKind::PortInUse,
             (_, io::ErrorKind::PermissionDenied) => OpenErrorKind::NotPermitted,
             (_, io::ErrorKind::AddrNotAvailable) => OpenErrorKind::NoSuchAddress,

@@ -259,3 +259,143 @@ enum Woken<K> {
     /// Nobody holds a handle any more.
     Orphaned,
 }
+
+#[cfg(test)]
+mod tests {
+    use core::net::{Ipv4Addr, SocketAddrV4};
+    use core::sync::atomic::{AtomicU64, Ordering};
+
+    use alloc::sync::Arc;
+
+    use super::*;
+    use crate::Destination;
+    use crate::driver::Net;
+
+    /// Sends back what it gets, tells numbers, and always has something due.
+    #[derive(Default)]
+    struct Restless {
+        answer: Option<(SocketAddrV4, Vec<u8>)>,
+        next: u32,
+        stopped: bool,
+        deaf: bool,
+        timeouts: Arc<AtomicU64>,
+    }
+
+    /// Stop, unless deaf to it.
+    struct Stop;
+
+    impl Core for Restless {
+        type Event = u32;
+        type Command = Stop;
+
+        fn link_up(&mut self, _now: Instant, link: LinkId) {
+            assert_eq!(link, LinkId(0));
+        }
+
+        fn link_down(&mut self, _now: Instant, _link: LinkId) {}
+
+        fn handle_datagram(&mut self, _now: Instant, arrival: &Arrival, bytes: &[u8]) {
+            assert!(self.answer.is_none(), "an input before the last one was drained");
+            self.answer = Some((arrival.source, bytes.to_vec()));
+        }
+
+        fn handle_timeout(&mut self, _now: Instant) {
+            self.timeouts.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn handle_command(&mut self, _now: Instant, Stop: Stop, net: &NetStats) {
+            assert_eq!(net.links, 1);
+            self.stopped = !self.deaf;
+        }
+
+        fn poll_transmit(&mut self, _now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
+            let (to, bytes) = self.answer.take()?;
+            buffer[..bytes.len()].copy_from_slice(&bytes);
+            Some(Transmit { to: Destination::Unicast(LinkId(0), to), len: bytes.len() })
+        }
+
+        fn poll_event(&mut self, _now: Instant) -> Option<u32> {
+            self.next += 1;
+            (self.next <= 1_000).then_some(self.next)
+        }
+
+        fn poll_timeout(&self) -> Option<Instant> {
+            Some(Instant::ZERO)
+        }
+
+        fn is_stopped(&self) -> bool {
+            self.stopped
+        }
+    }
+
+    fn start(host: u8, core: Restless) -> (SocketAddrV4, Task<Restless>) {
+        let at = SocketAddrV4::new(Ipv4Addr::new(127, 42, 0, host), 41_072);
+        let broadcast = Some(Ipv4Addr::new(127, 42, 255, host));
+        let net = Net { bind: Some(*at.ip()), broadcast, port: at.port(), ..Net::default() };
+        (at, spawn(|| Wire::open(net, []), |_| core, at).unwrap())
+    }
+
+    #[tokio::test]
+    async fn events_wait_for_whoever_is_slow_and_none_is_lost() {
+        let (_, mut task) = start(1, Restless::default());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        for expected in 1..=1_000 {
+            assert_eq!(task.next_event().await, Some(expected));
+        }
+        task.shutdown(Stop).await;
+    }
+
+    #[tokio::test]
+    async fn every_datagram_is_drained_before_the_next() {
+        let (at, task) = start(2, Restless::default());
+        let socket = tokio::net::UdpSocket::bind("127.42.1.2:0").await.unwrap();
+        for len in 0..200 {
+            socket.send_to(&vec![7; len], at).await.unwrap();
+        }
+        let mut buffer = [0; 300];
+        for len in 0..200 {
+            assert_eq!(socket.recv_from(&mut buffer).await.unwrap(), (len, at.into()));
+        }
+        task.shutdown(Stop).await;
+    }
+
+    #[tokio::test]
+    async fn what_is_always_due_does_not_spin_the_loop() {
+        let timeouts = Arc::new(AtomicU64::new(0));
+        let (_, task) =
+            start(3, Restless { timeouts: Arc::clone(&timeouts), next: 1_000, ..Restless::default() });
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let count = timeouts.load(Ordering::Relaxed);
+        assert!((5..=200).contains(&count), "{count} in 100 ms");
+        task.shutdown(Stop).await;
+    }
+
+    #[tokio::test]
+    async fn a_shutdown_ends_even_a_core_that_never_stops_and_frees_the_port() {
+        let (at, task) = start(4, Restless { deaf: true, ..Restless::default() });
+        let asked = tokio::time::Instant::now();
+        task.shutdown(Stop).await;
+        assert!(asked.elapsed() >= STOP_MAX);
+        std::net::UdpSocket::bind(at).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_dropped_task_ends() {
+        let (at, task) = start(5, Restless::default());
+        drop(task);
+        let free = async {
+            while std::net::UdpSocket::bind(at).is_err() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(1), free).await.unwrap();
+    }
+
+    #[test]
+    fn without_a_runtime_there_is_an_error_and_no_panic() {
+        let at = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 41_072);
+        let open = || unreachable!("nothing is opened");
+        let error = spawn(open, |_| Restless::default(), at).map(drop).unwrap_err();
+        assert_eq!(error.kind(), crate::driver::OpenErrorKind::NoRuntime);
+    }
+}

@@ -80,6 +80,10 @@ pub(crate) struct Wire {
 impl Wire {
     /// Opens the sockets. No link is up yet: the first [`Wire::scan`] finds them.
     pub(crate) fn open(net: Net, seeds: impl IntoIterator<Item = Ipv4Addr>) -> Result<Self, OpenError> {
+        if net.port == 0 {
+            let at = SocketAddrV4::new(net.bind.unwrap_or(Ipv4Addr::UNSPECIFIED), 0);
+            return Err(OpenError::new(Opening::Unicast, at, io::ErrorKind::InvalidInput.into()));
+        }
         let (sockets, bound, listed) = match net.bind {
             None => (Sockets::wildcard(net.port)?, None, false),
             Some(address) => {
