@@ -4,7 +4,7 @@ use core::fmt;
 
 use super::entry::{Auth, Nonce, Status};
 use super::header::{Kind, Node};
-use super::tlv::Tlvs;
+use super::tlv::{Opened, Tlvs};
 use crate::error::{EmitError, Fault, ParseError};
 
 /// The result of an announce. Unknown numbers are kept: a device treats them like [`Code::BUSY`].
@@ -44,7 +44,7 @@ codes! {
 
 /// The server's answer to an announce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ack {
+pub struct Ack<'a> {
     /// The server; `lease_s` is the lease it grants.
     pub from: Node,
     /// `sequence` of the ANNOUNCE.
@@ -54,16 +54,23 @@ pub struct Ack {
     /// The announce's nonce.
     pub nonce: Option<Nonce>,
     /// Its MAC.
-    pub auth: Option<Auth>,
+    pub auth: Option<Auth<'a>>,
 }
 
-impl Ack {
+impl<'a> Ack<'a> {
     /// Reads an ACK.
-    pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
-        let (header, tlvs) = super::open(bytes, Kind::Ack)?;
-        let Tlvs { status, nonce, auth, .. } = tlvs;
-        let status = status.ok_or_else(|| ParseError::new("STATUS", bytes.len(), Fault::Missing))?;
-        Ok(Self { from: header.from, announce_sequence: header.aux, status, nonce, auth })
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
+        let mut opened = Opened::new();
+        opened.open(bytes, Kind::Ack)?;
+        let status =
+            opened.status()?.ok_or_else(|| ParseError::new("STATUS", bytes.len(), Fault::Missing))?;
+        Ok(Self {
+            from: opened.from(),
+            announce_sequence: opened.aux(),
+            status,
+            nonce: opened.nonce()?,
+            auth: opened.auth()?,
+        })
     }
 
     /// Writes it; bytes written.

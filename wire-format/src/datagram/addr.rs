@@ -10,8 +10,7 @@
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::bytes::Reader;
-use crate::error::{Fault, ParseError};
+use crate::error::Fault;
 
 /// Addresses of one node.
 pub const ADDRS_MAX: usize = 4;
@@ -33,40 +32,51 @@ pub struct Addr {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Addrs<'a>(&'a [u8]);
 
-fn read(reader: &mut Reader<'_>) -> Result<Addr, ParseError> {
-    let start = *reader;
-    let family = reader.u8("family")?;
-    let (prefix_at, prefix) = (*reader, reader.u8("prefix")?);
-    let metric = reader.u16("metric")?;
-    let (address, prefix_max) = match family {
-        4 => (IpAddr::V4(Ipv4Addr::from(*reader.array::<4>("address")?)), 32),
-        6 => (IpAddr::V6(Ipv6Addr::from(*reader.array::<16>("address")?)), 128),
-        _ => return Err(start.error("family", Fault::Range)),
+/// The first address of `bytes` and what follows it.
+fn split_first(bytes: &[u8]) -> Result<(Addr, &[u8]), Fault> {
+    let (&[family, prefix, metric0, metric1], rest) = bytes.split_first_chunk().ok_or(Fault::Length)?;
+    let (address, prefix_max, rest) = match family {
+        4 => {
+            let (octets, rest) = rest.split_first_chunk::<4>().ok_or(Fault::Length)?;
+            (IpAddr::V4(Ipv4Addr::from(*octets)), 32, rest)
+        }
+        6 => {
+            let (octets, rest) = rest.split_first_chunk::<16>().ok_or(Fault::Length)?;
+            (IpAddr::V6(Ipv6Addr::from(*octets)), 128, rest)
+        }
+        _ => return Err(Fault::Range),
     };
     if prefix > prefix_max {
-        return Err(prefix_at.error("prefix", Fault::Range));
+        return Err(Fault::Range);
     }
-    Ok(Addr { address, prefix, metric })
+    Ok((Addr { address, prefix, metric: u16::from_le_bytes([metric0, metric1]) }, rest))
 }
 
 impl<'a> Addrs<'a> {
-    pub(super) fn parse(value: &'a [u8], at: usize) -> Result<Self, ParseError> {
-        let mut reader = Reader::at(value, at);
-        let mut count = 0;
-        while !reader.rest().is_empty() {
-            if count == ADDRS_MAX {
-                return Err(reader.error("ADDR", Fault::TooMany));
+    #[inline]
+    pub(super) fn parse(value: &'a [u8]) -> Result<Self, Fault> {
+        Self::check(value).map(|()| Self(value))
+    }
+
+    fn check(value: &[u8]) -> Result<(), Fault> {
+        let (_, mut rest) = split_first(value)?;
+        for _ in 1..ADDRS_MAX {
+            if rest.is_empty() {
+                return Ok(());
             }
-            read(&mut reader)?;
-            count = count.wrapping_add(1);
+            (_, rest) = split_first(rest)?;
         }
-        if count == 0 { Err(reader.error("ADDR", Fault::Length)) } else { Ok(Self(value)) }
+        if rest.is_empty() { Ok(()) } else { Err(Fault::TooMany) }
     }
 
     /// The addresses in their order.
     pub fn iter(&self) -> impl Iterator<Item = Addr> + use<'a> {
-        let mut reader = Reader::new(self.0);
-        core::iter::from_fn(move || read(&mut reader).ok())
+        let mut rest = self.0;
+        core::iter::from_fn(move || {
+            let (addr, after) = split_first(rest).ok()?;
+            rest = after;
+            Some(addr)
+        })
     }
 
     /// The bytes as on the wire.

@@ -4,7 +4,7 @@ use super::addr::Addrs;
 use super::entry::{Auth, Firmware, Nonce, StoreRef, TagsRef, TextRef};
 use super::header::{Kind, Node};
 use super::service::Services;
-use super::tlv::Tlvs;
+use super::tlv::{Opened, Tlvs};
 use crate::error::{EmitError, ParseError};
 
 /// A device's statement to its server: registration, refresh, change. Always complete: what is absent does not hold
@@ -38,29 +38,30 @@ pub struct Announce<'a> {
     /// Padded to at least this many bytes, as in SEEK; 0 for no padding.
     pub pad_to: u16,
     /// Its MAC.
-    pub auth: Option<Auth>,
+    pub auth: Option<Auth<'a>>,
 }
 
 impl<'a> Announce<'a> {
     /// Reads an ANNOUNCE.
     #[inline]
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
-        let (header, tlvs) = super::open(bytes, Kind::Announce)?;
+        let mut opened = Opened::new();
+        opened.open(bytes, Kind::Announce)?;
         Ok(Self {
-            from: header.from,
-            answers: header.aux,
-            store: tlvs.store,
-            name: tlvs.name,
-            services: tlvs.services,
-            addrs: tlvs.addrs,
-            firmware: tlvs.firmware,
-            caps: tlvs.caps,
-            zone: tlvs.zone,
-            tags: tlvs.tags,
-            nonce: tlvs.nonce,
-            app: tlvs.app,
-            pad_to: tlvs.pad_to,
-            auth: tlvs.auth,
+            from: opened.from(),
+            answers: opened.aux(),
+            store: opened.store()?,
+            name: opened.name()?,
+            services: opened.services()?,
+            addrs: opened.addrs()?,
+            firmware: opened.firmware()?,
+            caps: opened.caps()?,
+            zone: opened.zone()?,
+            tags: opened.tags()?,
+            nonce: opened.nonce()?,
+            app: opened.app()?,
+            pad_to: opened.pad_to()?,
+            auth: opened.auth()?,
         })
     }
 

@@ -4,7 +4,7 @@ use super::addr::Addrs;
 use super::entry::{Auth, StoreRef, TextRef};
 use super::header::{Header, Kind, Node};
 use super::service::Services;
-use super::tlv::Tlvs;
+use super::tlv::{Opened, Tlvs};
 use crate::error::{EmitError, Fault, ParseError};
 use crate::ids::NodeId;
 use crate::rng;
@@ -36,7 +36,7 @@ pub struct Beacon<'a> {
     /// Its capabilities.
     pub caps: Option<u64>,
     /// Its MAC.
-    pub auth: Option<Auth>,
+    pub auth: Option<Auth<'a>>,
 }
 
 impl Beacon<'_> {
@@ -60,24 +60,24 @@ impl Beacon<'_> {
 impl<'a> Beacon<'a> {
     /// Reads a BEACON.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
-        let (header, tlvs) = super::open(bytes, Kind::Beacon)?;
-        let [window0, window1, select_bits, select_salt] = header.aux.to_le_bytes();
+        let mut opened = Opened::new();
+        opened.open(bytes, Kind::Beacon)?;
+        let [window0, window1, select_bits, select_salt] = opened.aux().to_le_bytes();
         if select_bits > SELECT_BITS_MAX {
             return Err(Header::aux_error(Fault::Range));
         }
-        let Tlvs { store, name, services, addrs, priority, caps, auth, .. } = tlvs;
         Ok(Self {
-            from: header.from,
+            from: opened.from(),
             window_ms: u16::from_le_bytes([window0, window1]),
             select_bits,
             select_salt,
-            store,
-            name,
-            services,
-            addrs,
-            priority,
-            caps,
-            auth,
+            store: opened.store()?,
+            name: opened.name()?,
+            services: opened.services()?,
+            addrs: opened.addrs()?,
+            priority: opened.priority()?,
+            caps: opened.caps()?,
+            auth: opened.auth()?,
         })
     }
 

@@ -2,7 +2,7 @@
 
 use super::entry::{Auth, StoreRef};
 use super::header::{Kind, Node};
-use super::tlv::Tlvs;
+use super::tlv::{Opened, Tlvs};
 use crate::error::{EmitError, ParseError};
 
 /// Why a node leaves. Unknown numbers are kept.
@@ -30,20 +30,21 @@ pub struct Bye<'a> {
     /// Its store.
     pub store: Option<StoreRef<'a>>,
     /// Its MAC.
-    pub auth: Option<Auth>,
+    pub auth: Option<Auth<'a>>,
 }
 
 impl<'a> Bye<'a> {
     /// Reads a BYE.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
-        let (header, tlvs) = super::open(bytes, Kind::Bye)?;
-        let [reason0, reason1, retry0, retry1] = header.aux.to_le_bytes();
+        let mut opened = Opened::new();
+        opened.open(bytes, Kind::Bye)?;
+        let [reason0, reason1, retry0, retry1] = opened.aux().to_le_bytes();
         Ok(Self {
-            from: header.from,
+            from: opened.from(),
             reason: Reason(u16::from_le_bytes([reason0, reason1])),
             retry_after_s: u16::from_le_bytes([retry0, retry1]),
-            store: tlvs.store,
-            auth: tlvs.auth,
+            store: opened.store()?,
+            auth: opened.auth()?,
         })
     }
 

@@ -2,12 +2,12 @@
 
 use super::entry::{Auth, Nonce};
 use super::header::{Header, Kind, Node};
-use super::tlv::Tlvs;
+use super::tlv::{Opened, Tlvs};
 use crate::error::{EmitError, Fault, ParseError};
 
 /// A question to an address, or its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Challenge {
+pub struct Challenge<'a> {
     /// Who sends.
     pub from: Node,
     /// The answer; `false` for the question.
@@ -15,20 +15,21 @@ pub struct Challenge {
     /// The asker's cookie; the answer repeats it.
     pub nonce: Nonce,
     /// Its MAC.
-    pub auth: Option<Auth>,
+    pub auth: Option<Auth<'a>>,
 }
 
-impl Challenge {
+impl<'a> Challenge<'a> {
     /// Reads a CHALLENGE.
-    pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
-        let (header, tlvs) = super::open(bytes, Kind::Challenge)?;
-        let answer = match header.aux {
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
+        let mut opened = Opened::new();
+        opened.open(bytes, Kind::Challenge)?;
+        let answer = match opened.aux() {
             0 => false,
             1 => true,
             _ => return Err(Header::aux_error(Fault::Range)),
         };
-        let nonce = tlvs.nonce.ok_or_else(|| ParseError::new("NONCE", bytes.len(), Fault::Missing))?;
-        Ok(Self { from: header.from, answer, nonce, auth: tlvs.auth })
+        let nonce = opened.nonce()?.ok_or_else(|| ParseError::new("NONCE", bytes.len(), Fault::Missing))?;
+        Ok(Self { from: opened.from(), answer, nonce, auth: opened.auth()? })
     }
 
     /// Writes it; bytes written.

@@ -114,21 +114,24 @@ impl<'a> TagsRef<'a> {
 
     #[inline]
     pub(super) fn parse(packed: &'a [u8]) -> Result<Self, Fault> {
+        Self::check(packed).map(|()| Self(packed))
+    }
+
+    fn check(packed: &[u8]) -> Result<(), Fault> {
         if packed.is_empty() || packed.len() > Tags::BYTES_MAX {
             return Err(Fault::Length);
         }
-        let mut rest = packed;
         let mut count = 0_usize;
+        let mut rest = packed;
         while let Some((&len, after)) = rest.split_first() {
-            let len = usize::from(len);
-            let (tag, after) = after.split_at_checked(len).ok_or(Fault::Length)?;
-            if len == 0 || len > Tags::TAG_BYTES_MAX {
+            let (tag, after) = after.split_at_checked(usize::from(len)).ok_or(Fault::Length)?;
+            if tag.is_empty() || tag.len() > Tags::TAG_BYTES_MAX {
                 return Err(Fault::Length);
             }
             if count == Tags::COUNT_MAX {
                 return Err(Fault::TooMany);
             }
-            if !text::is_clean(tag) || tag.contains(&b',') {
+            if !text::is_clean_tag(tag) {
                 return Err(Fault::Text);
             }
             if raw_tags(packed).take(count).any(|before| before == tag) {
@@ -137,7 +140,7 @@ impl<'a> TagsRef<'a> {
             count = count.wrapping_add(1);
             rest = after;
         }
-        Ok(Self(packed))
+        Ok(())
     }
 
     /// The tags in their order.
@@ -222,20 +225,27 @@ pub struct Status {
     pub detail: u16,
 }
 
+/// Bytes of an AUTH tag.
+pub const TAG_LEN: usize = 16;
+
 /// AUTH: a MAC over every byte before its tag. The codec carries it, it does not judge it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Auth {
+pub struct Auth<'a> {
     /// Which key.
     pub key_id: u16,
     /// Which algorithm: [`Auth::HMAC_SHA256_128`].
     pub algorithm: u8,
-    /// The tag. Sent in two steps: emit with zeros, then [`super::seal`].
-    pub tag: [u8; Self::TAG_LEN],
+    /// The tag. Sent in two steps: [`Auth::open`], then [`super::seal`] over what was emitted.
+    pub tag: &'a [u8; TAG_LEN],
 }
 
-impl Auth {
+impl Auth<'_> {
     /// Algorithm 1: HMAC-SHA-256, its first 16 bytes.
     pub const HMAC_SHA256_128: u8 = 1;
-    /// Bytes of a tag.
-    pub const TAG_LEN: usize = 16;
+
+    /// A tag still to be computed, see [`super::seal`].
+    #[must_use]
+    pub const fn open(key_id: u16, algorithm: u8) -> Self {
+        Self { key_id, algorithm, tag: &[0; TAG_LEN] }
+    }
 }

@@ -22,7 +22,7 @@
 
 use core::fmt;
 
-use crate::bytes::{bytes16_at, put_bytes16, put_u8, put_u16, put_u32, u8_at, u16_at, u32_at};
+use crate::bytes::{bytes16_at, id_at, put_bytes16, put_u8, put_u16, put_u32, u8_at, u16_at, u32_at};
 use crate::error::{EmitError, Fault, ParseError};
 use crate::ids::{DeviceKind, NodeId};
 
@@ -235,10 +235,10 @@ pub struct Header {
     pub kind: Kind,
     /// The last TLV must be AUTH.
     pub auth: bool,
-    /// Bytes of this header, 48 or more: where the TLVs begin.
-    pub header_len: u16,
-    /// Bytes of the whole datagram.
-    pub len: u16,
+    /// Bytes of this header, 48 or more: where the TLVs begin. Sent as 48.
+    pub header_len: usize,
+    /// Bytes of the whole datagram, at most 1,200.
+    pub len: usize,
     /// Meaning by kind.
     pub aux: u32,
 }
@@ -247,119 +247,67 @@ pub struct Header {
 /// and dropping strangers costs nothing more.
 #[inline]
 pub fn peek(bytes: &[u8]) -> Result<Kind, ParseError> {
-    let Some(fixed) = bytes.first_chunk::<LEN>() else {
-        return Err(ParseError::new("header", bytes.len(), Fault::Truncated));
-    };
-    check_frame(fixed, bytes.len())
-}
-
-#[inline]
-fn check_frame(fixed: &[u8; LEN], len: usize) -> Result<Kind, ParseError> {
     let error = |field, at, fault| Err(ParseError::new(field, at, fault));
+    let Some(fixed) = bytes.first_chunk::<LEN>() else {
+        return error("header", bytes.len(), Fault::Truncated);
+    };
     if u32_at::<{ field::MAGIC }, LEN>(fixed) != u32::from_le_bytes(MAGIC) {
         return error("magic", field::MAGIC, Fault::Mismatch);
     }
     if u8_at::<{ field::VERSION }, LEN>(fixed) & MAJOR_MASK != VERSION & MAJOR_MASK {
         return error("version", field::VERSION, Fault::Version);
     }
-    if usize::from(u16_at::<{ field::TOTAL_LENGTH }, LEN>(fixed)) != len {
+    if usize::from(u16_at::<{ field::TOTAL_LENGTH }, LEN>(fixed)) != bytes.len() {
         return error("total length", field::TOTAL_LENGTH, Fault::Length);
     }
-    if len > DATAGRAM_MAX {
+    if bytes.len() > DATAGRAM_MAX {
         return error("total length", field::TOTAL_LENGTH, Fault::Range);
     }
-    let Some(kind) = Kind::new(u8_at::<{ field::KIND }, LEN>(fixed)) else {
-        return error("kind", field::KIND, Fault::UnknownKind);
+    match Kind::new(u8_at::<{ field::KIND }, LEN>(fixed)) {
+        Some(kind) => Ok(kind),
+        None => error("kind", field::KIND, Fault::UnknownKind),
+    }
+}
+
+/// The fixed part and the length in words of the header of a datagram of this kind.
+#[inline]
+pub(super) fn check(bytes: &[u8], kind: Kind) -> Result<(&[u8; LEN], usize), ParseError> {
+    let error = |field, at, fault| Err(ParseError::new(field, at, fault));
+    let arrived = peek(bytes)?;
+    let Some(fixed) = bytes.first_chunk::<LEN>() else {
+        return error("header", bytes.len(), Fault::Truncated);
     };
-    Ok(kind)
+    let words = u8_at::<{ field::HEADER_WORDS }, LEN>(fixed);
+    if words < WORDS || usize::from(words).wrapping_mul(4) > bytes.len() {
+        return error("header words", field::HEADER_WORDS, Fault::Range);
+    }
+    if id_at::<{ field::NODE_ID }, LEN>(fixed) == 0 {
+        return error("node id", field::NODE_ID, Fault::Range);
+    }
+    if arrived != kind {
+        return error("kind", field::KIND, Fault::Misplaced);
+    }
+    if !side_allowed(kind, DeviceKind(u16_at::<{ field::ROLE }, LEN>(fixed))) {
+        return error("role", field::ROLE, Fault::Misplaced);
+    }
+    Ok((fixed, usize::from(words)))
 }
 
-impl Header {
-    /// Reads the header of the datagram `bytes`: whether it is ours first, then its length, kind and values.
-    #[inline]
-    pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
-        let Some(fixed) = bytes.first_chunk::<LEN>() else {
-            return Err(ParseError::new("header", bytes.len(), Fault::Truncated));
-        };
-        let kind = check_frame(fixed, bytes.len())?;
-        let words = u8_at::<{ field::HEADER_WORDS }, LEN>(fixed);
-        let header_len = u16::from(words).wrapping_mul(4);
-        let len = u16_at::<{ field::TOTAL_LENGTH }, LEN>(fixed);
-        if words < WORDS || header_len > len {
-            return Err(ParseError::new("header words", field::HEADER_WORDS, Fault::Range));
-        }
-        let from = parse_node(fixed);
-        if from.id.is_none() {
-            return Err(ParseError::new("node id", field::NODE_ID, Fault::Range));
-        }
-        let auth = Flags(u8_at::<{ field::FLAGS }, LEN>(fixed)).contains(Flags::AUTH);
-        Ok(Self { from, kind, auth, header_len, len, aux: u32_at::<{ field::AUX }, LEN>(fixed) })
-    }
-
-    /// The 48 bytes, in this version's form: no extra words, reserved bits zero.
-    #[must_use]
-    pub fn emit(&self) -> [u8; LEN] {
-        let mut bytes = [0; LEN];
-        let Node { id, role, scope, epoch, sequence, port, lease_s, .. } = self.from;
-        let flags = self.from.flags().with_if(Flags::AUTH, self.auth);
-        put_u32::<{ field::MAGIC }, LEN>(&mut bytes, u32::from_le_bytes(MAGIC));
-        put_u8::<{ field::VERSION }, LEN>(&mut bytes, VERSION);
-        put_u8::<{ field::KIND }, LEN>(&mut bytes, self.kind as u8);
-        put_u8::<{ field::FLAGS }, LEN>(&mut bytes, flags.bits());
-        put_u8::<{ field::HEADER_WORDS }, LEN>(&mut bytes, WORDS);
-        put_u16::<{ field::TOTAL_LENGTH }, LEN>(&mut bytes, self.len);
-        put_u16::<{ field::ROLE }, LEN>(&mut bytes, role.0);
-        put_u32::<{ field::SCOPE }, LEN>(&mut bytes, scope);
-        put_bytes16::<{ field::NODE_ID }, LEN>(&mut bytes, id.0);
-        put_u32::<{ field::BOOT_EPOCH }, LEN>(&mut bytes, epoch);
-        put_u32::<{ field::SEQUENCE }, LEN>(&mut bytes, sequence);
-        put_u16::<{ field::PORT }, LEN>(&mut bytes, port);
-        put_u16::<{ field::LEASE }, LEN>(&mut bytes, lease_s);
-        put_u32::<{ field::AUX }, LEN>(&mut bytes, self.aux);
-        bytes
-    }
-
-    /// The datagram is of this kind, and its sender is on the side that sends it.
-    #[inline]
-    pub(super) fn expect(&self, kind: Kind) -> Result<(), ParseError> {
-        if self.kind != kind {
-            Err(ParseError::new("kind", field::KIND, Fault::Misplaced))
-        } else if !side_allowed(kind, self.from.role) {
-            Err(ParseError::new("role", field::ROLE, Fault::Misplaced))
-        } else {
-            Ok(())
-        }
-    }
-
-    /// An error about the aux field.
-    pub(super) const fn aux_error(fault: Fault) -> ParseError {
-        ParseError::new("aux", field::AUX, fault)
-    }
-
-    /// What `parse` would refuse is not sent.
-    pub(super) fn check(&self) -> Result<(), EmitError> {
-        if self.from.id.is_none() {
-            Err(EmitError::Invalid { field: "node id" })
-        } else if !side_allowed(self.kind, self.from.role) {
-            Err(EmitError::Invalid { field: "role" })
-        } else {
-            Ok(())
-        }
-    }
-}
-
-/// SEEK and ANNOUNCE come from devices, BEACON and ACK from servers, BYE and CHALLENGE from both.
+/// Whether the last TLV must be AUTH.
 #[inline]
-fn side_allowed(kind: Kind, role: DeviceKind) -> bool {
-    match kind {
-        Kind::Seek | Kind::Announce => role != DeviceKind::SERVER,
-        Kind::Beacon | Kind::Ack => role == DeviceKind::SERVER,
-        Kind::Bye | Kind::Challenge => true,
-    }
+pub(super) fn has_auth(fixed: &[u8; LEN]) -> bool {
+    Flags(u8_at::<{ field::FLAGS }, LEN>(fixed)).contains(Flags::AUTH)
 }
 
+/// The aux field.
 #[inline]
-fn parse_node(fixed: &[u8; LEN]) -> Node {
+pub(super) fn aux(fixed: &[u8; LEN]) -> u32 {
+    u32_at::<{ field::AUX }, LEN>(fixed)
+}
+
+/// Who sends.
+#[inline]
+pub(super) fn node(fixed: &[u8; LEN]) -> Node {
     let flags = Flags(u8_at::<{ field::FLAGS }, LEN>(fixed) & Flags::KNOWN);
     Node {
         id: NodeId(bytes16_at::<{ field::NODE_ID }, LEN>(fixed)),
@@ -374,5 +322,72 @@ fn parse_node(fixed: &[u8; LEN]) -> Node {
         broadcast_copy: flags.contains(Flags::BROADCAST_COPY),
         retransmit: flags.contains(Flags::RETRANSMIT),
         want_ack: flags.contains(Flags::WANT_ACK),
+    }
+}
+
+impl Header {
+    /// Reads the header of the datagram `bytes`: whether it is ours first, then its length, kind and values.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
+        let kind = peek(bytes)?;
+        let (fixed, header_len) = check(bytes, kind)?;
+        Ok(Self {
+            from: node(fixed),
+            kind,
+            auth: has_auth(fixed),
+            header_len,
+            len: bytes.len(),
+            aux: aux(fixed),
+        })
+    }
+
+    /// The 48 bytes, in this version's form: no extra words, reserved bits zero.
+    #[must_use]
+    pub fn emit(&self) -> [u8; LEN] {
+        let mut bytes = [0; LEN];
+        let Node { id, role, scope, epoch, sequence, port, lease_s, .. } = self.from;
+        let flags = self.from.flags().with_if(Flags::AUTH, self.auth);
+        put_u32::<{ field::MAGIC }, LEN>(&mut bytes, u32::from_le_bytes(MAGIC));
+        put_u8::<{ field::VERSION }, LEN>(&mut bytes, VERSION);
+        put_u8::<{ field::KIND }, LEN>(&mut bytes, self.kind as u8);
+        put_u8::<{ field::FLAGS }, LEN>(&mut bytes, flags.bits());
+        put_u8::<{ field::HEADER_WORDS }, LEN>(&mut bytes, WORDS);
+        put_u16::<{ field::TOTAL_LENGTH }, LEN>(&mut bytes, u16::try_from(self.len).unwrap_or(u16::MAX));
+        put_u16::<{ field::ROLE }, LEN>(&mut bytes, role.0);
+        put_u32::<{ field::SCOPE }, LEN>(&mut bytes, scope);
+        put_bytes16::<{ field::NODE_ID }, LEN>(&mut bytes, id.0);
+        put_u32::<{ field::BOOT_EPOCH }, LEN>(&mut bytes, epoch);
+        put_u32::<{ field::SEQUENCE }, LEN>(&mut bytes, sequence);
+        put_u16::<{ field::PORT }, LEN>(&mut bytes, port);
+        put_u16::<{ field::LEASE }, LEN>(&mut bytes, lease_s);
+        put_u32::<{ field::AUX }, LEN>(&mut bytes, self.aux);
+        bytes
+    }
+
+    /// An error about the aux field.
+    pub(super) const fn aux_error(fault: Fault) -> ParseError {
+        ParseError::new("aux", field::AUX, fault)
+    }
+
+    /// What `parse` would refuse is not sent.
+    pub(super) fn check(&self) -> Result<(), EmitError> {
+        if self.from.id.is_none() {
+            Err(EmitError::Invalid { field: "node id" })
+        } else if !side_allowed(self.kind, self.from.role) {
+            Err(EmitError::Invalid { field: "role" })
+        } else if self.len > DATAGRAM_MAX {
+            Err(EmitError::TooLarge { field: "total length", limit: DATAGRAM_MAX })
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// SEEK and ANNOUNCE come from devices, BEACON and ACK from servers, BYE and CHALLENGE from both.
+#[inline]
+fn side_allowed(kind: Kind, role: DeviceKind) -> bool {
+    match kind {
+        Kind::Seek | Kind::Announce => role != DeviceKind::SERVER,
+        Kind::Beacon | Kind::Ack => role == DeviceKind::SERVER,
+        Kind::Bye | Kind::Challenge => true,
     }
 }

@@ -36,7 +36,7 @@ pub use entry::{Auth, Firmware, Nonce, Status, StoreRef, TagsRef, TextRef};
 pub use header::{DATAGRAM_MAX, Header, Kind, Node, peek};
 pub use seek::Seek;
 pub use service::{Service, ServiceList, Services};
-pub use tlv::Tlvs;
+use tlv::Tlvs;
 
 use crate::bytes::Writer;
 use crate::error::{EmitError, ParseError};
@@ -54,11 +54,11 @@ pub enum Datagram<'a> {
     /// Device to server.
     Announce(Announce<'a>),
     /// Server to device.
-    Ack(Ack),
+    Ack(Ack<'a>),
     /// Either side.
     Bye(Bye<'a>),
     /// Either side.
-    Challenge(Challenge),
+    Challenge(Challenge<'a>),
 }
 
 impl<'a> Datagram<'a> {
@@ -102,7 +102,7 @@ impl<'a> Datagram<'a> {
 
     /// Its MAC, if it has one.
     #[must_use]
-    pub const fn auth(&self) -> Option<Auth> {
+    pub const fn auth(&self) -> Option<Auth<'a>> {
         match *self {
             Self::Seek(Seek { auth, .. })
             | Self::Beacon(Beacon { auth, .. })
@@ -130,37 +130,25 @@ impl<'a> Datagram<'a> {
 /// What the tag of an authenticated datagram covers (every byte before it), and the tag. Meant for bytes that were
 /// parsed and had an `auth`, or were emitted with one.
 #[must_use]
-pub fn covered(datagram: &[u8]) -> Option<(&[u8], &[u8; Auth::TAG_LEN])> {
+pub fn covered(datagram: &[u8]) -> Option<(&[u8], &[u8; entry::TAG_LEN])> {
     datagram.split_last_chunk()
 }
 
 /// Puts the tag `mac` gives for the bytes before it at the end of a datagram that was emitted with an `auth`.
-pub fn seal(datagram: &mut [u8], mac: impl FnOnce(&[u8]) -> [u8; Auth::TAG_LEN]) {
+pub fn seal(datagram: &mut [u8], mac: impl FnOnce(&[u8]) -> [u8; entry::TAG_LEN]) {
     if let Some((covered, tag)) = datagram.split_last_chunk_mut() {
         *tag = mac(covered);
     }
 }
 
-/// Header and entries of a datagram of this kind.
-#[inline]
-fn open<'a>(bytes: &'a [u8], kind: Kind) -> Result<(Header, Tlvs<'a>), ParseError> {
-    let header = Header::parse(bytes)?;
-    header.expect(kind)?;
-    let tlvs = Tlvs::parse(bytes, &header)?;
-    Ok((header, tlvs))
-}
-
 /// Writes header and entries; bytes written.
 fn write(from: Node, kind: Kind, aux: u32, tlvs: &Tlvs<'_>, buffer: &mut [u8]) -> Result<usize, EmitError> {
-    let header = Header { from, kind, auth: tlvs.auth.is_some(), header_len: 48, len: 0, aux };
+    let len = tlvs.emitted_len();
+    let header = Header { from, kind, auth: tlvs.auth.is_some(), header_len: header::LEN, len, aux };
     header.check()?;
     tlvs.check()?;
-    let len = tlvs.emitted_len();
-    let Some(total) = u16::try_from(len).ok().filter(|_| len <= DATAGRAM_MAX) else {
-        return Err(EmitError::TooLarge { field: "total length", limit: DATAGRAM_MAX });
-    };
     let mut writer = Writer::new(buffer);
-    writer.bytes(&Header { len: total, ..header }.emit());
+    writer.bytes(&header.emit());
     tlvs.emit(&mut writer);
     writer.finish()
 }

@@ -2,7 +2,7 @@
 
 use super::entry::{Auth, StoreRef, TextRef};
 use super::header::{Kind, Node};
-use super::tlv::Tlvs;
+use super::tlv::{Opened, Tlvs};
 use crate::error::{EmitError, ParseError};
 
 /// The question of a device that knows no server.
@@ -20,15 +20,22 @@ pub struct Seek<'a> {
     /// answer is no amplification; 0 for no padding. When read: the datagram's length if it holds PAD, otherwise 0.
     pub pad_to: u16,
     /// Its MAC.
-    pub auth: Option<Auth>,
+    pub auth: Option<Auth<'a>>,
 }
 
 impl<'a> Seek<'a> {
     /// Reads a SEEK.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
-        let (header, tlvs) = super::open(bytes, Kind::Seek)?;
-        let Tlvs { store, name, pad_to, auth, .. } = tlvs;
-        Ok(Self { from: header.from, suppressed: header.aux, store, name, pad_to, auth })
+        let mut opened = Opened::new();
+        opened.open(bytes, Kind::Seek)?;
+        Ok(Self {
+            from: opened.from(),
+            suppressed: opened.aux(),
+            store: opened.store()?,
+            name: opened.name()?,
+            pad_to: opened.pad_to()?,
+            auth: opened.auth()?,
+        })
     }
 
     /// Writes it; bytes written.

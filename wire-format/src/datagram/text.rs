@@ -1,4 +1,5 @@
-//! Clean text: UTF-8 without control characters (Unicode's `Cc`), decided a word at a time where it is plain ASCII.
+//! Clean text: UTF-8 without control characters (Unicode's `Cc`). Plain ASCII, the usual case, is decided a word at a
+//! time.
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;
@@ -6,44 +7,47 @@ const HIGH: u64 = 0x8080_8080_8080_8080;
 /// Whether `bytes` is clean text.
 #[inline]
 pub(super) fn is_clean(bytes: &[u8]) -> bool {
-    is_plain(bytes) || is_clean_unicode(bytes)
+    plain(bytes, not_plain) || clean_unicode(bytes)
 }
 
-/// Whether every byte is a printable ASCII character. The last word overlaps the one before it.
+/// Whether `bytes` is clean text without commas: a tag.
 #[inline]
-fn is_plain(bytes: &[u8]) -> bool {
-    let Some(last) = bytes.last_chunk() else { return is_plain_short(bytes) };
-    let (words, _) = bytes.as_chunks();
-    let odd = words.iter().fold(not_plain(*last), |odd, word| odd | not_plain(*word));
-    odd == 0
+pub(super) fn is_clean_tag(bytes: &[u8]) -> bool {
+    plain(bytes, |word| not_plain(word) | commas(word)) || (clean_unicode(bytes) && !bytes.contains(&b','))
 }
 
-/// The same below 8 bytes.
+/// Whether `odd` finds nothing (zero) in the words of `bytes`. Words may overlap, so no length needs a tail.
 #[inline]
-fn is_plain_short(bytes: &[u8]) -> bool {
-    let mut word = [b' '; 8];
-    if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
-        let (low, high) = word.split_at_mut(4);
-        low.copy_from_slice(first);
-        high.copy_from_slice(last);
+fn plain(bytes: &[u8], odd: impl Fn(u64) -> u64) -> bool {
+    let found = if let Some(last) = bytes.last_chunk::<8>() {
+        let (words, _) = bytes.as_chunks::<8>();
+        words
+            .iter()
+            .fold(odd(u64::from_le_bytes(*last)), |found, word| found | odd(u64::from_le_bytes(*word)))
+    } else if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        odd(u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last)))
     } else {
-        for (to, from) in word.iter_mut().zip(bytes) {
-            *to = *from;
-        }
-    }
-    not_plain(word) == 0
+        bytes.iter().fold(0, |found, &byte| found | odd(ONES * u64::from(byte)))
+    };
+    found == 0
 }
 
-/// Zero if all eight bytes are in 0x20 to 0x7E.
+/// Zero if and only if all eight bytes are in 0x20 to 0x7E.
 #[inline]
-const fn not_plain(word: [u8; 8]) -> u64 {
-    let word = u64::from_le_bytes(word);
+const fn not_plain(word: u64) -> u64 {
     let below_space = word.wrapping_sub(ONES * 0x20);
     let above_tilde = word.wrapping_add(ONES);
     (below_space | above_tilde | word) & HIGH
 }
 
+/// Zero if and only if none of the eight bytes is a comma.
+#[inline]
+const fn commas(word: u64) -> u64 {
+    let word = word ^ (ONES * b',' as u64);
+    word.wrapping_sub(ONES) & !word & HIGH
+}
+
 #[cold]
-fn is_clean_unicode(bytes: &[u8]) -> bool {
+fn clean_unicode(bytes: &[u8]) -> bool {
     str::from_utf8(bytes).is_ok_and(|text| !text.chars().any(char::is_control))
 }

@@ -7,8 +7,8 @@
 //! | 4 | – | value | by type |
 //! | – | 0–3 | padding | zero, to a multiple of 4 |
 //!
-//! At most 32 entries, in any order but AUTH last; a known one stands once. Known ones are checked whether the kind
-//! uses them or not. Sent in ascending order, none critical but AUTH.
+//! At most 32 entries, in any order but AUTH last; a known one stands once. A known one that
+//! the kind does not use is skipped like an unknown one. Sent in ascending order, none critical but AUTH.
 //!
 //! | type | name | value | rule |
 //! | --- | --- | --- | --- |
@@ -29,10 +29,10 @@
 
 use super::ack::Code;
 use super::addr::Addrs;
-use super::entry::{Auth, Firmware, Nonce, Status, StoreRef, TagsRef, TextRef};
-use super::header::{self, Header};
+use super::entry::{self, Auth, Firmware, Nonce, Status, StoreRef, TagsRef, TextRef};
+use super::header::{self, Kind, Node};
 use super::service::Services;
-use crate::bytes::{Reader, Writer, u32_at};
+use crate::bytes::{Writer, u16_at, u32_at};
 use crate::error::{EmitError, Fault, ParseError};
 
 mod kind {
@@ -58,52 +58,285 @@ pub const CRITICAL: u16 = 0x8000;
 pub const COUNT_MAX: usize = 32;
 /// Bytes of APP.
 pub const APP_MAX: usize = 128;
-/// Bytes of type and length.
-const HEAD_LEN: usize = 4;
+/// Everything stands on multiples of 4 bytes; type and length fill one such word.
+const WORD: usize = 4;
 const AUTH_NUMBER: u16 = kind::AUTH & !CRITICAL;
+/// Where [`Opened`] keeps AUTH, whose number is beyond its table.
+const AUTH_SLOT: u16 = 15;
 /// Bytes of AUTH's value.
-const AUTH_LEN: usize = 4 + Auth::TAG_LEN;
+const AUTH_LEN: usize = WORD + entry::TAG_LEN;
 /// What AUTH's tag length must be.
 const TAG_LEN: u8 = 16;
-const _: () = assert!(TAG_LEN as usize == Auth::TAG_LEN);
+const _: () = assert!(TAG_LEN as usize == entry::TAG_LEN);
+/// Which bits of an entry's last word are padding, by the value's length modulo 4.
+const PADDING: [u32; 4] = [0, 0xFFFF_FF00, 0xFFFF_0000, 0xFF00_0000];
 
-/// Everything the entries of a datagram say. A kind takes what it uses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tlvs<'a> {
-    /// STORE.
-    pub store: Option<StoreRef<'a>>,
-    /// NAME, 1 to 32 bytes.
-    pub name: Option<TextRef<'a>>,
-    /// SERVICES.
-    pub services: Option<Services<'a>>,
-    /// ADDR.
-    pub addrs: Option<Addrs<'a>>,
-    /// FIRMWARE.
-    pub firmware: Option<Firmware>,
-    /// CAPS.
-    pub caps: Option<u64>,
-    /// ZONE.
-    pub zone: Option<u32>,
-    /// NONCE.
-    pub nonce: Option<Nonce>,
-    /// STATUS.
-    pub status: Option<Status>,
-    /// PAD, as the length of the datagram it fills up to: the datagram's own when read, at least this when written.
-    /// 0 for none.
-    pub pad_to: u16,
-    /// APP, 1 to 128 bytes.
-    pub app: Option<&'a [u8]>,
-    /// PRIORITY.
-    pub priority: Option<u16>,
-    /// TAGS.
-    pub tags: Option<TagsRef<'a>>,
-    /// AUTH.
-    pub auth: Option<Auth>,
+/// An arrived datagram: its header, and where its known entries stand. A kind reads those it uses; the others are
+/// skipped like unknown ones. Filled in place, for moving it about costs more than reading the datagram.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Opened<'a> {
+    bytes: &'a [u8],
+    fixed: &'a [u8; header::LEN],
+    /// By number: the index of the value's first word and its length in bytes. AUTH is the last.
+    spots: [(u16, u16); 16],
+    /// By number: a bit for each that is there.
+    seen: u16,
 }
 
-impl<'a> Tlvs<'a> {
+impl<'a> Opened<'a> {
+    /// Nothing yet.
+    #[inline]
+    pub(super) const fn new() -> Self {
+        Self { bytes: &[], fixed: &[0; header::LEN], spots: [(0, 0); 16], seen: 0 }
+    }
+
+    /// Checks the header of the datagram `bytes`, then walks over its entries, word by word.
+    #[inline]
+    pub(super) fn open(&mut self, bytes: &'a [u8], kind: Kind) -> Result<(), ParseError> {
+        let (fixed, mut at) = header::check(bytes, kind)?;
+        let auth = header::has_auth(fixed);
+        let (words, rest) = bytes.as_chunks::<WORD>();
+        let (mut seen, mut count) = (0_u16, 0_usize);
+        while let Some(head) = words.get(at) {
+            let (number, len) = (u16_at::<0, WORD>(head), u16_at::<2, WORD>(head));
+            let last = at.wrapping_add(usize::from(len).div_ceil(WORD));
+            let Some(last_word) = words.get(last) else {
+                return Err(error("TLV length", at, Fault::Truncated));
+            };
+            if u32::from_le_bytes(*last_word) & PADDING[usize::from(len & 3)] != 0 {
+                return Err(error("TLV padding", last, Fault::NotZero));
+            }
+            if count == COUNT_MAX {
+                return Err(error("TLV", at, Fault::TooMany));
+            }
+            count = count.wrapping_add(1);
+            let known = number & !CRITICAL;
+            let next = last.wrapping_add(1);
+            let slot = if let kind::STORE..=kind::TAGS = known {
+                known
+            } else if number & CRITICAL != 0 || number == AUTH_NUMBER {
+                check_critical(number, at, auth && next == words.len())?;
+                AUTH_SLOT
+            } else {
+                at = next;
+                continue;
+            };
+            let bit = 1 << slot;
+            if seen & bit != 0 {
+                return Err(error(name(slot), at, Fault::Repeated));
+            }
+            seen |= bit;
+            #[expect(clippy::cast_possible_truncation, reason = "at < words.len() <= DATAGRAM_MAX / WORD")]
+            let spot = (at.wrapping_add(1) as u16, len);
+            self.spots[usize::from(slot & 15)] = spot;
+            at = next;
+        }
+        if !rest.is_empty() {
+            return Err(error("TLV", words.len(), Fault::Truncated));
+        }
+        if auth && seen & (1 << AUTH_SLOT) == 0 {
+            return Err(error("AUTH", words.len(), Fault::Missing));
+        }
+        (self.bytes, self.fixed, self.seen) = (bytes, fixed, seen);
+        Ok(())
+    }
+
+    /// Who sends.
+    #[inline]
+    pub(super) fn from(&self) -> Node {
+        header::node(self.fixed)
+    }
+
+    /// Meaning by kind.
+    #[inline]
+    pub(super) fn aux(&self) -> u32 {
+        header::aux(self.fixed)
+    }
+
+    /// The value of the known entry `number` and its offset.
+    #[inline]
+    fn value(&self, number: u16) -> Option<(&'a [u8], usize)> {
+        if self.seen & (1 << (number & 15)) == 0 {
+            return None;
+        }
+        let (word, len) = self.spots[usize::from(number & 15)];
+        let start = usize::from(word).wrapping_mul(WORD);
+        Some((self.bytes.get(start..start.wrapping_add(usize::from(len)))?, start))
+    }
+
+    /// What `read` makes of the entry `number`, if there is one.
+    #[inline]
+    fn read<T>(
+        &self,
+        number: u16,
+        read: impl FnOnce(&'a [u8]) -> Result<T, Fault>,
+    ) -> Result<Option<T>, ParseError> {
+        match self.value(number) {
+            None => Ok(None),
+            Some((value, start)) => match read(value) {
+                Ok(value) => Ok(Some(value)),
+                Err(fault) => Err(error(name(number), (start / WORD).wrapping_sub(1), fault)),
+            },
+        }
+    }
+
+    #[inline]
+    pub(super) fn store(&self) -> Result<Option<StoreRef<'a>>, ParseError> {
+        self.read(kind::STORE, StoreRef::parse)
+    }
+
+    #[inline]
+    pub(super) fn name(&self) -> Result<Option<TextRef<'a>>, ParseError> {
+        self.read(kind::NAME, TextRef::parse)
+    }
+
+    #[inline]
+    pub(super) fn services(&self) -> Result<Option<Services<'a>>, ParseError> {
+        self.read(kind::SERVICES, Services::parse)
+    }
+
+    #[inline]
+    pub(super) fn addrs(&self) -> Result<Option<Addrs<'a>>, ParseError> {
+        self.read(kind::ADDR, Addrs::parse)
+    }
+
+    #[inline]
+    pub(super) fn firmware(&self) -> Result<Option<Firmware>, ParseError> {
+        self.read(kind::FIRMWARE, |value| {
+            let value = exact::<8>(value)?;
+            Ok(Firmware { version: u32_at::<0, 8>(value), build: u32_at::<4, 8>(value) })
+        })
+    }
+
+    #[inline]
+    pub(super) fn caps(&self) -> Result<Option<u64>, ParseError> {
+        self.read(kind::CAPS, |value| exact(value).map(|bytes| u64::from_le_bytes(*bytes)))
+    }
+
+    #[inline]
+    pub(super) fn zone(&self) -> Result<Option<u32>, ParseError> {
+        self.read(kind::ZONE, |value| exact(value).map(|bytes| u32::from_le_bytes(*bytes)))
+    }
+
+    #[inline]
+    pub(super) fn nonce(&self) -> Result<Option<Nonce>, ParseError> {
+        self.read(kind::NONCE, Nonce::parse)
+    }
+
+    #[inline]
+    pub(super) fn status(&self) -> Result<Option<Status>, ParseError> {
+        self.read(kind::STATUS, |value| {
+            let &[code, retry_after_s, detail0, detail1] = exact(value)?;
+            Ok(Status { code: Code(code), retry_after_s, detail: u16::from_le_bytes([detail0, detail1]) })
+        })
+    }
+
+    /// The datagram's length if it holds PAD, otherwise 0: what it must be padded to, to come out the same.
+    #[inline]
+    pub(super) fn pad_to(&self) -> Result<u16, ParseError> {
+        let zeros =
+            |value: &[u8]| if value.iter().all(|&byte| byte == 0) { Ok(()) } else { Err(Fault::NotZero) };
+        Ok(self.read(kind::PAD, zeros)?.map_or(0, |()| u16::try_from(self.bytes.len()).unwrap_or(0)))
+    }
+
+    #[inline]
+    pub(super) fn app(&self) -> Result<Option<&'a [u8]>, ParseError> {
+        let limits =
+            |value: &'a [u8]| if let 1..=APP_MAX = value.len() { Ok(value) } else { Err(Fault::Length) };
+        self.read(kind::APP, limits)
+    }
+
+    #[inline]
+    pub(super) fn priority(&self) -> Result<Option<u16>, ParseError> {
+        self.read(kind::PRIORITY, |value| exact(value).map(|bytes| u16::from_le_bytes(*bytes)))
+    }
+
+    #[inline]
+    pub(super) fn tags(&self) -> Result<Option<TagsRef<'a>>, ParseError> {
+        self.read(kind::TAGS, TagsRef::parse)
+    }
+
+    #[inline]
+    pub(super) fn auth(&self) -> Result<Option<Auth<'a>>, ParseError> {
+        self.read(AUTH_SLOT, |value| {
+            let (head, tag) = exact::<AUTH_LEN>(value)?.split_first_chunk::<WORD>().ok_or(Fault::Length)?;
+            let tag = tag.first_chunk().ok_or(Fault::Length)?;
+            match *head {
+                [key0, key1, algorithm, TAG_LEN] => {
+                    Ok(Auth { key_id: u16::from_le_bytes([key0, key1]), algorithm, tag })
+                }
+                _ => Err(Fault::Range),
+            }
+        })
+    }
+}
+
+/// An error about what begins with the word `at`.
+#[cold]
+const fn error(field: &'static str, at: usize, fault: Fault) -> ParseError {
+    ParseError::new(field, at.saturating_mul(WORD), fault)
+}
+
+/// AUTH is announced by its flag and the last entry. Other critical entries are not known.
+#[cold]
+fn check_critical(number: u16, at: usize, allowed: bool) -> Result<(), ParseError> {
+    match number {
+        kind::AUTH if allowed => Ok(()),
+        // AUTH without its critical bit would be a second form of the same.
+        kind::AUTH | AUTH_NUMBER => Err(error("AUTH", at, Fault::Misplaced)),
+        _ => Err(error("TLV", at, Fault::UnknownCritical)),
+    }
+}
+
+#[inline]
+fn exact<const N: usize>(value: &[u8]) -> Result<&[u8; N], Fault> {
+    value.try_into().map_err(|_| Fault::Length)
+}
+
+/// The name of a known type, for errors.
+const fn name(number: u16) -> &'static str {
+    match number {
+        kind::STORE => "STORE",
+        kind::NAME => "NAME",
+        kind::SERVICES => "SERVICES",
+        kind::ADDR => "ADDR",
+        kind::FIRMWARE => "FIRMWARE",
+        kind::CAPS => "CAPS",
+        kind::ZONE => "ZONE",
+        kind::NONCE => "NONCE",
+        kind::STATUS => "STATUS",
+        kind::PAD => "PAD",
+        kind::APP => "APP",
+        kind::PRIORITY => "PRIORITY",
+        kind::TAGS => "TAGS",
+        AUTH_SLOT => "AUTH",
+        _ => "TLV",
+    }
+}
+
+/// The entries of a datagram to be sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tlvs<'a> {
+    pub(super) store: Option<StoreRef<'a>>,
+    pub(super) name: Option<TextRef<'a>>,
+    pub(super) services: Option<Services<'a>>,
+    pub(super) addrs: Option<Addrs<'a>>,
+    pub(super) firmware: Option<Firmware>,
+    pub(super) caps: Option<u64>,
+    pub(super) zone: Option<u32>,
+    pub(super) nonce: Option<Nonce>,
+    pub(super) status: Option<Status>,
+    /// The datagram is padded to at least this length; 0 for no padding.
+    pub(super) pad_to: u16,
+    pub(super) app: Option<&'a [u8]>,
+    pub(super) priority: Option<u16>,
+    pub(super) tags: Option<TagsRef<'a>>,
+    pub(super) auth: Option<Auth<'a>>,
+}
+
+impl Tlvs<'_> {
     /// No entry.
-    pub const NONE: Self = Self {
+    pub(super) const NONE: Self = Self {
         store: None,
         name: None,
         services: None,
@@ -119,76 +352,6 @@ impl<'a> Tlvs<'a> {
         tags: None,
         auth: None,
     };
-
-    /// Reads the entries of the datagram `bytes`, whose header is `header`.
-    #[inline]
-    pub fn parse(bytes: &'a [u8], header: &Header) -> Result<Self, ParseError> {
-        let start = usize::from(header.header_len);
-        let mut reader = Reader::at(bytes.get(start..).unwrap_or(&[]), start);
-        let mut tlvs = Self::NONE;
-        let mut seen = 0_u16;
-        let mut count = 0_usize;
-        while !reader.rest().is_empty() {
-            if count == COUNT_MAX {
-                return Err(reader.error("TLV", Fault::TooMany));
-            }
-            count = count.wrapping_add(1);
-            let at = reader;
-            let [type0, type1, len0, len1] = *reader.array::<4>("TLV")?;
-            let number = u16::from_le_bytes([type0, type1]);
-            let len = usize::from(u16::from_le_bytes([len0, len1]));
-            let value = reader.bytes("TLV length", len)?;
-            reader.zeros("TLV padding", len.wrapping_neg() & 3)?;
-            if number == kind::AUTH {
-                tlvs.auth = Some(parse_auth(&at, value, header, reader.rest())?);
-                continue;
-            }
-            let bit = known_bit(number);
-            if seen & bit != 0 {
-                return Err(at.error(name(number), Fault::Repeated));
-            }
-            seen |= bit;
-            tlvs.take(number, value, &at, header.len)?;
-        }
-        if header.auth && tlvs.auth.is_none() {
-            return Err(reader.error("AUTH", Fault::Missing));
-        }
-        Ok(tlvs)
-    }
-
-    /// Keeps one entry other than AUTH. `at` stands at its first byte.
-    #[inline]
-    fn take(
-        &mut self,
-        number: u16,
-        value: &'a [u8],
-        at: &Reader<'_>,
-        datagram_len: u16,
-    ) -> Result<(), ParseError> {
-        let fault = |fault| at.error(name(number), fault);
-        match number & !CRITICAL {
-            kind::STORE => self.store = Some(StoreRef::parse(value).map_err(fault)?),
-            kind::NAME => self.name = Some(TextRef::parse(value).map_err(fault)?),
-            kind::SERVICES => self.services = Some(Services::parse(value).map_err(fault)?),
-            kind::ADDR => self.addrs = Some(Addrs::parse(value, at.offset().wrapping_add(HEAD_LEN))?),
-            kind::FIRMWARE => self.firmware = Some(parse_firmware(value).map_err(fault)?),
-            kind::CAPS => self.caps = Some(u64::from_le_bytes(exact(value).map_err(fault)?)),
-            kind::ZONE => self.zone = Some(u32::from_le_bytes(exact(value).map_err(fault)?)),
-            kind::NONCE => self.nonce = Some(Nonce::parse(value).map_err(fault)?),
-            kind::STATUS => self.status = Some(parse_status(value).map_err(fault)?),
-            kind::PAD if value.iter().any(|&byte| byte != 0) => return Err(fault(Fault::NotZero)),
-            kind::PAD => self.pad_to = datagram_len,
-            kind::APP if value.is_empty() || value.len() > APP_MAX => return Err(fault(Fault::Length)),
-            kind::APP => self.app = Some(value),
-            kind::PRIORITY => self.priority = Some(u16::from_le_bytes(exact(value).map_err(fault)?)),
-            kind::TAGS => self.tags = Some(TagsRef::parse(value).map_err(fault)?),
-            // AUTH without its critical bit: one meaning, one form.
-            AUTH_NUMBER => return Err(fault(Fault::Misplaced)),
-            _ if number & CRITICAL != 0 => return Err(fault(Fault::UnknownCritical)),
-            _ => {}
-        }
-        Ok(())
-    }
 
     /// What `parse` would refuse is not sent.
     pub(super) fn check(&self) -> Result<(), EmitError> {
@@ -215,8 +378,8 @@ impl<'a> Tlvs<'a> {
             self.emit_after_pad(&mut counter);
             let len = writer.len().saturating_add(counter.len());
             let missing = usize::from(self.pad_to).next_multiple_of(4).saturating_sub(len);
-            if let Some(zeros) = missing.checked_sub(HEAD_LEN) {
-                entry(writer, kind::PAD, zeros, |writer| writer.zeros(zeros));
+            if let Some(zeros) = missing.checked_sub(WORD) {
+                put(writer, kind::PAD, zeros, |writer| writer.zeros(zeros));
             }
         }
         self.emit_after_pad(writer);
@@ -224,7 +387,7 @@ impl<'a> Tlvs<'a> {
 
     fn emit_before_pad(&self, writer: &mut Writer<'_>) {
         if let Some(StoreRef { entity, code }) = self.store {
-            entry(writer, kind::STORE, code.as_bytes().len().saturating_add(4), |writer| {
+            put(writer, kind::STORE, code.as_bytes().len().saturating_add(4), |writer| {
                 writer.u32(entity);
                 writer.bytes(code.as_bytes());
             });
@@ -239,7 +402,7 @@ impl<'a> Tlvs<'a> {
             bytes(writer, kind::ADDR, addrs.as_bytes());
         }
         if let Some(Firmware { version, build }) = self.firmware {
-            entry(writer, kind::FIRMWARE, 8, |writer| {
+            put(writer, kind::FIRMWARE, 8, |writer| {
                 writer.u32(version);
                 writer.u32(build);
             });
@@ -254,7 +417,7 @@ impl<'a> Tlvs<'a> {
             bytes(writer, kind::NONCE, nonce.as_bytes());
         }
         if let Some(Status { code, retry_after_s, detail }) = self.status {
-            entry(writer, kind::STATUS, 4, |writer| {
+            put(writer, kind::STATUS, 4, |writer| {
                 writer.u8(code.0);
                 writer.u8(retry_after_s);
                 writer.u16(detail);
@@ -273,18 +436,18 @@ impl<'a> Tlvs<'a> {
             bytes(writer, kind::TAGS, tags.as_packed());
         }
         if let Some(Auth { key_id, algorithm, tag }) = &self.auth {
-            entry(writer, kind::AUTH, AUTH_LEN, |writer| {
+            put(writer, kind::AUTH, AUTH_LEN, |writer| {
                 writer.u16(*key_id);
                 writer.u8(*algorithm);
                 writer.u8(TAG_LEN);
-                writer.bytes(tag);
+                writer.bytes(*tag);
             });
         }
     }
 }
 
 /// One entry: type, length, what `value` writes, padding.
-fn entry(writer: &mut Writer<'_>, number: u16, len: usize, value: impl FnOnce(&mut Writer<'_>)) {
+fn put(writer: &mut Writer<'_>, number: u16, len: usize, value: impl FnOnce(&mut Writer<'_>)) {
     writer.u16(number);
     writer.u16(u16::try_from(len).unwrap_or(u16::MAX));
     value(writer);
@@ -292,62 +455,5 @@ fn entry(writer: &mut Writer<'_>, number: u16, len: usize, value: impl FnOnce(&m
 }
 
 fn bytes(writer: &mut Writer<'_>, number: u16, value: &[u8]) {
-    entry(writer, number, value.len(), |writer| writer.bytes(value));
-}
-
-/// The bit of a known type in the set of those seen; 0 for the others, which may repeat.
-#[inline]
-const fn known_bit(number: u16) -> u16 {
-    match number & !CRITICAL {
-        known @ kind::STORE..=kind::TAGS => 1 << known,
-        _ => 0,
-    }
-}
-
-/// The name of a type, for errors.
-const fn name(number: u16) -> &'static str {
-    match number & !CRITICAL {
-        kind::STORE => "STORE",
-        kind::NAME => "NAME",
-        kind::SERVICES => "SERVICES",
-        kind::ADDR => "ADDR",
-        kind::FIRMWARE => "FIRMWARE",
-        kind::CAPS => "CAPS",
-        kind::ZONE => "ZONE",
-        kind::NONCE => "NONCE",
-        kind::STATUS => "STATUS",
-        kind::PAD => "PAD",
-        kind::APP => "APP",
-        kind::PRIORITY => "PRIORITY",
-        kind::TAGS => "TAGS",
-        AUTH_NUMBER => "AUTH",
-        _ => "TLV",
-    }
-}
-
-#[inline]
-fn exact<const N: usize>(value: &[u8]) -> Result<[u8; N], Fault> {
-    value.try_into().map_err(|_| Fault::Length)
-}
-
-fn parse_firmware(value: &[u8]) -> Result<Firmware, Fault> {
-    let value: [u8; 8] = exact(value)?;
-    Ok(Firmware { version: u32_at::<0, 8>(&value), build: u32_at::<4, 8>(&value) })
-}
-
-fn parse_status(value: &[u8]) -> Result<Status, Fault> {
-    let [code, retry_after_s, detail0, detail1] = exact(value)?;
-    Ok(Status { code: Code(code), retry_after_s, detail: u16::from_le_bytes([detail0, detail1]) })
-}
-
-/// AUTH: announced by its flag, the last entry, a tag of 16 bytes.
-fn parse_auth(at: &Reader<'_>, value: &[u8], header: &Header, rest: &[u8]) -> Result<Auth, ParseError> {
-    if !header.auth || !rest.is_empty() {
-        return Err(at.error("AUTH", Fault::Misplaced));
-    }
-    let value: [u8; AUTH_LEN] = exact(value).map_err(|fault| at.error("AUTH", fault))?;
-    let [key0, key1, algorithm, TAG_LEN, tag @ ..] = value else {
-        return Err(at.error("AUTH", Fault::Range));
-    };
-    Ok(Auth { key_id: u16::from_le_bytes([key0, key1]), algorithm, tag })
+    put(writer, number, value.len(), |writer| writer.bytes(value));
 }
