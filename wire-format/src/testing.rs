@@ -96,7 +96,7 @@ pub(crate) fn frame(
 }
 
 /// Makes the checksums of a frame right.
-fn repair(bytes: &mut [u8]) {
+pub(crate) fn repair(bytes: &mut [u8]) {
     let order = bytes[4] == 0x10;
     let (head, body) = bytes.split_at_mut(header::LEN);
     if order && body.len() >= 48 {

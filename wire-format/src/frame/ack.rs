@@ -71,3 +71,54 @@ impl Header {
         u8::try_from(self.aux16).ok().and_then(Lane::new).ok_or(ParseError::new("aux16", 6, Fault::Range))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    fn check(ack: &Ack) {
+        let bytes = testing::emit(|buffer| ack.emit(buffer));
+        assert_eq!(Ack::parse(&Raw::parse(&bytes).unwrap()), Ok(*ack));
+        testing::frame(&bytes, |raw, buffer| Ok(Ack::parse(raw)?.emit(buffer)));
+    }
+
+    #[test]
+    fn golden_vector() {
+        let ack = Ack { durable: true, lane: Lane::Normal, number_low: 0x0506_0708 };
+        assert_eq!(testing::emit(|buffer| ack.emit(buffer)), testing::vector("ACK"));
+    }
+
+    #[test]
+    fn the_lane_past_the_last_is_refused() {
+        check(&Ack { durable: false, lane: Lane::Bulk, number_low: 0 });
+        let header = Header { aux16: 4, ..Header::new(Kind::ACK, 0) };
+        let raw = Raw { header, body: &[] };
+        assert_eq!(Ack::parse(&raw), Err(ParseError::new("aux16", 6, Fault::Range)));
+        assert_eq!(Ack::parse(&Raw { body: &[0], ..raw }), Err(ParseError::new("length", 0, Fault::Length)));
+    }
+
+    #[test]
+    fn the_whole_number_is_the_nearest_to_the_last() {
+        let ack = |number: u64| Ack { durable: false, lane: Lane::Normal, number_low: number as u32 };
+        for (last, number) in [(0, 1), (7, 7), (0xFFFF_FFFF, 0x1_0000_0003), (0x1_0000_0003, 0xFFFF_FFF0)] {
+            assert_eq!(ack(number).number(last), number, "{last:#x}");
+        }
+        assert_eq!(ack(u64::MAX).number(0), 0, "below the first number there is none");
+    }
+
+    proptest::proptest! {
+        #![proptest_config(testing::config())]
+        #[test]
+        fn round_trip(durable: bool, lane in 0_u8..4, number_low: u32) {
+            check(&Ack { durable, lane: Lane::new(lane).unwrap(), number_low });
+        }
+
+        #[test]
+        fn numbers_within_a_window_are_found_again(last: u64, ahead in 0_u64..1 << 31) {
+            let number = last.saturating_add(ahead);
+            let ack = Ack { durable: false, lane: Lane::Normal, number_low: number as u32 };
+            proptest::prop_assert_eq!(ack.number(last), number);
+        }
+    }
+}

@@ -133,3 +133,80 @@ impl<'a> Body<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    const ASK: Ask<'static> = Ask {
+        correlation: 5,
+        generation: 6,
+        kind: OrderKind::STOCK_QUESTION,
+        schema: 1,
+        deadline_ms: 800,
+        payload: b"3760001",
+    };
+
+    fn check(ask: &Ask<'_>) {
+        let bytes = testing::emit(|buffer| ask.emit(buffer));
+        assert_eq!(Ask::parse(&Raw::parse(&bytes).unwrap()), Ok(*ask));
+        testing::frame(&bytes, |raw, buffer| Ok(Ask::parse(raw)?.emit(buffer)));
+    }
+
+    #[test]
+    fn golden_vector() {
+        assert_eq!(testing::emit(|buffer| ASK.emit(buffer)), testing::vector("ASK"));
+        check(&ASK);
+    }
+
+    #[test]
+    fn what_is_refused_and_where() {
+        let fault = |at: usize, bytes: &[u8]| {
+            let mut frame = testing::vector("ASK");
+            frame[at..at + bytes.len()].copy_from_slice(bytes);
+            testing::repair(&mut frame);
+            Ask::parse(&Raw::parse(&frame).unwrap()).unwrap_err()
+        };
+        let error = ParseError::new;
+        assert_eq!(fault(8, &[0; 4]), error("aux32", 8, Fault::Range));
+        assert_eq!(fault(24, &[0; 2]), error("ask kind", 24, Fault::Range));
+        assert_eq!(fault(28, &[1]), error("code", 28, Fault::NotZero));
+        assert_eq!(fault(31, &[1]), error("zero", 29, Fault::NotZero));
+        assert_eq!(fault(32, &[9]), error("payload length", 32, Fault::Length));
+        assert_eq!(fault(32, &4_097_u32.to_le_bytes()), error("payload length", 32, Fault::Range));
+        assert_eq!(fault(43, &[1]), error("padding", 43, Fault::NotZero));
+    }
+
+    #[test]
+    fn limits_and_one_past_each() {
+        let payload = [7; PAYLOAD_MAX + 1];
+        let full = Ask { payload: &payload[..PAYLOAD_MAX], deadline_ms: u32::MAX, ..ASK };
+        let bytes = testing::emit(|buffer| full.emit(buffer));
+        assert_eq!(bytes.len(), header::LEN + BODY_MAX);
+        assert_eq!(Ask::parse(&Raw::parse(&bytes).unwrap()), Ok(full));
+        check(&Ask { payload: &[], deadline_ms: 1, ..ASK });
+        let mut buffer = [0; 8_192];
+        for (wrong, error) in [
+            (
+                Ask { payload: &payload, ..ASK },
+                EmitError::TooLarge { field: "payload length", limit: PAYLOAD_MAX },
+            ),
+            (Ask { deadline_ms: 0, ..ASK }, EmitError::Invalid { field: "aux32" }),
+            (Ask { kind: OrderKind(0), ..ASK }, EmitError::Invalid { field: "ask kind" }),
+        ] {
+            assert_eq!(wrong.emit(&mut buffer), Err(error));
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(testing::config())]
+        #[test]
+        fn round_trip(
+            correlation: u32, generation: u32, kind in 1_u16.., schema: u16, deadline_ms in 1_u32..,
+            payload in proptest::collection::vec(0_u8.., 0..300),
+        ) {
+            check(&Ask { correlation, generation, kind: OrderKind(kind), schema, deadline_ms, payload: &payload });
+        }
+    }
+}

@@ -61,3 +61,30 @@ impl Bye {
         emit_bare(header, buffer)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    fn check(bye: &Bye) {
+        let bytes = testing::emit(|buffer| bye.emit(buffer));
+        assert_eq!(Bye::parse(&Raw::parse(&bytes).unwrap()), Ok(*bye));
+        testing::frame(&bytes, |raw, buffer| Ok(Bye::parse(raw)?.emit(buffer)));
+    }
+
+    #[test]
+    fn golden_vector() {
+        let bye = Bye { code: Code::RESTARTING, retry_after_ms: 2_000 };
+        assert_eq!(testing::emit(|buffer| bye.emit(buffer)), testing::vector("BYE"));
+        assert_eq!(bye.code.to_string(), "restarting");
+    }
+
+    proptest::proptest! {
+        #![proptest_config(testing::config())]
+        #[test]
+        fn round_trip(code: u16, retry_after_ms: u32) {
+            check(&Bye { code: Code(code), retry_after_ms });
+        }
+    }
+}

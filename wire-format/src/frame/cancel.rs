@@ -54,3 +54,59 @@ impl<'a> Cancel<'a> {
         emit_checked(header, buffer, |writer| self.numbers.emit(writer))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Fault;
+    use crate::testing;
+
+    fn check(cancel: &Cancel<'_>) {
+        let bytes = testing::emit(|buffer| cancel.emit(buffer));
+        assert_eq!(Cancel::parse(&Raw::parse(&bytes).unwrap()), Ok(*cancel));
+        testing::frame(&bytes, |raw, buffer| Ok(Cancel::parse(raw)?.emit(buffer)));
+    }
+
+    #[test]
+    fn golden_vector() {
+        let cancel = Cancel { durable: true, numbers: Numbers::from(&[7, 9]) };
+        assert_eq!(testing::emit(|buffer| cancel.emit(buffer)), testing::vector("CANCEL"));
+    }
+
+    #[test]
+    fn limits_and_one_past_each() {
+        let numbers = [1; NUMBERS_MAX + 1];
+        let cancel = |numbers| Cancel { durable: false, numbers };
+        check(&cancel(Numbers::from(&numbers[..NUMBERS_MAX])));
+        let mut buffer = [0; 256];
+        for (wrong, error) in [
+            (Numbers::from(&numbers), EmitError::TooLarge { field: "aux16", limit: NUMBERS_MAX }),
+            (Numbers::EMPTY, EmitError::Invalid { field: "aux16" }),
+            (Numbers::from(&[1, 0]), EmitError::Invalid { field: "number" }),
+        ] {
+            assert_eq!(cancel(wrong).emit(&mut buffer), Err(error));
+        }
+    }
+
+    #[test]
+    fn what_is_refused_and_where() {
+        let parse = |at: usize, byte| {
+            let mut bytes = testing::vector("CANCEL");
+            bytes[at] = byte;
+            testing::repair(&mut bytes);
+            Cancel::parse(&Raw::parse(&bytes).unwrap()).unwrap_err()
+        };
+        assert_eq!(parse(6, 0), ParseError::new("aux16", 6, Fault::Range));
+        assert_eq!(parse(6, 1), ParseError::new("aux16", 6, Fault::Length));
+        assert_eq!(parse(6, 17), ParseError::new("aux16", 6, Fault::TooMany));
+        assert_eq!(parse(24, 0), ParseError::new("number", 24, Fault::Range));
+    }
+
+    proptest::proptest! {
+        #![proptest_config(testing::config())]
+        #[test]
+        fn round_trip(durable: bool, numbers in proptest::collection::vec(1_u64.., 1..=NUMBERS_MAX)) {
+            check(&Cancel { durable, numbers: Numbers::from(&numbers[..]) });
+        }
+    }
+}

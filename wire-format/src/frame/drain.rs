@@ -51,3 +51,30 @@ impl Drain {
         emit_bare(header, buffer)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    fn check(drain: &Drain) {
+        let bytes = testing::emit(|buffer| drain.emit(buffer));
+        assert_eq!(Drain::parse(&Raw::parse(&bytes).unwrap()), Ok(*drain));
+        testing::frame(&bytes, |raw, buffer| Ok(Drain::parse(raw)?.emit(buffer)));
+    }
+
+    #[test]
+    fn golden_vector() {
+        let drain = Drain { reason: Reason::RESTARTING, after_ms: 5_000 };
+        assert_eq!(testing::emit(|buffer| drain.emit(buffer)), testing::vector("DRAIN"));
+        assert_eq!(drain.reason.to_string(), "restarting");
+    }
+
+    proptest::proptest! {
+        #![proptest_config(testing::config())]
+        #[test]
+        fn round_trip(reason: u16, after_ms: u32) {
+            check(&Drain { reason: Reason(reason), after_ms });
+        }
+    }
+}

@@ -6,8 +6,8 @@
 //! | offset | size | field | rule |
 //! | --- | --- | --- | --- |
 //! | 0 | 4 | length | bytes of the body that follows; at most the receiver's declared limit |
-//! | 4 | 1 | kind | [`Kind`] |
-//! | 5 | 1 | flags | [`Flags`]; unknown bits must be zero and are checked |
+//! | 4 | 1 | kind | see Kinds |
+//! | 5 | 1 | flags | see Flags; unknown bits must be zero and are checked |
 //! | 6 | 2 | aux16 | meaning by kind; zero and checked where a kind gives it none |
 //! | 8 | 4 | aux32 | meaning by kind; zero and checked where a kind gives it none |
 //! | 12 | 4 | checksum | CRC-32C of bytes 0 to 12 |

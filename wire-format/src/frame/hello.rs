@@ -10,12 +10,12 @@
 //!   │── first ORDER ──────────────▶│
 //! ```
 //!
-//! Header: no flags, `aux16` and `aux32` zero. Body:
+//! Header: no flags, `aux16` and `aux32` zero. Body, of this size in every version to come:
 //!
 //! | offset | size | field | rule |
 //! | --- | --- | --- | --- |
 //! | 0 | 4 | magic | `TWLP` |
-//! | 4 | 1 | version min | lowest version the server speaks, 1 or more; the rest has that version's layout |
+//! | 4 | 1 | version min | lowest version the server speaks, 1 or more; the body has that version's layout |
 //! | 5 | 1 | version max | highest version it speaks, at least version min |
 //! | 6 | 1 | mode | 1 STAGING, 2 TAKEOVER; unknown bits must be zero |
 //! | 7 | 1 | store code length | 1 to 32 |
@@ -34,7 +34,7 @@
 //! | 112 | 8 | volatile run | run id of the volatile log; 0 if there is none |
 //! | 120 | 8 | volatile head | highest number in the volatile log; 0 if there is none |
 //! | 128 | 32 | store code | UTF-8 without control characters, padded with zeros |
-//! | 160 | 4 | features | what the server can do beyond this version's minimum; unknown bits are ignored |
+//! | 160 | 4 | features | what the server takes beyond the minimum, see Features; unknown bits are ignored |
 //! | 164 | 264 | zero | zero |
 //! | 428 | 4 | checksum | CRC-32C of the body before it |
 
@@ -57,6 +57,18 @@ const CODE_LEN: usize = 32;
 const RESERVED_LEN: usize = 264;
 const _: () = assert!(128 + CODE_LEN + 4 + RESERVED_LEN + super::CHECKSUM_LEN == BODY_LEN);
 const _: () = assert!(BODY_LEN == MAX_BODY_MIN as usize && BODY_LEN.is_multiple_of(8));
+
+/// What a side takes beyond the minimum. A frame that needs a feature is sent only to a side that declared it.
+pub mod feature {
+    /// Device: takes PART, and orders whose payload came so.
+    pub const PARTS: u32 = 0x01;
+    /// Device: takes CANCEL.
+    pub const CANCEL: u32 = 0x02;
+    /// Either side: answers ASK.
+    pub const ASK: u32 = 0x04;
+    /// Device: answers STATUS.
+    pub const STATUS: u32 = 0x08;
+}
 
 const STAGING: u8 = 0x01;
 const TAKEOVER: u8 = 0x02;
@@ -96,7 +108,8 @@ pub struct Hello {
     pub version_max: u8,
     /// A test server: meets staging devices only.
     pub staging: bool,
-    /// An operator ordered this server to take the store over: a running lease does not stop it.
+    /// An operator made this server take the store over and raised the fence for it. Said for the device's log; it
+    /// shortens no lease.
     pub takeover: bool,
     /// The store it serves.
     pub store: Store,
@@ -112,7 +125,7 @@ pub struct Hello {
     pub epoch: u32,
     /// Silence after which it sends a PING, in milliseconds.
     pub ping_interval_ms: u16,
-    /// Feature bits; none is defined.
+    /// What it takes beyond the minimum: bits of [`feature`].
     pub features: u32,
     /// The durable log.
     pub durable: LogHead,
@@ -121,19 +134,19 @@ pub struct Hello {
 }
 
 impl Hello {
-    /// Reads a HELLO frame. The magic is judged first, so that a stranger is recognised; then the checksum, then the
-    /// version, whose fault is [`Fault::Version`] and asks for a REJECT.
+    /// Reads a HELLO frame. The magic is judged first, so that a stranger is recognised; then length and checksum, then
+    /// the version, whose fault is [`Fault::Version`] and asks for a REJECT.
     pub fn parse(raw: &Raw<'_>) -> Result<Self, ParseError> {
         raw.header.expect(Kind::HELLO, Flags::NONE)?;
         raw.header.expect_aux16_zero()?;
         raw.header.expect_aux32_zero()?;
         parse_magic(raw.body)?;
-        let mut reader = Reader::at(raw.checked_body()?, header::LEN);
-        reader.bytes("magic", MAGIC.len())?;
-        let (version_min, version_max) = parse_versions(&mut reader)?;
         if raw.body.len() != BODY_LEN {
             return Err(ParseError::new("length", 0, Fault::Length));
         }
+        let mut reader = Reader::at(raw.checked_body()?, header::LEN);
+        reader.bytes("magic", MAGIC.len())?;
+        let (version_min, version_max) = parse_versions(&mut reader)?;
         let at = reader;
         let mode = reader.u8("mode")?;
         if mode & !(STAGING | TAKEOVER) != 0 {
@@ -277,4 +290,138 @@ fn emit_log_head(writer: &mut Writer<'_>, log: &LogHead) {
     writer.bytes(&log.lineage.0);
     writer.u64(log.run);
     writer.u64(log.head);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+    use proptest::prelude::Strategy;
+
+    fn hello() -> Hello {
+        Hello {
+            version_min: 1,
+            version_max: 2,
+            staging: true,
+            takeover: false,
+            store: Store::new(7, "PARIS-12").unwrap(),
+            max_body: 65_840,
+            target: NodeId([0x11; 16]),
+            server: NodeId([0x22; 16]),
+            fence: 3,
+            epoch: 4,
+            ping_interval_ms: 3_000,
+            features: 0x8000_0000,
+            durable: LogHead { lineage: Lineage([0x33; 16]), run: 5, head: 6 },
+            volatile: LogHead { lineage: Lineage([0x44; 16]), run: 7, head: 8 },
+        }
+    }
+
+    fn check(hello: &Hello) {
+        let bytes = testing::emit(|buffer| hello.emit(buffer));
+        assert_eq!(bytes.len(), FRAME_LEN);
+        assert_eq!(Hello::parse(&Raw::parse(&bytes).unwrap()), Ok(*hello));
+        testing::frame(&bytes, |raw, buffer| Ok(Hello::parse(raw)?.emit(buffer)));
+    }
+
+    /// The error after the bytes at `at` of the body were replaced and the checksums made right.
+    fn fault(at: usize, bytes: &[u8]) -> ParseError {
+        let mut frame = testing::emit(|buffer| hello().emit(buffer));
+        frame[header::LEN + at..header::LEN + at + bytes.len()].copy_from_slice(bytes);
+        testing::repair(&mut frame);
+        Hello::parse(&Raw::parse(&frame).unwrap()).unwrap_err()
+    }
+
+    #[test]
+    fn golden_vector() {
+        assert_eq!(testing::emit(|buffer| hello().emit(buffer)), testing::vector("HELLO"));
+        check(&hello());
+    }
+
+    #[test]
+    fn what_is_refused_and_where() {
+        let error = ParseError::new;
+        assert_eq!(fault(0, b"GET "), error("magic", 16, Fault::Mismatch));
+        assert_eq!(fault(4, &[0]), error("version min", 20, Fault::Range));
+        assert_eq!(fault(4, &[2]), error("version min", 20, Fault::Version));
+        assert_eq!(fault(5, &[0]), error("version max", 21, Fault::Range));
+        assert_eq!(fault(6, &[4]), error("mode", 22, Fault::NotZero));
+        assert_eq!(fault(7, &[33]), error("store code length", 23, Fault::Range));
+        assert_eq!(fault(7, &[0]), error("store code", 144, Fault::Text));
+        assert_eq!(fault(7, &[7]), error("store code", 144, Fault::NotZero));
+        assert_eq!(fault(12, &431_u32.to_le_bytes()), error("max body", 28, Fault::Range));
+        assert_eq!(fault(32, &[0; 16]), error("server", 48, Fault::Missing));
+        assert_eq!(fault(60, &[0; 2]), error("ping interval ms", 76, Fault::Range));
+        assert_eq!(fault(62, &[1]), error("zero", 78, Fault::NotZero));
+        assert_eq!(fault(64, &[0; 16]), error("durable lineage", 80, Fault::Missing));
+        assert_eq!(fault(96, &[0; 16]), error("volatile lineage", 112, Fault::Missing));
+        assert_eq!(fault(128, &[0xFF]), error("store code", 144, Fault::Text));
+        assert_eq!(fault(128, b"\n"), error("store code", 144, Fault::Text));
+        assert_eq!(fault(427, &[1]), error("zero", 180, Fault::NotZero));
+    }
+
+    #[test]
+    fn one_of_a_later_version_is_known_as_such_whatever_it_says() {
+        let frame = |version, len| {
+            testing::emit(|buffer| {
+                emit_checked(Header::new(Kind::HELLO, 0), buffer, |writer| {
+                    writer.bytes(&MAGIC);
+                    writer.u8(version);
+                    writer.u8(9);
+                    writer.bytes(&[0xAA; 600][..len]);
+                })
+            })
+        };
+        let parse = |bytes: &[u8]| Hello::parse(&Raw::parse(bytes).unwrap()).unwrap_err();
+        assert_eq!(parse(&frame(2, 422)), ParseError::new("version min", 20, Fault::Version));
+        assert_eq!(parse(&frame(1, 422)), ParseError::new("mode", 22, Fault::NotZero));
+        for wrong in [421, 423] {
+            assert_eq!(parse(&frame(2, wrong)), ParseError::new("length", 0, Fault::Length));
+        }
+    }
+
+    #[test]
+    fn limits_and_one_past_each() {
+        let none = LogHead::default();
+        check(&Hello { store: Store::new(u32::MAX, &"x".repeat(32)).unwrap(), ..hello() });
+        check(&Hello { max_body: MAX_BODY_MIN, ping_interval_ms: 1, target: NodeId::NONE, ..hello() });
+        check(&Hello { durable: none, volatile: none, ..hello() });
+        let mut buffer = [0; FRAME_LEN];
+        for (wrong, field) in [
+            (Hello { version_min: 0, ..hello() }, "version min"),
+            (Hello { version_min: 2, ..hello() }, "version min"),
+            (Hello { version_max: 0, ..hello() }, "version max"),
+            (Hello { max_body: MAX_BODY_MIN - 1, ..hello() }, "max body"),
+            (Hello { server: NodeId::NONE, ..hello() }, "server"),
+            (Hello { ping_interval_ms: 0, ..hello() }, "ping interval ms"),
+            (Hello { durable: LogHead { head: 1, ..none }, ..hello() }, "durable lineage"),
+            (Hello { volatile: LogHead { run: 1, ..none }, ..hello() }, "volatile lineage"),
+        ] {
+            assert_eq!(wrong.emit(&mut buffer), Err(EmitError::Invalid { field }));
+        }
+    }
+
+    fn log_head() -> impl Strategy<Value = LogHead> {
+        (1_u8.., 0_u64.., 0_u64..).prop_map(|(id, run, head)| LogHead {
+            lineage: Lineage([id; 16]),
+            run,
+            head,
+        })
+    }
+
+    proptest::proptest! {
+        #![proptest_config(testing::config())]
+        #[test]
+        fn round_trip(
+            version_max in 1_u8.., staging: bool, takeover: bool, entity: u32, code in "[A-Z0-9é]{1,16}",
+            max_body in MAX_BODY_MIN.., target: [u8; 16], server in 1_u128.., fence: u64, epoch: u32,
+            ping_interval_ms in 1_u16.., features: u32, durable in log_head(), volatile in log_head(),
+        ) {
+            check(&Hello {
+                version_min: 1, version_max, staging, takeover, store: Store::new(entity, &code).unwrap(), max_body,
+                target: NodeId(target), server: NodeId(server.to_le_bytes()), fence, epoch, ping_interval_ms, features,
+                durable, volatile,
+            });
+        }
+    }
 }

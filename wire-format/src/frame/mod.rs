@@ -219,13 +219,12 @@ impl<'a> Frame<'a> {
 
 impl Kind {
     /// Bytes the body of this kind has, at least and at most; `None` for an unknown kind.
-    ///
-    /// HELLO, WELCOME and REJECT have no upper end here: those of another version must still be recognised, to be
-    /// answered with the versions this side speaks.
     #[must_use]
     pub const fn body_lens(self) -> Option<(usize, usize)> {
         Some(match self {
-            Self::HELLO | Self::WELCOME | Self::REJECT => (reject::BODY_LEN, usize::MAX),
+            Self::HELLO => (hello::BODY_LEN, hello::BODY_LEN),
+            Self::WELCOME => (welcome::FIXED_LEN + CHECKSUM_LEN, welcome::BODY_MAX),
+            Self::REJECT => (reject::BODY_LEN, reject::BODY_LEN),
             Self::ORDER => (order::FIXED_LEN, order::BODY_MAX),
             Self::PART => (part::FIXED_LEN + CHECKSUM_LEN, part::BODY_MAX),
             Self::CANCEL => (rows::NUMBER_LEN + CHECKSUM_LEN, cancel::BODY_MAX),

@@ -188,3 +188,105 @@ impl Iterator for Options<'_> {
 }
 
 impl core::iter::FusedIterator for Options<'_> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    const RETRY_OPTION: OrderOption = OrderOption::Retry { first: 7, attempt: 2 };
+    const PARTS_OPTION: OrderOption = OrderOption::Parts { blob: 3, size: 9_000, sha256: [0xAB; 32] };
+
+    fn emit(options: &[OrderOption]) -> Vec<u8> {
+        options.iter().flat_map(|option| testing::emit(|buffer| option.emit(buffer))).collect()
+    }
+
+    fn only_error(bytes: &[u8]) -> ParseError {
+        let mut options = options(bytes);
+        let error = options.next().unwrap().unwrap_err();
+        assert_eq!(options.next(), None, "nothing comes after an error");
+        error
+    }
+
+    #[test]
+    fn golden_vector() {
+        let bytes = testing::vector("ORDER options");
+        assert_eq!(emit(&[RETRY_OPTION, PARTS_OPTION]), bytes);
+        assert!(options(&bytes).eq([Ok(RETRY_OPTION), Ok(PARTS_OPTION)]));
+        assert!(options(&[]).eq([]));
+    }
+
+    #[test]
+    fn unknown_ones_are_skipped_unless_critical() {
+        let mut bytes = vec![0x10, 0, 3, 0, 1, 2, 3, 0];
+        bytes.extend(emit(&[RETRY_OPTION]));
+        assert!(options(&bytes).eq([Ok(RETRY_OPTION)]));
+        bytes[1] = 0x80;
+        assert_eq!(only_error(&bytes), ParseError::new("option type", 0, Fault::UnknownCritical));
+        bytes[1] = 0;
+        bytes[7] = 1;
+        assert_eq!(only_error(&bytes), ParseError::new("padding", 7, Fault::NotZero));
+    }
+
+    #[test]
+    fn what_is_refused_and_where() {
+        let bytes = emit(&[RETRY_OPTION, PARTS_OPTION]);
+        let fault = |range: core::ops::Range<usize>, at: usize, value: &[u8]| {
+            let mut bytes = bytes.clone();
+            bytes[at..at + value.len()].copy_from_slice(value);
+            options(&bytes[range.clone()]).find_map(Result::err).unwrap()
+        };
+        let error = ParseError::new;
+        assert_eq!(fault(0..16, 2, &[11]), error("option length", 2, Fault::Length));
+        assert_eq!(fault(0..16, 2, &[13]), error("value", 4, Fault::Truncated));
+        assert_eq!(fault(0..16, 4, &[0; 8]), error("first number", 4, Fault::Range));
+        assert_eq!(fault(0..16, 12, &[0; 2]), error("attempt", 12, Fault::Range));
+        assert_eq!(fault(0..16, 14, &[1]), error("zero", 14, Fault::NotZero));
+        assert_eq!(fault(0..64, 20, &[0; 8]), error("blob", 20, Fault::Range));
+        assert_eq!(fault(0..64, 28, &[0; 4]), error("blob size", 28, Fault::Range));
+        assert_eq!(fault(0..64, 28, &(BLOB_MAX + 1).to_le_bytes()), error("blob size", 28, Fault::Range));
+        let twice = emit(&[RETRY_OPTION, RETRY_OPTION]);
+        assert!(options(&twice).eq([Ok(RETRY_OPTION), Err(error("option type", 16, Fault::Repeated))]));
+    }
+
+    #[test]
+    fn limits_and_one_past_each() {
+        let parts = |size| OrderOption::Parts { blob: 1, size, sha256: [0; 32] };
+        assert!(options(&emit(&[parts(BLOB_MAX)])).eq([Ok(parts(BLOB_MAX))]));
+        let mut buffer = [0; 64];
+        let too_large = EmitError::TooLarge { field: "blob size", limit: 8_388_608 };
+        assert_eq!(parts(BLOB_MAX + 1).emit(&mut buffer), Err(too_large));
+        for (wrong, field) in [
+            (parts(0), "blob size"),
+            (OrderOption::Parts { blob: 0, size: 1, sha256: [0; 32] }, "blob"),
+            (OrderOption::Retry { first: 0, attempt: 1 }, "first number"),
+            (OrderOption::Retry { first: 1, attempt: 0 }, "attempt"),
+        ] {
+            assert_eq!(wrong.emit(&mut buffer), Err(EmitError::Invalid { field }));
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_end(bytes in proptest::collection::vec(0_u8..4, 0..=256)) {
+            proptest::prop_assert!(options(&bytes).count() <= 64);
+        }
+
+        #[test]
+        fn round_trip(
+            first in 1_u64.., attempt in 1_u16.., blob in 1_u64.., size in 1..=BLOB_MAX, sha256: [u8; 32],
+            skipped in proptest::collection::vec(0_u8.., 0..20),
+        ) {
+            let known = [OrderOption::Retry { first, attempt }, OrderOption::Parts { blob, size, sha256 }];
+            let mut bytes = vec![0x77, 0, skipped.len() as u8, 0];
+            bytes.extend(&skipped);
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+            bytes.extend(emit(&known));
+            proptest::prop_assert!(options(&bytes).eq(known.map(Ok)));
+            for cut in 0..bytes.len() {
+                let whole = options(&bytes[..cut]).filter(Result::is_ok).count();
+                proptest::prop_assert!(whole < 2);
+            }
+        }
+    }
+}

@@ -21,12 +21,12 @@
 //! | 24 | 8 | supersede version | 0 if there is no supersede key |
 //! | 32 | 2 | order kind | 0 is refused; 0x8000 and above are the integrator's |
 //! | 34 | 1 | lane | 0 to 3 |
-//! | 35 | 1 | kind flags | [`KindFlags`]; unknown bits must be zero |
+//! | 35 | 1 | kind flags | 1 IDEMPOTENT, 2 PERISHABLE, 4 CANCELLABLE; unknown bits must be zero |
 //! | 36 | 2 | schema | version of the payload's encoding |
 //! | 38 | 2 | options length | bytes of options, a multiple of 4, at most 256 |
 //! | 40 | 4 | payload length | bytes of payload, at most 65,536 |
 //! | 44 | 4 | body checksum | CRC-32C of bytes 0 to 44, then of all that follows byte 48 |
-//! | 48 | – | options | TLVs as in datagrams (type 2, length 2, value, zero padding to 4) |
+//! | 48 | – | options | entries as under Options |
 //! | – | – | payload | opaque to the protocol |
 //! | – | 0–7 | padding | zero, to a multiple of 8 |
 

@@ -225,3 +225,108 @@ pub fn emit(
     });
     checked.and(len)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+    use proptest::prelude::{Strategy, prop_oneof};
+
+    const ENTRIES: [Entry; 2] = [
+        Entry { number: 7, code: Code::APPLIED, detail: 0, lane: Lane::Normal, ms: 12 },
+        Entry { number: 9, code: Code::DUPLICATE, detail: 1, lane: Lane::Normal, ms: 0 },
+    ];
+
+    fn check(outcome: &Outcome<'_>) {
+        let bytes = testing::emit(|buffer| outcome.emit(buffer));
+        assert_eq!(bytes.len(), frame_len(outcome.entries.len()));
+        assert_eq!(Outcome::parse(&Raw::parse(&bytes).unwrap()), Ok(*outcome));
+        testing::frame(&bytes, |raw, buffer| Ok(Outcome::parse(raw)?.emit(buffer)));
+    }
+
+    #[test]
+    fn golden_vector() {
+        let bytes = testing::vector("OUTCOME");
+        assert_eq!(testing::emit(|buffer| emit(true, ENTRIES.into_iter(), buffer)), bytes);
+        let outcome = Outcome::parse(&Raw::parse(&bytes).unwrap()).unwrap();
+        assert_eq!(outcome, Outcome { durable: true, entries: Entries::from(&ENTRIES) });
+        assert_eq!(outcome.entries.iter().len(), 2);
+        assert!(outcome.entries.into_iter().eq(ENTRIES));
+    }
+
+    #[test]
+    fn what_is_refused_and_where() {
+        let fault = |at: usize, byte| {
+            let mut bytes = testing::vector("OUTCOME");
+            bytes[at] = byte;
+            testing::repair(&mut bytes);
+            Outcome::parse(&Raw::parse(&bytes).unwrap()).unwrap_err()
+        };
+        let error = ParseError::new;
+        assert_eq!(fault(6, 0), error("aux16", 6, Fault::Range));
+        assert_eq!(fault(6, 1), error("aux16", 6, Fault::Length));
+        assert_eq!(fault(6, 65), error("aux16", 6, Fault::TooMany));
+        assert_eq!(fault(8, 1), error("aux32", 8, Fault::NotZero));
+        assert_eq!(fault(16, 0), error("number", 16, Fault::Range));
+        for server_only in 32..=37 {
+            assert_eq!(fault(24, server_only), error("code", 24, Fault::Range));
+        }
+        for unknown in [0, 10, 15, 19] {
+            assert_eq!(fault(40, unknown), error("code", 40, Fault::Range));
+        }
+        for detail in [2, 10] {
+            assert_eq!(fault(41, detail), error("detail", 41, Fault::Range));
+        }
+        assert_eq!(fault(26, 4), error("lane", 26, Fault::Range));
+        assert_eq!(fault(27, 1), error("zero", 27, Fault::NotZero));
+    }
+
+    #[test]
+    fn limits_and_one_past_each() {
+        let entries = [ENTRIES[0]; ENTRIES_MAX + 1];
+        let full = Outcome { durable: false, entries: Entries::from(&entries[..ENTRIES_MAX]) };
+        check(&full);
+        assert_eq!(frame_len(ENTRIES_MAX), header::LEN + BODY_MAX);
+        let mut buffer = [0; 2_048];
+        for (wrong, error) in [
+            (&entries[..], EmitError::TooLarge { field: "aux16", limit: ENTRIES_MAX }),
+            (&[], EmitError::Invalid { field: "aux16" }),
+            (&[Entry { number: 0, ..ENTRIES[0] }], EmitError::Invalid { field: "number" }),
+            (&[Entry { code: Code::FENCED, ..ENTRIES[0] }], EmitError::Invalid { field: "code" }),
+            (&[Entry { detail: 2, ..ENTRIES[1] }], EmitError::Invalid { field: "detail" }),
+        ] {
+            assert_eq!(emit(true, wrong.iter().copied(), &mut buffer), Err(error));
+        }
+    }
+
+    #[test]
+    fn codes_are_of_one_sort_each() {
+        for number in 0..=u8::MAX {
+            let code = Code(number);
+            let named = code.name() != "unnamed";
+            assert_eq!(named, code.is_final() || code.is_attempt_end(), "{number}");
+            assert!(!(code.is_final() && code.is_attempt_end()), "{number}");
+            assert_eq!(code.is_wire(), named && number < 32, "{number}");
+        }
+        assert_eq!(format!("{:>10}|{}", Code::IN_DOUBT, Code(99)), "  in-doubt|99");
+    }
+
+    fn entry() -> impl Strategy<Value = Entry> {
+        let code = prop_oneof![1_u8..=9, 16_u8..=18];
+        (1_u64.., code, 3_u8..=9, 0_u8..4, 0_u32..).prop_map(|(number, code, detail, lane, ms)| Entry {
+            number,
+            code: Code(code),
+            detail,
+            lane: Lane::new(lane).unwrap(),
+            ms,
+        })
+    }
+
+    proptest::proptest! {
+        #![proptest_config(testing::config())]
+        #[test]
+        fn round_trip(durable: bool, entries in proptest::collection::vec(entry(), 1..=ENTRIES_MAX)) {
+            check(&Outcome { durable, entries: Entries::from(&entries[..]) });
+        }
+    }
+}

@@ -102,3 +102,84 @@ impl<'a> Part<'a> {
 fn inside(offset: u32, len: usize) -> bool {
     u32::try_from(len).ok().and_then(|len| offset.checked_add(len)).is_some_and(|end| end <= BLOB_MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    const PART: Part<'static> = Part { blob: 3, offset: 4_096, more: true, bytes: b"prices" };
+
+    fn check(part: &Part<'_>) {
+        let bytes = testing::emit(|buffer| part.emit(buffer));
+        assert_eq!(Part::parse(&Raw::parse(&bytes).unwrap()), Ok(*part));
+        testing::frame(&bytes, |raw, buffer| Ok(Part::parse(raw)?.emit(buffer)));
+    }
+
+    /// The error after the bytes at `at` of the body were replaced and the checksums made right.
+    fn fault(at: usize, bytes: &[u8]) -> ParseError {
+        let mut frame = testing::vector("PART");
+        frame[header::LEN + at..header::LEN + at + bytes.len()].copy_from_slice(bytes);
+        testing::repair(&mut frame);
+        Part::parse(&Raw::parse(&frame).unwrap()).unwrap_err()
+    }
+
+    #[test]
+    fn golden_vector() {
+        assert_eq!(testing::emit(|buffer| PART.emit(buffer)), testing::vector("PART"));
+        check(&PART);
+    }
+
+    #[test]
+    fn what_is_refused_and_where() {
+        let error = ParseError::new;
+        assert_eq!(fault(0, &[0; 8]), error("blob", 16, Fault::Range));
+        assert_eq!(fault(8, &(BLOB_MAX - 5).to_le_bytes()), error("blob offset", 24, Fault::Range));
+        assert_eq!(fault(8, &u32::MAX.to_le_bytes()), error("blob offset", 24, Fault::Range));
+        assert_eq!(fault(12, &[9]), error("length", 28, Fault::Length));
+        assert_eq!(fault(12, &[4]), error("length", 28, Fault::Length));
+        assert_eq!(fault(12, &4_097_u32.to_le_bytes()), error("length", 28, Fault::Range));
+        assert_eq!(fault(23, &[1]), error("padding", 38, Fault::NotZero));
+    }
+
+    #[test]
+    fn limits_and_one_past_each() {
+        let piece = [7; PIECE_MAX + 1];
+        let full = Part { bytes: &piece[..PIECE_MAX], ..PART };
+        let bytes = testing::emit(|buffer| full.emit(buffer));
+        assert_eq!(bytes.len(), header::LEN + BODY_MAX);
+        assert_eq!(Part::parse(&Raw::parse(&bytes).unwrap()), Ok(full));
+        check(&Part { offset: BLOB_MAX - 6, ..PART });
+        let mut buffer = [0; 8_192];
+        for (wrong, error) in [
+            (Part { bytes: &piece, ..PART }, EmitError::TooLarge { field: "length", limit: PIECE_MAX }),
+            (Part { bytes: &[], ..PART }, EmitError::Invalid { field: "length" }),
+            (Part { blob: 0, ..PART }, EmitError::Invalid { field: "blob" }),
+            (Part { offset: BLOB_MAX - 5, ..PART }, EmitError::Invalid { field: "blob offset" }),
+        ] {
+            assert_eq!(wrong.emit(&mut buffer), Err(error));
+        }
+        let mut empty = [0; 36];
+        let header = Header::new(Kind::PART, 0);
+        emit_checked(header, &mut empty, |writer| {
+            writer.u64(1);
+            writer.u64(0);
+        })
+        .unwrap();
+        assert_eq!(
+            Part::parse(&Raw::parse(&empty).unwrap()),
+            Err(ParseError::new("length", 28, Fault::Range))
+        );
+    }
+
+    proptest::proptest! {
+        #![proptest_config(testing::config())]
+        #[test]
+        fn round_trip(
+            blob in 1_u64.., offset in 0..BLOB_MAX - 300, more: bool,
+            bytes in proptest::collection::vec(0_u8.., 1..300),
+        ) {
+            check(&Part { blob, offset, more, bytes: &bytes });
+        }
+    }
+}

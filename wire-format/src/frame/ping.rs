@@ -63,3 +63,37 @@ fn parse_token(raw: &Raw<'_>, kind: Kind) -> Result<u32, ParseError> {
     raw.expect_no_body()?;
     Ok(raw.header.aux32)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Fault;
+    use crate::testing;
+
+    #[test]
+    fn golden_vectors() {
+        let ping = Ping { token: 0x1234_5678 };
+        assert_eq!(testing::emit(|buffer| ping.emit(buffer)), testing::vector("PING"));
+        assert_eq!(testing::emit(|buffer| ping.pong().emit(buffer)), testing::vector("PONG"));
+    }
+
+    #[test]
+    fn one_is_not_the_other() {
+        let bytes = testing::vector("PONG");
+        let error = ParseError::new("kind", 4, Fault::Misplaced);
+        assert_eq!(Ping::parse(&Raw::parse(&bytes).unwrap()), Err(error));
+    }
+
+    proptest::proptest! {
+        #![proptest_config(testing::config())]
+        #[test]
+        fn round_trip(token: u32) {
+            let ping = testing::emit(|buffer| Ping { token }.emit(buffer));
+            proptest::prop_assert_eq!(Ping::parse(&Raw::parse(&ping).unwrap()), Ok(Ping { token }));
+            testing::frame(&ping, |raw, buffer| Ok(Ping::parse(raw)?.emit(buffer)));
+            let pong = testing::emit(|buffer| Pong { token }.emit(buffer));
+            proptest::prop_assert_eq!(Pong::parse(&Raw::parse(&pong).unwrap()), Ok(Pong { token }));
+            testing::frame(&pong, |raw, buffer| Ok(Pong::parse(raw)?.emit(buffer)));
+        }
+    }
+}

@@ -76,3 +76,46 @@ impl Progress {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    const PROGRESS: Progress = Progress { durable: true, number: 7, per_mille: 250, phase: 2 };
+
+    fn check(progress: &Progress) {
+        let bytes = testing::emit(|buffer| progress.emit(buffer));
+        assert_eq!(bytes.len(), header::LEN + BODY_LEN);
+        assert_eq!(Progress::parse(&Raw::parse(&bytes).unwrap()), Ok(*progress));
+        testing::frame(&bytes, |raw, buffer| Ok(Progress::parse(raw)?.emit(buffer)));
+    }
+
+    #[test]
+    fn golden_vector() {
+        assert_eq!(testing::emit(|buffer| PROGRESS.emit(buffer)), testing::vector("PROGRESS"));
+    }
+
+    #[test]
+    fn limits_and_one_past_each() {
+        check(&Progress { per_mille: PER_MILLE_MAX, ..PROGRESS });
+        let over = Progress { per_mille: PER_MILLE_MAX + 1, ..PROGRESS };
+        let error = EmitError::TooLarge { field: "per mille", limit: 1_000 };
+        assert_eq!(over.emit(&mut [0; 64]), Err(error));
+        let nobody = Progress { number: 0, ..PROGRESS };
+        assert_eq!(nobody.emit(&mut [0; 64]), Err(EmitError::Invalid { field: "number" }));
+        let mut bytes = testing::vector("PROGRESS");
+        bytes[24..26].copy_from_slice(&1_001_u16.to_le_bytes());
+        testing::repair(&mut bytes);
+        let error = ParseError::new("per mille", 24, Fault::Range);
+        assert_eq!(Progress::parse(&Raw::parse(&bytes).unwrap()), Err(error));
+    }
+
+    proptest::proptest! {
+        #![proptest_config(testing::config())]
+        #[test]
+        fn round_trip(durable: bool, number in 1_u64.., per_mille in 0..=PER_MILLE_MAX, phase: u16) {
+            check(&Progress { durable, number, per_mille, phase });
+        }
+    }
+}

@@ -85,3 +85,51 @@ impl Reject {
         emit_checked(header, buffer, |writer| writer.u64(self.detail))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    const REJECT: Reject = Reject { code: Code::STALE_FENCE, retry_after_ms: 60_000, detail: 12 };
+
+    fn check(reject: &Reject) {
+        let bytes = testing::emit(|buffer| reject.emit(buffer));
+        assert_eq!(bytes.len(), header::LEN + BODY_LEN);
+        assert_eq!(Reject::parse(&Raw::parse(&bytes).unwrap()), Ok(*reject));
+        testing::frame(&bytes, |raw, buffer| Ok(Reject::parse(raw)?.emit(buffer)));
+    }
+
+    #[test]
+    fn golden_vector() {
+        assert_eq!(testing::emit(|buffer| REJECT.emit(buffer)), testing::vector("REJECT"));
+    }
+
+    #[test]
+    fn a_reject_without_a_reason_is_refused() {
+        let wrong = Reject { code: Code(0), ..REJECT };
+        assert_eq!(wrong.emit(&mut [0; 64]), Err(EmitError::Invalid { field: "aux16" }));
+        let mut bytes = testing::vector("REJECT");
+        bytes[6] = 0;
+        testing::repair(&mut bytes);
+        let error = ParseError::new("aux16", 6, Fault::Range);
+        assert_eq!(Reject::parse(&Raw::parse(&bytes).unwrap()), Err(error));
+    }
+
+    #[test]
+    fn a_later_reason_is_kept_and_shown() {
+        check(&Reject { code: Code(11), ..REJECT });
+        assert_eq!((Code(11).name(), Code(11).to_string().as_str()), ("unnamed", "11"));
+        for (code, name) in Code::NAMES {
+            assert_eq!((code.name(), code.to_string().as_str()), (*name, *name));
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(testing::config())]
+        #[test]
+        fn round_trip(code in 1_u16.., retry_after_ms: u32, detail: u64) {
+            check(&Reject { code: Code(code), retry_after_ms, detail });
+        }
+    }
+}

@@ -77,3 +77,53 @@ impl<'a> Reply<'a> {
         Body { correlation, generation, kind, schema, code, payload }.emit(Kind::REPLY, age_ms, buffer)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::ask::PAYLOAD_MAX;
+    use super::*;
+    use crate::testing;
+
+    const REPLY: Reply<'static> = Reply {
+        correlation: 5,
+        generation: 6,
+        kind: OrderKind::STOCK_QUESTION,
+        schema: 1,
+        code: Code::OK,
+        age_ms: 40,
+        payload: b"12",
+    };
+
+    fn check(reply: &Reply<'_>) {
+        let bytes = testing::emit(|buffer| reply.emit(buffer));
+        assert_eq!(Reply::parse(&Raw::parse(&bytes).unwrap()), Ok(*reply));
+        testing::frame(&bytes, |raw, buffer| Ok(Reply::parse(raw)?.emit(buffer)));
+    }
+
+    #[test]
+    fn golden_vector() {
+        assert_eq!(testing::emit(|buffer| REPLY.emit(buffer)), testing::vector("REPLY"));
+    }
+
+    #[test]
+    fn limits_and_one_past_each() {
+        let payload = [7; PAYLOAD_MAX + 1];
+        let full = Reply { payload: &payload[..PAYLOAD_MAX], ..REPLY };
+        let bytes = testing::emit(|buffer| full.emit(buffer));
+        assert_eq!(Reply::parse(&Raw::parse(&bytes).unwrap()), Ok(full));
+        let error = EmitError::TooLarge { field: "payload length", limit: PAYLOAD_MAX };
+        assert_eq!(Reply { payload: &payload, ..REPLY }.emit(&mut [0; 8_192]), Err(error));
+    }
+
+    proptest::proptest! {
+        #![proptest_config(testing::config())]
+        #[test]
+        fn round_trip(
+            correlation: u32, generation: u32, kind in 1_u16.., schema: u16, code: u8, age_ms: u32,
+            payload in proptest::collection::vec(0_u8.., 0..300),
+        ) {
+            let (kind, code) = (OrderKind(kind), Code(code));
+            check(&Reply { correlation, generation, kind, schema, code, age_ms, payload: &payload });
+        }
+    }
+}

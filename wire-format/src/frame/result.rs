@@ -73,3 +73,50 @@ impl<'a> OrderResult<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Fault;
+    use crate::testing;
+
+    const RESULT: OrderResult<'static> = OrderResult { durable: true, number: 7, payload: b"stock 5" };
+
+    fn check(result: &OrderResult<'_>) {
+        let bytes = testing::emit(|buffer| result.emit(buffer));
+        assert_eq!(OrderResult::parse(&Raw::parse(&bytes).unwrap()), Ok(*result));
+        testing::frame(&bytes, |raw, buffer| Ok(OrderResult::parse(raw)?.emit(buffer)));
+    }
+
+    #[test]
+    fn golden_vector() {
+        assert_eq!(testing::emit(|buffer| RESULT.emit(buffer)), testing::vector("RESULT"));
+        check(&RESULT);
+    }
+
+    #[test]
+    fn limits_and_one_past_each() {
+        let payload = vec![7; PAYLOAD_MAX + 1];
+        let full = OrderResult { payload: &payload[..PAYLOAD_MAX], ..RESULT };
+        let mut bytes = testing::emit(|buffer| full.emit(buffer));
+        assert_eq!(bytes.len(), header::LEN + BODY_MAX);
+        assert_eq!(OrderResult::parse(&Raw::parse(&bytes).unwrap()), Ok(full));
+        bytes[24] = 1;
+        testing::repair(&mut bytes);
+        let error = ParseError::new("payload length", 24, Fault::Range);
+        assert_eq!(OrderResult::parse(&Raw::parse(&bytes).unwrap()), Err(error));
+        let mut buffer = vec![0; 20_000];
+        let too_large = EmitError::TooLarge { field: "payload length", limit: PAYLOAD_MAX };
+        assert_eq!(OrderResult { payload: &payload, ..RESULT }.emit(&mut buffer), Err(too_large));
+        let nobody = EmitError::Invalid { field: "number" };
+        assert_eq!(OrderResult { number: 0, ..RESULT }.emit(&mut buffer), Err(nobody));
+    }
+
+    proptest::proptest! {
+        #![proptest_config(testing::config())]
+        #[test]
+        fn round_trip(durable: bool, number in 1_u64.., payload in proptest::collection::vec(0_u8.., 0..300)) {
+            check(&OrderResult { durable, number, payload: &payload });
+        }
+    }
+}

@@ -60,3 +60,44 @@ impl Settled {
         emit_checked(header, buffer, |writer| writer.u64(self.number))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Fault;
+    use crate::testing;
+
+    fn check(settled: &Settled) {
+        let bytes = testing::emit(|buffer| settled.emit(buffer));
+        assert_eq!(bytes.len(), header::LEN + BODY_LEN);
+        assert_eq!(Settled::parse(&Raw::parse(&bytes).unwrap()), Ok(*settled));
+        testing::frame(&bytes, |raw, buffer| Ok(Settled::parse(raw)?.emit(buffer)));
+    }
+
+    #[test]
+    fn golden_vector() {
+        let settled = Settled { durable: true, lane: Lane::Normal, number: 9 };
+        assert_eq!(testing::emit(|buffer| settled.emit(buffer)), testing::vector("SETTLED"));
+    }
+
+    #[test]
+    fn nothing_settled_is_not_said() {
+        let settled = Settled { durable: true, lane: Lane::Bulk, number: 1 };
+        check(&settled);
+        let wrong = Settled { number: 0, ..settled };
+        assert_eq!(wrong.emit(&mut [0; 64]), Err(EmitError::Invalid { field: "number" }));
+        let mut bytes = testing::vector("SETTLED");
+        bytes[16] = 0;
+        testing::repair(&mut bytes);
+        let error = ParseError::new("number", 16, Fault::Range);
+        assert_eq!(Settled::parse(&Raw::parse(&bytes).unwrap()), Err(error));
+    }
+
+    proptest::proptest! {
+        #![proptest_config(testing::config())]
+        #[test]
+        fn round_trip(durable: bool, lane in 0_u8..4, number in 1_u64..) {
+            check(&Settled { durable, lane: Lane::new(lane).unwrap(), number });
+        }
+    }
+}

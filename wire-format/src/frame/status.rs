@@ -200,3 +200,107 @@ impl<'a> Status<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+    use proptest::prelude::{Just, Strategy, prop_oneof};
+
+    const STATES: [StateEntry; 2] = [
+        StateEntry { number: 7, state: State::Ended(Code::APPLIED), elapsed_ms: 900 },
+        StateEntry { number: 9, state: State::Started, elapsed_ms: 20 },
+    ];
+
+    fn answer(states: &[StateEntry]) -> Status<'_> {
+        Status { durable: true, rows: StatusRows::Answer(States::from(states)) }
+    }
+
+    fn question(numbers: &[u64]) -> Status<'_> {
+        Status { durable: true, rows: StatusRows::Question(Numbers::from(numbers)) }
+    }
+
+    fn check(status: &Status<'_>) {
+        let bytes = testing::emit(|buffer| status.emit(buffer));
+        assert_eq!(Status::parse(&Raw::parse(&bytes).unwrap()), Ok(*status));
+        testing::frame(&bytes, |raw, buffer| Ok(Status::parse(raw)?.emit(buffer)));
+    }
+
+    #[test]
+    fn golden_vectors() {
+        let asked = testing::emit(|buffer| question(&[7, 9]).emit(buffer));
+        assert_eq!(asked, testing::vector("STATUS"));
+        let told = testing::emit(|buffer| answer(&STATES).emit(buffer));
+        assert_eq!(told, testing::vector("STATUS answer"));
+    }
+
+    #[test]
+    fn what_is_refused_and_where() {
+        let fault = |at: usize, byte| {
+            let mut bytes = testing::vector("STATUS answer");
+            bytes[at] = byte;
+            testing::repair(&mut bytes);
+            Status::parse(&Raw::parse(&bytes).unwrap()).unwrap_err()
+        };
+        let error = ParseError::new;
+        assert_eq!(fault(6, 3), error("aux16", 6, Fault::Length));
+        assert_eq!(fault(8, 2), error("aux32", 8, Fault::Range));
+        assert_eq!(fault(16, 0), error("number", 16, Fault::Range));
+        assert_eq!(fault(24, 5), error("state", 24, Fault::Range));
+        assert_eq!(fault(25, 0), error("code", 25, Fault::Range));
+        assert_eq!(fault(25, 32), error("code", 25, Fault::Range));
+        assert_eq!(fault(41, 1), error("code", 41, Fault::NotZero));
+        assert_eq!(fault(27, 1), error("zero", 26, Fault::NotZero));
+    }
+
+    #[test]
+    fn limits_and_one_past_each() {
+        let numbers = [1; ROWS_MAX + 1];
+        let states = [STATES[0]; ROWS_MAX + 1];
+        check(&question(&numbers[..ROWS_MAX]));
+        check(&answer(&states[..ROWS_MAX]));
+        let mut buffer = [0; 512];
+        let too_many = Err(EmitError::TooLarge { field: "aux16", limit: ROWS_MAX });
+        assert_eq!(question(&numbers).emit(&mut buffer), too_many);
+        assert_eq!(answer(&states).emit(&mut buffer), too_many);
+        let invalid = |field| Err(EmitError::Invalid { field });
+        assert_eq!(question(&[]).emit(&mut buffer), invalid("aux16"));
+        assert_eq!(question(&[0]).emit(&mut buffer), invalid("number"));
+        let wrong = [StateEntry { state: State::Ended(Code::POISON), ..STATES[0] }];
+        assert_eq!(answer(&wrong).emit(&mut buffer), invalid("code"));
+    }
+
+    #[test]
+    fn states_have_names() {
+        let shown = STATES.map(|entry| entry.state.to_string());
+        assert_eq!(shown, ["applied", "started"]);
+        assert_eq!(STATES[0].state.name(), "ended");
+    }
+
+    fn state() -> impl Strategy<Value = StateEntry> {
+        let state = prop_oneof![
+            Just(State::Unknown),
+            Just(State::Received),
+            Just(State::Started),
+            Just(State::Forgotten),
+            prop_oneof![1_u8..=9, 16_u8..=18].prop_map(|code| State::Ended(Code(code))),
+        ];
+        (1_u64.., state, 0_u32..).prop_map(|(number, state, elapsed_ms)| StateEntry {
+            number,
+            state,
+            elapsed_ms,
+        })
+    }
+
+    proptest::proptest! {
+        #![proptest_config(testing::config())]
+        #[test]
+        fn round_trip(
+            numbers in proptest::collection::vec(1_u64.., 1..=ROWS_MAX),
+            states in proptest::collection::vec(state(), 1..=ROWS_MAX),
+        ) {
+            check(&question(&numbers));
+            check(&answer(&states));
+        }
+    }
+}

@@ -21,15 +21,15 @@
 //! | 6 | 2 | device kind | 0xFFFF is refused |
 //! | 8 | 16 | device | the device's id, never zero |
 //! | 24 | 8 | boot | random per boot of the device, never 0 |
-//! | 32 | 8 | fence | highest fence the device has accepted; 0 none yet |
-//! | 40 | 16 | server | the server that held it; zero none yet |
+//! | 32 | 8 | fence | highest fence the device has accepted |
+//! | 40 | 16 | server | the server that holds it; zero not said |
 //! | 56 | 4 | zone | where in the store; 0 not set |
 //! | 60 | 2 | window orders | orders that may be unsettled at a time, 1 or more |
 //! | 62 | 1 | tags length | 0 to 48 |
 //! | 63 | 1 | started count | n, 0 to 8 |
 //! | 64 | 4 | window bytes | bytes of ORDER frames that may be unanswered at a time, at least 64 |
 //! | 68 | 4 | max body | largest frame body the device accepts, at least 432 |
-//! | 72 | 4 | features | what the device can do beyond this version's minimum; unknown bits are ignored |
+//! | 72 | 4 | features | what the device takes beyond the minimum, see Features; unknown bits are ignored |
 //! | 76 | 4 | zero | zero |
 //! | 80 | 16 | durable lineage | the durable log the floors belong to; zero none |
 //! | 96 | 64 | durable floors | lanes 0 to 3: floor (8 bytes), run id of that number (8 bytes); zero if there is no lineage |
@@ -157,9 +157,9 @@ pub struct Welcome<'a> {
     pub device: NodeId,
     /// Random per boot.
     pub boot: u64,
-    /// The highest fence it has accepted, 0 for none.
+    /// The highest fence it has accepted.
     pub fence: u64,
-    /// The server that held that fence, [`NodeId::NONE`] for none.
+    /// The server that holds it, [`NodeId::NONE`] if it does not say.
     pub server: NodeId,
     /// Where in the store, 0 if not set.
     pub zone: u32,
@@ -169,7 +169,7 @@ pub struct Welcome<'a> {
     pub window_bytes: u32,
     /// Largest frame body it accepts, in bytes.
     pub max_body: u32,
-    /// Feature bits; none is defined.
+    /// What it takes beyond the minimum: bits of [`hello::feature`].
     pub features: u32,
     /// Its tags.
     pub tags: Tags,
@@ -355,5 +355,169 @@ fn emit_floors(writer: &mut Writer<'_>, log: &LogFloors) {
     for lane in &log.lanes {
         writer.u64(lane.floor);
         writer.u64(lane.run);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+    use proptest::prelude::{Strategy, any};
+
+    fn floors(seed: u8) -> LogFloors {
+        let lane = |lane: u8| LaneFloor { floor: u64::from(seed + lane), run: u64::from(seed) + 0x100 };
+        LogFloors { lineage: Lineage([seed; 16]), lanes: [lane(0), lane(1), lane(2), lane(3)] }
+    }
+
+    const STARTED: [StartedEntry; 2] = [
+        StartedEntry { number: 9, durable: true, lane: Lane::Normal, idempotent: false },
+        StartedEntry { number: 4, durable: false, lane: Lane::Bulk, idempotent: true },
+    ];
+
+    fn welcome() -> Welcome<'static> {
+        Welcome {
+            version: 1,
+            staging: true,
+            floors_persisted: true,
+            journal_lost: false,
+            kind: DeviceKind::KIOSK,
+            device: NodeId([0x11; 16]),
+            boot: 0x0102_0304_0506_0708,
+            fence: 3,
+            server: NodeId([0x22; 16]),
+            zone: 3,
+            window_orders: 16,
+            window_bytes: 16_384,
+            max_body: 65_840,
+            features: 0,
+            tags: Tags::new(["bakery", "till-2"]).unwrap(),
+            durable: floors(0x33),
+            volatile: floors(0x44),
+            started: Started::from(&STARTED),
+        }
+    }
+
+    fn check(welcome: &Welcome<'_>) {
+        let bytes = testing::emit(|buffer| welcome.emit(buffer));
+        assert_eq!(Welcome::parse(&Raw::parse(&bytes).unwrap()), Ok(*welcome));
+        testing::frame(&bytes, |raw, buffer| Ok(Welcome::parse(raw)?.emit(buffer)));
+    }
+
+    /// The error after the bytes at `at` of the body were replaced and the checksums made right.
+    fn fault(at: usize, bytes: &[u8]) -> ParseError {
+        let mut frame = testing::emit(|buffer| welcome().emit(buffer));
+        frame[header::LEN + at..header::LEN + at + bytes.len()].copy_from_slice(bytes);
+        testing::repair(&mut frame);
+        Welcome::parse(&Raw::parse(&frame).unwrap()).unwrap_err()
+    }
+
+    #[test]
+    fn golden_vector() {
+        assert_eq!(testing::emit(|buffer| welcome().emit(buffer)), testing::vector("WELCOME"));
+        check(&welcome());
+    }
+
+    #[test]
+    fn what_is_refused_and_where() {
+        let error = ParseError::new;
+        assert_eq!(fault(0, b"TWLQ"), error("magic", 16, Fault::Mismatch));
+        assert_eq!(fault(4, &[2]), error("version", 20, Fault::Version));
+        assert_eq!(fault(5, &[8]), error("flags", 21, Fault::NotZero));
+        assert_eq!(fault(6, &[0xFF; 2]), error("device kind", 22, Fault::Range));
+        assert_eq!(fault(8, &[0; 16]), error("device", 24, Fault::Missing));
+        assert_eq!(fault(24, &[0; 8]), error("boot", 40, Fault::Range));
+        assert_eq!(fault(60, &[0; 2]), error("window orders", 76, Fault::Range));
+        assert_eq!(fault(62, &[49]), error("tags length", 78, Fault::Range));
+        assert_eq!(fault(62, &[13]), error("tags", 256, Fault::NotZero));
+        assert_eq!(fault(62, &[0]), error("tags", 256, Fault::NotZero));
+        assert_eq!(fault(63, &[3]), error("started count", 79, Fault::Length));
+        assert_eq!(fault(63, &[9]), error("started count", 79, Fault::TooMany));
+        assert_eq!(fault(64, &63_u32.to_le_bytes()), error("window bytes", 80, Fault::Range));
+        assert_eq!(fault(68, &431_u32.to_le_bytes()), error("max body", 84, Fault::Range));
+        assert_eq!(fault(76, &[1]), error("zero", 92, Fault::NotZero));
+        assert_eq!(fault(80, &[0; 16]), error("durable lineage", 96, Fault::Missing));
+        assert_eq!(fault(160, &[0; 16]), error("volatile lineage", 176, Fault::Missing));
+        assert_eq!(fault(241, &[0xFF]), error("tags", 256, Fault::Text));
+        assert_eq!(fault(288, &[0; 8]), error("number", 304, Fault::Range));
+        assert_eq!(fault(288 + 8, &[2]), error("log", 312, Fault::Range));
+        assert_eq!(fault(288 + 16 + 9, &[4]), error("lane", 329, Fault::Range));
+        assert_eq!(fault(288 + 10, &[2]), error("started flags", 314, Fault::NotZero));
+        assert_eq!(fault(288 + 15, &[1]), error("zero", 315, Fault::NotZero));
+    }
+
+    #[test]
+    fn limits_and_one_past_each() {
+        let nine = [STARTED[0]; STARTED_MAX + 1];
+        let full = Welcome {
+            started: Started::from(&nine[..STARTED_MAX]),
+            tags: Tags::new([&*"a".repeat(15), &*"b".repeat(15), &*"c".repeat(15)]).unwrap(),
+            ..welcome()
+        };
+        check(&full);
+        assert_eq!(testing::emit(|buffer| full.emit(buffer)).len(), header::LEN + BODY_MAX);
+        check(&Welcome {
+            window_orders: 1,
+            window_bytes: WINDOW_BYTES_MIN,
+            max_body: hello::MAX_BODY_MIN,
+            server: NodeId::NONE,
+            tags: Tags::EMPTY,
+            durable: LogFloors::default(),
+            volatile: LogFloors::default(),
+            started: Started::EMPTY,
+            ..welcome()
+        });
+        let mut buffer = [0; 512];
+        let too_many = Welcome { started: Started::from(&nine), ..welcome() };
+        let error = EmitError::TooLarge { field: "started count", limit: STARTED_MAX };
+        assert_eq!(too_many.emit(&mut buffer), Err(error));
+        let zero = [StartedEntry { number: 0, ..STARTED[0] }];
+        let lost = LogFloors { lineage: Lineage::NONE, ..floors(1) };
+        for (wrong, field) in [
+            (Welcome { version: 2, ..welcome() }, "version"),
+            (Welcome { kind: DeviceKind::SERVER, ..welcome() }, "device kind"),
+            (Welcome { device: NodeId::NONE, ..welcome() }, "device"),
+            (Welcome { boot: 0, ..welcome() }, "boot"),
+            (Welcome { window_orders: 0, ..welcome() }, "window orders"),
+            (Welcome { window_bytes: WINDOW_BYTES_MIN - 1, ..welcome() }, "window bytes"),
+            (Welcome { max_body: hello::MAX_BODY_MIN - 1, ..welcome() }, "max body"),
+            (Welcome { durable: lost, ..welcome() }, "durable lineage"),
+            (Welcome { volatile: lost, ..welcome() }, "volatile lineage"),
+            (Welcome { started: Started::from(&zero), ..welcome() }, "number"),
+        ] {
+            assert_eq!(wrong.emit(&mut buffer), Err(EmitError::Invalid { field }));
+        }
+    }
+
+    fn log_floors() -> impl Strategy<Value = LogFloors> {
+        (1_u128.., any::<[(u64, u64); 4]>()).prop_map(|(id, lanes)| LogFloors {
+            lineage: Lineage(id.to_le_bytes()),
+            lanes: lanes.map(|(floor, run)| LaneFloor { floor, run }),
+        })
+    }
+
+    fn started() -> impl Strategy<Value = StartedEntry> {
+        (1_u64.., any::<bool>(), 0_u8..4, any::<bool>()).prop_map(|(number, durable, lane, idempotent)| {
+            StartedEntry { number, durable, lane: Lane::new(lane).unwrap(), idempotent }
+        })
+    }
+
+    proptest::proptest! {
+        #![proptest_config(testing::config())]
+        #[test]
+        fn round_trip(
+            bits: [bool; 3], kind in 0_u16..0xFFFF, device in 1_u128.., boot in 1_u64.., fence: u64, server: [u8; 16],
+            zone: u32, window_orders in 1_u16.., window_bytes in WINDOW_BYTES_MIN..,
+            max_body in hello::MAX_BODY_MIN.., features: u32,
+            tags in proptest::collection::hash_set("[a-z]{1,5}", 0..=8), durable in log_floors(),
+            volatile in log_floors(), started in proptest::collection::vec(started(), 0..=STARTED_MAX),
+        ) {
+            check(&Welcome {
+                version: 1, staging: bits[0], floors_persisted: bits[1], journal_lost: bits[2],
+                kind: DeviceKind(kind), device: NodeId(device.to_le_bytes()), boot, fence, server: NodeId(server),
+                zone, window_orders, window_bytes, max_body, features,
+                tags: Tags::new(tags.iter().map(String::as_str)).unwrap(), durable, volatile,
+                started: Started::from(&started[..]),
+            });
+        }
     }
 }

@@ -47,3 +47,44 @@ impl Window {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    fn check(window: &Window) {
+        let bytes = testing::emit(|buffer| window.emit(buffer));
+        assert_eq!(Window::parse(&Raw::parse(&bytes).unwrap()), Ok(*window));
+        testing::frame(&bytes, |raw, buffer| Ok(Window::parse(raw)?.emit(buffer)));
+    }
+
+    #[test]
+    fn golden_vector() {
+        let window = Window { orders: 4, bytes: 2_048 };
+        assert_eq!(testing::emit(|buffer| window.emit(buffer)), testing::vector("WINDOW"));
+    }
+
+    #[test]
+    fn limits_and_one_past_each() {
+        check(&Window { orders: 1, bytes: WINDOW_BYTES_MIN });
+        check(&Window { orders: u16::MAX, bytes: u32::MAX });
+        let parse = |aux16, aux32| {
+            let header = Header { aux16, aux32, ..Header::new(Kind::WINDOW, 0) };
+            Window::parse(&Raw { header, body: &[] })
+        };
+        assert_eq!(parse(0, 64), Err(ParseError::new("aux16", 6, Fault::Range)));
+        assert_eq!(parse(1, 63), Err(ParseError::new("aux32", 8, Fault::Range)));
+        let emit = |orders, bytes| Window { orders, bytes }.emit(&mut [0; 16]);
+        assert_eq!(emit(0, 64), Err(EmitError::Invalid { field: "aux16" }));
+        assert_eq!(emit(1, 63), Err(EmitError::Invalid { field: "aux32" }));
+    }
+
+    proptest::proptest! {
+        #![proptest_config(testing::config())]
+        #[test]
+        fn round_trip(orders in 1_u16.., bytes in WINDOW_BYTES_MIN..) {
+            check(&Window { orders, bytes });
+        }
+    }
+}
