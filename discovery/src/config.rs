@@ -3,18 +3,17 @@
 use core::net::SocketAddrV4;
 use core::time::Duration;
 
+pub use wire_format::datagram::PORT;
 use wire_format::datagram::{Firmware, ServiceList};
 use wire_format::ids::{DeviceKind, Name, NodeId, Store, Tags};
 
-/// UDP port of discovery, both directions.
-pub const PORT: u16 = 57_854;
 /// Default TCP port where a device listens for orders.
 pub const PUSH_PORT: u16 = 8_081;
-/// Services kept per node. The product has 7; with 16 a slot stays below 400 bytes and a BEACON below [`BEACON_LEN_MAX`].
-pub const SERVICES_MAX: usize = 16;
+/// Services kept per node. The product has 7; with 12 a slot stays below 400 bytes and a BEACON below [`BEACON_LEN_MAX`].
+pub const SERVICES_MAX: usize = 12;
 /// Static servers of one device.
 pub const SEEDS_MAX: usize = 4;
-/// Bytes of the largest BEACON a roster sends: header, STORE, NAME, 16 SERVICES, PRIORITY at their longest. A SEEK is
+/// Bytes of the largest BEACON a roster sends: header, STORE, NAME, 12 SERVICES, PRIORITY at their longest. A SEEK is
 /// padded to this, so the BEACON it asks for is never larger.
 pub const BEACON_LEN_MAX: usize = 48 + (4 + 36) + (4 + 32) + (4 + 8 * SERVICES_MAX) + (4 + 4);
 /// Bytes of the smallest ANNOUNCE: it is padded to this, so that no ACK or CHALLENGE is larger.

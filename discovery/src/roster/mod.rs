@@ -1,97 +1,227 @@
 //! The server's half: who is in the store.
+//!
+//! | file | what for |
+//! | --- | --- |
+//! | `slot` | what is kept of one device |
+//! | `table`, `index` | the slots, the queues through them, and the way from an id to its slot |
+//! | `input` | what a datagram does |
+//! | `lease` | what time does |
+//! | `beacons` | when a BEACON leaves, and how long its reply window is |
+//! | `answer` | what is sent |
+//! | `notice` | events about nobody in the roster |
 
+mod answer;
+mod beacons;
+mod index;
+mod input;
+mod lease;
+mod notice;
 mod slot;
+mod table;
+#[cfg(test)]
+mod tests;
 
+pub use wire_format::datagram::bye::Reason;
 use wire_format::ids::NodeId;
+use wire_format::rng::{Rng, mix};
 use wire_format::time::Instant;
 
 pub use slot::{DeviceView, Slot, State};
 
+use crate::bucket::Buckets;
 use crate::config::ServerConfig;
-use crate::event::{Dropped, Event};
+use crate::event::{Dropped, Event, Fields, What};
+use crate::farewell::Farewell;
+use crate::hash::Secret;
 use crate::link::{Arrival, LinkId, Transmit};
+use crate::pause::Wakefulness;
+use crate::screen::Screen;
 use crate::stats::Stats;
+use slot::{Ask, News};
+use table::{Queue, Ring};
+
+/// Pairs of sources whose rate is watched: 16 KiB. At 1,000 announces a second 62 places are busy at a time.
+const SOURCES: usize = 512;
 
 /// The devices of one store, as a server knows them. `S` holds one [`Slot`] per device that fits.
+///
+/// One input, then drain: see the crate's documentation. Every datagram costs O(1), whatever the number of devices; every
+/// device costs its slot and nothing else.
 #[derive(Debug)]
 pub struct Roster<S> {
     config: ServerConfig,
-    slots: S,
+    beacon_len: usize,
+    screen: Screen,
+    table: table::Table<S>,
+    lease_clock: lease::LeaseClock,
+    beacons: beacons::Beacons,
+    replies: answer::Replies,
+    dual_server: notice::Board,
+    refused: notice::Board,
+    farewell: Farewell,
+    reason: Reason,
+    retry_after_s: u16,
+    buckets: Buckets<SOURCES>,
+    wakefulness: Wakefulness,
+    now: Instant,
+    rng: Rng,
+    secret: Secret,
+    sequence: u32,
+    ask_number: u32,
     generation: u64,
     stats: Stats,
-    stopped: bool,
 }
 
 impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Roster<S> {
-    /// An empty roster. `slots` is overwritten; its length is the capacity. `seed` should differ at each start.
-    pub fn new(config: ServerConfig, slots: S, _now: Instant, seed: u64) -> Self {
-        Self { config: config.clamped(seed), slots, generation: 0, stats: Stats::default(), stopped: false }
+    /// An empty roster. `slots` is overwritten; its length is the capacity. `seed` should be unpredictable and differ at
+    /// each start: jitter, an open epoch, cookies and the index hang on it.
+    pub fn new(config: ServerConfig, slots: S, now: Instant, seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let config = config.clamped(rng.next_u64());
+        let secret = Secret::new(mix(rng.next_u64()));
+        Self {
+            beacon_len: answer::beacon_len(&config),
+            screen: Screen::new(config.id, config.store, config.staging),
+            config,
+            table: table::Table::new(slots, secret),
+            lease_clock: lease::LeaseClock::default(),
+            beacons: beacons::Beacons::new(),
+            replies: answer::Replies::new(),
+            dual_server: notice::Board::new(),
+            refused: notice::Board::new(),
+            farewell: Farewell::new(),
+            reason: Reason::LEAVING,
+            retry_after_s: 0,
+            buckets: Buckets::new(secret),
+            wakefulness: Wakefulness::new(now),
+            now,
+            sequence: crate::first_sequence(&mut rng),
+            rng,
+            secret,
+            ask_number: 0,
+            generation: 0,
+            stats: Stats::default(),
+        }
     }
 
-    /// An interface can be used from now on: beacons leave there at 0, 1 and 3 s, then every 10 s.
-    pub fn link_up(&mut self, _now: Instant, _link: LinkId) {}
+    /// An interface can be used from now on, or has another address: beacons leave there at 0, 1 and 3 s, then every
+    /// 10 s. Numbers above 15 are ignored.
+    pub fn link_up(&mut self, now: Instant, link: LinkId) {
+        self.advance(now);
+        if !self.farewell.is_begun() {
+            self.beacons.link_up(now, link);
+        }
+    }
 
-    /// An interface is gone.
-    pub fn link_down(&mut self, _now: Instant, _link: LinkId) {}
+    /// An interface is gone: nothing is broadcast there any more. Its devices keep their leases.
+    pub fn link_down(&mut self, now: Instant, link: LinkId) {
+        self.advance(now);
+        self.beacons.link_down(link);
+    }
 
-    /// A datagram arrived.
+    /// A datagram arrived. The error says why it changed nothing; it is counted, and there is nothing else to do about it.
     pub fn handle_datagram(
         &mut self,
-        _now: Instant,
-        _arrival: &Arrival,
-        _datagram: &[u8],
+        now: Instant,
+        arrival: &Arrival,
+        datagram: &[u8],
     ) -> Result<(), Dropped> {
-        Err(Dropped::Stopped)
+        self.advance(now);
+        self.stats.received = self.stats.received.wrapping_add(1);
+        self.stats.received_bytes = self.stats.received_bytes.wrapping_add(datagram.len() as u64);
+        let taken = if self.farewell.is_begun() {
+            Err(Dropped::Stopped)
+        } else {
+            self.receive(now, arrival, datagram)
+        };
+        taken.inspect_err(|&why| self.stats.count_dropped(why))
     }
 
     /// The time `poll_timeout` named has come. Early calls do nothing.
-    pub fn handle_timeout(&mut self, _now: Instant) {}
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.advance(now);
+        self.farewell.handle_timeout(now);
+        self.beacons.handle_timeout(now, self.config.beacon_interval(), &mut self.rng);
+        self.expire(now);
+    }
 
     /// Whether a push session with this device is healthy. While it is, the device needs no refresh and is never
     /// suspected. `false` if the device is not in the roster.
-    pub fn set_linked(&mut self, _now: Instant, _id: NodeId, _linked: bool) -> bool {
-        false
+    pub fn set_linked(&mut self, now: Instant, id: NodeId, linked: bool) -> bool {
+        self.advance(now);
+        let Some(at) = self.table.find(id) else { return false };
+        let was = self.table.at(at).wiring.lease_queue() == Some(Queue::Linked);
+        if linked && !was {
+            if self.table.at(at).ask == Ask::Suspect {
+                self.settle(at);
+            }
+            self.fresh(at, now);
+            self.table.push(Queue::Linked, at);
+        } else if was && !linked {
+            // Out of the queue first: a linked device has no lease that could begin again.
+            self.table.push(Queue::Free, at);
+            self.fresh(at, now);
+        }
+        true
     }
 
-    /// Says goodbye: BYE on every link, twice, then [`Roster::is_stopped`]. `retry_after_s` tells the devices when to look
-    /// again (0: unknown).
-    pub fn stop(&mut self, _now: Instant, _reason: Reason, _retry_after_s: u16) {
-        self.stopped = true;
+    /// Says goodbye: BYE on every link, twice, 100 ms apart, then [`Roster::is_stopped`]. `retry_after_s` tells the
+    /// devices when to look again (0: unknown). Nothing else is sent or taken from now on.
+    pub fn stop(&mut self, now: Instant, reason: Reason, retry_after_s: u16) {
+        self.advance(now);
+        self.reason = reason;
+        self.retry_after_s = retry_after_s;
+        self.farewell.begin(now, self.beacons.up());
+        self.beacons.silence();
+        self.replies = answer::Replies::new();
+        while let Some(at) = self.table.head(Queue::Probe) {
+            self.table.remove(Ring::Probe, at);
+        }
     }
 
     /// Whether the last goodbye was handed out.
     pub const fn is_stopped(&self) -> bool {
-        self.stopped
+        self.farewell.is_over()
     }
 
-    /// The next datagram to send, written to `buffer` (1,200 bytes are always enough).
-    pub fn poll_transmit(&mut self, _now: Instant, _buffer: &mut [u8]) -> Option<Transmit> {
-        None
+    /// The next datagram to send, written to `buffer` (1,200 bytes are always enough; what does not fit is dropped and
+    /// counted). Call until it returns nothing.
+    pub fn poll_transmit(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
+        self.transmit(now, buffer)
     }
 
-    /// The next event.
+    /// The next event. Call until it returns nothing; what is not fetched is merged into what it comes to.
     pub fn poll_event(&mut self) -> Option<Event> {
-        None
+        let event = self.slot_event().or_else(|| {
+            let notice = self.refused.take().or_else(|| self.dual_server.take())?;
+            Some(Event { generation: 0, id: notice.id, address: notice.address, what: notice.what })
+        })?;
+        self.generation = self.generation.wrapping_add(1);
+        Some(Event { generation: self.generation, ..event })
     }
 
-    /// When to call [`Roster::handle_timeout`]; `None` if nothing is due ever.
+    /// When to call [`Roster::handle_timeout`]; `None` if nothing is ever due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        let beacons = Some(self.beacons.due()).filter(|due| *due != Instant::NEVER);
+        if self.farewell.is_begun() {
+            return self.farewell.due();
+        }
+        [beacons, self.lease_due()].into_iter().flatten().min()
     }
 
-    /// The device with this id.
-    pub fn find(&self, _id: NodeId) -> Option<DeviceView<'_>> {
-        None
+    /// The device with this id, lost and left ones included.
+    pub fn find(&self, id: NodeId) -> Option<DeviceView<'_>> {
+        self.table.find(id).and_then(|at| self.table.at(at).view())
     }
 
     /// Every device in the roster, lost and left ones included, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = DeviceView<'_>> {
-        self.slots.as_ref().iter().filter_map(Slot::view)
+        self.table.slots().iter().filter_map(Slot::view)
     }
 
     /// Devices that are here: fresh, suspected or linked.
     pub const fn len(&self) -> usize {
-        0
+        self.table.len(Queue::Fresh) + self.table.len(Queue::Suspect) + self.table.len(Queue::Linked)
     }
 
     /// Whether no device is here.
@@ -101,7 +231,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Roster<S> {
 
     /// Devices that fit.
     pub fn capacity(&self) -> usize {
-        self.slots.as_ref().len()
+        self.table.capacity() as usize
     }
 
     /// The generation of the last event handed out, 0 before the first.
@@ -118,6 +248,68 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Roster<S> {
     pub const fn stats(&self) -> &Stats {
         &self.stats
     }
+
+    /// Time moves on. Time asleep is not charged to anybody's lease.
+    fn advance(&mut self, now: Instant) {
+        self.now = now;
+        if let Some(slept) = self.wakefulness.handle(now, self.poll_timeout()) {
+            self.lease_clock.sleep(slept);
+            self.stats.pauses = self.stats.pauses.wrapping_add(1);
+        }
+    }
+
+    fn tell(&mut self, at: u32, news: News) {
+        let slot = self.table.at_mut(at);
+        slot.news.add(news);
+        if slot.news.is_empty() {
+            self.table.remove(Ring::News, at);
+        } else if slot.wiring.queue(Ring::News).is_none() {
+            self.table.push(Queue::News, at);
+        }
+    }
+
+    fn tell_if(&mut self, at: u32, news: News, happened: bool) {
+        if happened {
+            self.tell(at, news);
+        }
+    }
+
+    /// The next event about a device, its generation left open.
+    fn slot_event(&mut self) -> Option<Event> {
+        let at = self.table.head(Queue::News)?;
+        let slot = self.table.at_mut(at);
+        let news = slot.news.take()?;
+        let what = slot_news(slot, news);
+        let (id, address) = (slot.id, slot.origin.push_address());
+        if slot.news.is_empty() {
+            self.table.remove(Ring::News, at);
+        }
+        Some(Event { generation: 0, id, address, what })
+    }
 }
 
-pub use wire_format::datagram::bye::Reason;
+/// What `news` says, given what was told before.
+fn slot_news(slot: &mut Slot, news: News) -> What {
+    let address = slot.origin.push_address();
+    match news {
+        News::JOINED => {
+            slot.told_epoch = slot.origin.epoch;
+            slot.told_address = address;
+            What::Joined
+        }
+        News::REBOOTED => {
+            let before = core::mem::replace(&mut slot.told_epoch, slot.origin.epoch);
+            What::Rebooted { before, epoch: slot.origin.epoch }
+        }
+        News::MOVED => What::Moved { from: core::mem::replace(&mut slot.told_address, address) },
+        News::CHANGED => {
+            slot.told_address = address;
+            What::Changed { fields: core::mem::replace(&mut slot.changed, Fields::default()) }
+        }
+        News::SUSPECT => What::Suspect,
+        News::LOST => What::Lost,
+        News::LEFT => What::Left,
+        News::CONFLICT => What::Conflict { rival: slot.rival.source },
+        _ => What::Back,
+    }
+}

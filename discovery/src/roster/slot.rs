@@ -2,14 +2,26 @@
 
 use core::net::SocketAddrV4;
 
-use wire_format::datagram::Firmware;
-use wire_format::ids::{DeviceKind, NodeId, Tags};
+use wire_format::datagram::{Announce, Firmware};
+use wire_format::ids::{DeviceKind, Name, NodeId, Tags};
 use wire_format::time::Instant;
 
+use super::table::{Queue, Wiring};
 use crate::config::Services;
+use crate::event::Fields;
 use crate::link::LinkId;
 
 /// How sure the server is that a device is here.
+///
+/// ```text
+///             ANNOUNCE, answer                 set_linked(true)
+///          ┌───────────────────┐            ┌───────────────────▶ Linked
+///          ▼    2/3 lease      │            │                       │
+///  ──▶ Fresh ────────────▶ Suspect      (any state)                 │ set_linked(false)
+///          │                   │ lease                              ▼
+///          │ BYE, silent       ▼                                  Fresh
+///          └──▶ Left         Lost        ──▶ (forgotten after `forget_s`, or when room is needed)
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
     /// Heard within 2/3 of the lease.
@@ -57,17 +69,259 @@ pub struct DeviceView<'a> {
     pub state: State,
 }
 
+/// Why a device is being asked whether it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// It is not.
+    Nothing,
+    /// It was silent for 2/3 of its lease.
+    Suspect,
+    /// Somebody said goodbye in its name.
+    Leaving,
+    /// Somebody announced its id from elsewhere, or from an earlier boot.
+    Contest,
+}
+
+/// Where a statement came from: address and boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Origin {
+    pub(super) source: SocketAddrV4,
+    pub(super) link: LinkId,
+    pub(super) port: u16,
+    pub(super) epoch: u32,
+    pub(super) sequence: u32,
+}
+
+impl Origin {
+    const NONE: Self = Self { source: NOWHERE, link: LinkId(0), port: 0, epoch: 0, sequence: 0 };
+
+    pub(super) const fn push_address(&self) -> SocketAddrV4 {
+        SocketAddrV4::new(*self.source.ip(), self.port)
+    }
+}
+
+const NOWHERE: SocketAddrV4 = SocketAddrV4::new(core::net::Ipv4Addr::UNSPECIFIED, 0);
+
+/// What a device says about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    kind: DeviceKind,
+    name: Name,
+    zone: Option<u32>,
+    tags: Tags,
+    services: Services,
+    firmware: Option<Firmware>,
+    caps: Option<u64>,
+}
+
+impl Record {
+    const NONE: Self = Self {
+        kind: DeviceKind::TILL,
+        name: Name::EMPTY,
+        zone: None,
+        tags: Tags::EMPTY,
+        services: Services::EMPTY,
+        firmware: None,
+        caps: None,
+    };
+
+    /// Takes over what `announce` says; what was different before. Compares in place: a refresh that says nothing new
+    /// writes nothing.
+    fn update(&mut self, announce: &Announce<'_>) -> Fields {
+        let mut changed = Fields::default();
+        changed.insert_if(Fields::KIND, replace(&mut self.kind, announce.from.role));
+        changed.insert_if(Fields::ZONE, replace(&mut self.zone, announce.zone));
+        changed.insert_if(Fields::FIRMWARE, replace(&mut self.firmware, announce.firmware));
+        changed.insert_if(Fields::CAPS, replace(&mut self.caps, announce.caps));
+        let name = announce.name.map_or(&[][..], |name| name.as_bytes());
+        if self.name.as_str().as_bytes() != name {
+            self.name = announce.name.and_then(|name| Name::new(name.as_str())).unwrap_or_default();
+            changed.insert_if(Fields::NAME, true);
+        }
+        let packed = announce.tags.map_or(&[][..], |tags| tags.as_packed());
+        if self.tags.as_packed() != packed {
+            self.tags = Tags::from_packed(packed).unwrap_or_default();
+            changed.insert_if(Fields::TAGS, true);
+        }
+        let services = announce.services.map_or(&[][..], |services| services.as_bytes());
+        let kept = services.get(..crate::config::SERVICES_MAX * SERVICE_LEN).unwrap_or(services);
+        if self.services.as_services().map_or(&[][..], |services| services.as_bytes()) != kept {
+            self.services = announce.services.map_or(Services::EMPTY, Services::copy_of);
+            changed.insert_if(Fields::SERVICES, true);
+        }
+        changed
+    }
+}
+
+const SERVICE_LEN: usize = wire_format::datagram::service::SERVICE_LEN;
+
+fn replace<T: PartialEq>(field: &mut T, value: T) -> bool {
+    let different = *field != value;
+    *field = value;
+    different
+}
+
+/// News not handed out yet: a set of bits, told in the order of their numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct News(u16);
+
+impl News {
+    pub(super) const JOINED: Self = Self(0x001);
+    pub(super) const BACK: Self = Self(0x002);
+    pub(super) const REBOOTED: Self = Self(0x004);
+    pub(super) const MOVED: Self = Self(0x008);
+    pub(super) const CHANGED: Self = Self(0x010);
+    pub(super) const SUSPECT: Self = Self(0x020);
+    pub(super) const LOST: Self = Self(0x040);
+    pub(super) const LEFT: Self = Self(0x080);
+    pub(super) const CONFLICT: Self = Self(0x100);
+
+    pub(super) const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Adds `other`. A doubt and its end that were both not told yet cancel each other.
+    pub(super) const fn add(&mut self, other: Self) {
+        const DOUBT: u16 = News::SUSPECT.0 | News::LOST.0 | News::LEFT.0;
+        match other {
+            Self::BACK if self.0 & DOUBT != 0 => self.0 &= !DOUBT,
+            Self::SUSPECT | Self::LOST | Self::LEFT => self.0 = self.0 & !DOUBT & !Self::BACK.0 | other.0,
+            _ => self.0 |= other.0,
+        }
+    }
+
+    /// Takes the first.
+    pub(super) const fn take(&mut self) -> Option<Self> {
+        if self.0 == 0 {
+            return None;
+        }
+        let first = 1 << self.0.trailing_zeros();
+        self.0 &= !first;
+        Some(Self(first))
+    }
+}
+
 /// Room for one device.
 #[derive(Clone, Debug)]
 pub struct Slot {
-    id: NodeId,
+    pub(super) wiring: Wiring,
+    pub(super) id: NodeId,
+    pub(super) record: Record,
+    /// Its last accepted statement.
+    pub(super) origin: Origin,
+    /// Who contests it, while `ask` is Contest and until `refused_until`.
+    pub(super) rival: Origin,
+    /// Its epoch and push address as the last event told them.
+    pub(super) told_epoch: u32,
+    pub(super) told_address: SocketAddrV4,
+    pub(super) heard: Instant,
+    /// When its place in a lease queue, and in an asking queue, is over. On the lease clock.
+    pub(super) lease_due: Instant,
+    pub(super) ask_due: Instant,
+    /// The rival is turned away unheard until then.
+    pub(super) refused_until: Instant,
+    /// The next Conflict may be told then.
+    pub(super) conflict_from: Instant,
+    /// Which question is open; part of its cookie.
+    pub(super) ask_number: u32,
+    pub(super) ask: Ask,
+    /// A gone device said goodbye.
+    pub(super) left: bool,
+    pub(super) news: News,
+    pub(super) changed: Fields,
 }
+
+/// What DESIGN allows one device to cost.
+const _: () = assert!(size_of::<Slot>() <= 400);
 
 impl Slot {
     /// Nobody.
-    pub const EMPTY: Self = Self { id: NodeId::NONE };
+    pub const EMPTY: Self = Self {
+        wiring: Wiring::NONE,
+        id: NodeId::NONE,
+        record: Record::NONE,
+        origin: Origin::NONE,
+        rival: Origin::NONE,
+        told_epoch: 0,
+        told_address: NOWHERE,
+        heard: Instant::ZERO,
+        lease_due: Instant::ZERO,
+        ask_due: Instant::ZERO,
+        refused_until: Instant::ZERO,
+        conflict_from: Instant::ZERO,
+        ask_number: 0,
+        ask: Ask::Nothing,
+        left: false,
+        news: News(0),
+        changed: Fields(0),
+    };
+
+    /// Takes over what `announce` says about the device; what was different, the push port included.
+    pub(super) fn update(&mut self, announce: &Announce<'_>) -> Fields {
+        let mut changed = self.record.update(announce);
+        changed.insert_if(Fields::PORT, replace(&mut self.origin.port, announce.from.port));
+        changed
+    }
+
+    /// How sure we are; `None` for nobody.
+    pub(super) fn state(&self) -> Option<State> {
+        match self.wiring.lease_queue() {
+            Some(Queue::Fresh) => Some(State::Fresh),
+            Some(Queue::Suspect) => Some(State::Suspect),
+            Some(Queue::Linked) => Some(State::Linked),
+            Some(Queue::Gone) if self.left => Some(State::Left),
+            Some(Queue::Gone) => Some(State::Lost),
+            _ => None,
+        }
+    }
+
+    /// Lost or left.
+    pub(super) fn is_gone(&self) -> bool {
+        self.wiring.lease_queue() == Some(Queue::Gone)
+    }
 
     pub(super) fn view(&self) -> Option<DeviceView<'_>> {
-        None
+        let state = self.state()?;
+        Some(DeviceView {
+            id: self.id,
+            kind: self.record.kind,
+            name: self.record.name.as_str(),
+            address: self.origin.push_address(),
+            source: self.origin.source,
+            link: self.origin.link,
+            zone: self.record.zone,
+            tags: &self.record.tags,
+            services: &self.record.services,
+            firmware: self.record.firmware,
+            caps: self.record.caps,
+            epoch: self.origin.epoch,
+            heard: self.heard,
+            state,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn news_come_in_order_and_a_doubt_that_passed_unseen_is_not_told() {
+        let mut news = News::default();
+        for one in [News::CHANGED, News::JOINED, News::SUSPECT, News::BACK] {
+            news.add(one);
+        }
+        assert_eq!(news.take(), Some(News::JOINED));
+        assert_eq!(news.take(), Some(News::CHANGED));
+        assert_eq!(news.take(), None);
+        news.add(News::BACK);
+        news.add(News::SUSPECT);
+        news.add(News::LOST);
+        assert_eq!((news.take(), news.take()), (Some(News::LOST), None));
+    }
+
+    #[test]
+    fn a_slot_stays_within_its_budget() {
+        assert!(size_of::<Slot>() <= 400, "{}", size_of::<Slot>());
     }
 }

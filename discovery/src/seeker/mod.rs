@@ -1,110 +1,375 @@
 //! The device's half: where is my server?
+//!
+//! | file | what for |
+//! | --- | --- |
+//! | `trickle` | when a SEEK leaves |
+//! | `register` | when an ANNOUNCE leaves |
+//! | `server` | what is remembered of the server |
+//! | `input` | what a datagram does |
+//! | `output` | what is sent |
+
+mod input;
+mod news;
+mod output;
+mod register;
+mod server;
+#[cfg(test)]
+mod tests;
+mod trickle;
 
 use core::net::SocketAddrV4;
+use core::time::Duration;
 
-use wire_format::ids::NodeId;
+use wire_format::datagram::Nonce;
+use wire_format::datagram::ack::Code;
+use wire_format::rng::{Rng, mix};
 use wire_format::time::Instant;
 
-use crate::config::{DeviceConfig, Services};
-use crate::event::{Dropped, SeekerEvent};
-use crate::link::{Arrival, LinkId, Transmit};
-use crate::stats::Stats;
+pub use server::ServerView;
 
-/// The server a device has found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ServerView<'a> {
-    /// Who it is.
-    pub id: NodeId,
-    /// Its address, with its HTTP base port.
-    pub address: SocketAddrV4,
-    /// Its display name, empty if it has none or it was not said yet.
-    pub name: &'a str,
-    /// What it offers, as far as it was said.
-    pub services: &'a Services,
-    /// Its boot epoch.
-    pub epoch: u32,
-    /// Whether it has acknowledged this device.
-    pub registered: bool,
-}
+use crate::bucket::Buckets;
+use crate::config::DeviceConfig;
+use crate::event::{Dropped, SeekerEvent};
+use crate::farewell::Farewell;
+use crate::hash::Secret;
+use crate::link::{Arrival, LinkId, Transmit};
+use crate::pause::Wakefulness;
+use crate::screen::Screen;
+use crate::stats::Stats;
+use news::News;
+use register::Register;
+use server::Server;
+use trickle::Trickle;
+
+/// Pairs of sources whose rate is watched: its server, and the few neighbours that happen to ask.
+const SOURCES: usize = 8;
+/// A server is lost after three beacon intervals at their longest, and a little.
+const LOST_AFTER: Duration = Duration::from_secs(35);
+/// So that not all devices notice in the same moment.
+const LOST_SPREAD: Duration = Duration::from_secs(3);
+/// A server that is heard from another address only is followed there after two beacon intervals.
+const ROAM_AFTER: Duration = Duration::from_secs(22);
+/// After a sleep, a new interface or a change, a registered device says so within this time.
+const SOON: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
 
 /// A device that looks for its server and stays registered with it.
+///
+/// ```text
+///               link up                  BEACON that selects it                 ACK ok
+///   offline ──────────────▶ seeking ───────────────────────────▶ registering ──────────▶ registered
+///                             ▲ SEEK, Trickle-paced               │  ▲ ANNOUNCE until    │ ANNOUNCE every lease/3,
+///   with seeds: ANNOUNCE ─────┤                                   │  │ an ACK            │ none while linked
+///   to them instead of SEEK   │◀── 35 s without its server ───────┴──┼───────────────────┤
+///                             │                                      └── another epoch ──┤
+///                             └──◀── away: retry-after, spread ◀──────── server BYE ◀─────┘
+/// ```
 #[derive(Debug)]
 pub struct Seeker {
     config: DeviceConfig,
+    screen: Screen,
+    links: u16,
+    /// Interfaces a SEEK wants to leave on, as bits.
+    seek_on: u16,
+    trickle: Option<Trickle>,
+    register: Register,
+    server: Option<Server>,
+    away: Option<Away>,
+    /// The last refusal told.
+    refused: Option<Code>,
+    linked: bool,
+    next_seed: u8,
+    /// What the next ANNOUNCE answers.
+    answers: u32,
+    nonce: Nonce,
+    nonces: u64,
+    echo: Option<Echo>,
+    news: News,
+    farewell: Farewell,
+    buckets: Buckets<SOURCES>,
+    wakefulness: Wakefulness,
+    rng: Rng,
+    secret: Secret,
+    sequence: u32,
     stats: Stats,
-    stopped: bool,
+}
+
+/// The server said goodbye; the device looks again then.
+#[derive(Clone, Copy, Debug)]
+struct Away {
+    until: Instant,
+}
+
+/// An answer to a CHALLENGE.
+#[derive(Clone, Copy, Debug)]
+struct Echo {
+    to: SocketAddrV4,
+    link: LinkId,
+    nonce: Nonce,
+    budget: usize,
 }
 
 impl Seeker {
-    /// A device that has just booted. `seed` must differ between devices: their timing hangs on it.
-    pub fn new(config: DeviceConfig, _now: Instant, seed: u64) -> Self {
-        Self { config: config.clamped(seed), stats: Stats::default(), stopped: false }
+    /// A device that has just booted. `seed` must differ between devices and boots and should be unpredictable: their
+    /// timing, an open epoch and their nonces hang on it.
+    #[must_use]
+    pub fn new(config: DeviceConfig, now: Instant, seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let config = config.clamped(rng.next_u64());
+        let secret = Secret::new(mix(rng.next_u64()));
+        let mut seeker = Self {
+            screen: Screen::new(config.id, config.store, config.staging),
+            config,
+            links: 0,
+            seek_on: 0,
+            trickle: None,
+            register: Register::new(),
+            server: None,
+            away: None,
+            refused: None,
+            linked: false,
+            next_seed: 0,
+            answers: 0,
+            nonce: Nonce::Short([0; 8]),
+            nonces: 0,
+            echo: None,
+            news: News::new(),
+            farewell: Farewell::new(),
+            buckets: Buckets::new(secret),
+            wakefulness: Wakefulness::new(now),
+            sequence: crate::first_sequence(&mut rng),
+            rng,
+            secret,
+            stats: Stats::default(),
+        };
+        seeker.look(now);
+        seeker
     }
 
-    /// An interface can be used from now on.
-    pub fn link_up(&mut self, _now: Instant, _link: LinkId) {}
+    /// An interface can be used from now on, or has another address. The device asks there, or tells its server, within
+    /// a second. Numbers above 15 are ignored.
+    pub fn link_up(&mut self, now: Instant, link: LinkId) {
+        self.advance(now);
+        self.links |= link.bit();
+        if self.farewell.is_begun() || self.away.is_some() {
+            return;
+        }
+        if self.server.is_some() {
+            self.register.again(now, SOON.0, SOON.1, &mut self.rng);
+        } else {
+            self.look(now);
+        }
+    }
 
-    /// An interface is gone.
-    pub fn link_down(&mut self, _now: Instant, _link: LinkId) {}
+    /// An interface is gone. The server that was heard there is lost, and looked for on the others.
+    pub fn link_down(&mut self, now: Instant, link: LinkId) {
+        self.advance(now);
+        self.links &= !link.bit();
+        self.seek_on &= self.links;
+        if self.server.as_ref().is_some_and(|server| server.link == link) {
+            self.lose(now);
+        } else if self.links == 0 {
+            self.trickle = None;
+        }
+    }
 
-    /// A datagram arrived.
+    /// A datagram arrived. The error says why it changed nothing; it is counted, and there is nothing else to do about it.
     pub fn handle_datagram(
         &mut self,
-        _now: Instant,
-        _arrival: &Arrival,
-        _datagram: &[u8],
+        now: Instant,
+        arrival: &Arrival,
+        datagram: &[u8],
     ) -> Result<(), Dropped> {
-        Err(Dropped::Stopped)
+        self.advance(now);
+        self.stats.received = self.stats.received.wrapping_add(1);
+        self.stats.received_bytes = self.stats.received_bytes.wrapping_add(datagram.len() as u64);
+        let taken = if self.farewell.is_begun() {
+            Err(Dropped::Stopped)
+        } else {
+            self.receive(now, arrival, datagram)
+        };
+        taken.inspect_err(|&why| self.stats.count_dropped(why))
     }
 
     /// The time `poll_timeout` named has come. Early calls do nothing.
-    pub fn handle_timeout(&mut self, _now: Instant) {}
-
-    /// Whether a push session with the server is healthy. While it is, the device sends no refresh.
-    pub fn set_linked(&mut self, _now: Instant, _linked: bool) {}
-
-    /// The device says something else about itself from now on (its id and store stay what they were).
-    pub fn reconfigure(&mut self, _now: Instant, config: DeviceConfig) {
-        self.config = config;
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.advance(now);
+        self.farewell.handle_timeout(now);
+        if self.farewell.is_begun() {
+            return;
+        }
+        if self.away.is_some_and(|away| away.until <= now) {
+            self.away = None;
+            self.server = None;
+            self.look(now);
+        }
+        if self.lost_at().is_some_and(|lost_at| lost_at <= now) {
+            self.lose(now);
+        }
+        if let Some(trickle) = &mut self.trickle {
+            match trickle.handle_timeout(now, &mut self.rng) {
+                Some(true) => self.seek_on = self.links,
+                Some(false) => self.stats.seek_suppressed = self.stats.seek_suppressed.wrapping_add(1),
+                None => {}
+            }
+        }
+        let to_seed = self.server.is_none();
+        self.register.handle_timeout(now, to_seed, &mut self.rng);
     }
 
-    /// Says goodbye to the server, twice, then [`Seeker::is_stopped`].
-    pub fn stop(&mut self, _now: Instant) {
-        self.stopped = true;
+    /// Whether a push session with the server is healthy. While it is, the device sends no refresh, and its server is not
+    /// lost.
+    pub fn set_linked(&mut self, now: Instant, linked: bool) {
+        self.advance(now);
+        if self.linked == linked {
+            return;
+        }
+        self.linked = linked;
+        if self.away.is_some() {
+            return;
+        }
+        self.heard_server(now);
+        if let Some(server) = self.server.as_ref().filter(|server| server.registered) {
+            self.register.acked(now, server.lease(), linked, &mut self.rng);
+        }
+    }
+
+    /// The device says something else about itself from now on, and tells its server within the last reply window. Its
+    /// id, store, side of staging, epoch and seeds stay what they were.
+    pub fn reconfigure(&mut self, now: Instant, config: DeviceConfig) {
+        self.advance(now);
+        let DeviceConfig { id, store, staging, epoch, epoch_random, seeds, .. } = self.config;
+        self.config = DeviceConfig { id, store, staging, epoch, epoch_random, seeds, ..config };
+        if self.server.as_ref().is_some_and(|server| server.registered) && self.away.is_none() {
+            let window = self.register.window();
+            self.register.again(now, Duration::ZERO, window, &mut self.rng);
+        }
+    }
+
+    /// Says goodbye to the server, twice, 100 ms apart, then [`Seeker::is_stopped`]. Nothing else is sent or taken from
+    /// now on.
+    pub fn stop(&mut self, now: Instant) {
+        self.advance(now);
+        let known = self.server.as_ref().is_some_and(|server| server.registered) && self.away.is_none();
+        self.farewell.begin(now, u16::from(known));
+        self.seek_on = 0;
+        self.trickle = None;
+        self.echo = None;
+        self.register.silence();
     }
 
     /// Whether the last goodbye was handed out.
+    #[must_use]
     pub const fn is_stopped(&self) -> bool {
-        self.stopped
+        self.farewell.is_over()
     }
 
-    /// The next datagram to send, written to `buffer` (1,200 bytes are always enough).
-    pub fn poll_transmit(&mut self, _now: Instant, _buffer: &mut [u8]) -> Option<Transmit> {
-        None
+    /// The next datagram to send, written to `buffer` (1,200 bytes are always enough; what does not fit is dropped and
+    /// counted). Call until it returns nothing.
+    pub fn poll_transmit(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
+        self.transmit(now, buffer)
     }
 
-    /// The next event.
-    pub fn poll_event(&mut self) -> Option<SeekerEvent> {
-        None
+    /// The next event. Call until it returns nothing; one that is not fetched is replaced by what it comes to.
+    pub const fn poll_event(&mut self) -> Option<SeekerEvent> {
+        self.news.take()
     }
 
-    /// When to call [`Seeker::handle_timeout`]; `None` if nothing is due ever.
+    /// When to call [`Seeker::handle_timeout`]; `None` if nothing is ever due.
+    #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        if self.farewell.is_begun() {
+            return self.farewell.due();
+        }
+        let trickle = self.trickle.as_ref().map(Trickle::due);
+        let away = self.away.map(|away| away.until);
+        [trickle, away, self.register.due(), self.lost_at()].into_iter().flatten().min()
     }
 
     /// The server found, if any.
+    #[must_use]
     pub fn server(&self) -> Option<ServerView<'_>> {
-        None
+        self.server.as_ref().filter(|_| self.away.is_none()).map(Server::view)
     }
 
     /// What it was made with, the epoch drawn.
+    #[must_use]
     pub const fn config(&self) -> &DeviceConfig {
         &self.config
     }
 
     /// The counters.
+    #[must_use]
     pub const fn stats(&self) -> &Stats {
         &self.stats
+    }
+
+    /// Looks for a server: by SEEK on every interface, or by ANNOUNCE to the seeds.
+    fn look(&mut self, now: Instant) {
+        self.trickle = None;
+        self.answers = 0;
+        self.draw_nonce();
+        if self.config.seeds.iter().any(Option::is_some) {
+            self.register.begin_seeds(now, &mut self.rng);
+        } else {
+            self.register.silence();
+            if self.links != 0 {
+                self.trickle = Some(Trickle::new(now, &mut self.rng));
+            }
+        }
+    }
+
+    /// The server is gone, and nobody said so.
+    fn lose(&mut self, now: Instant) {
+        if let Some(server) = self.server.take() {
+            if self.away.take().is_none() {
+                self.news.push(SeekerEvent::ServerLost { id: server.id });
+            }
+        }
+        self.refused = None;
+        self.look(now);
+    }
+
+    /// When the server counts as lost; never while the push session is healthy, or once it has said goodbye.
+    fn lost_at(&self) -> Option<Instant> {
+        self.server.as_ref().filter(|_| !self.linked && self.away.is_none()).map(|server| server.lost_at)
+    }
+
+    /// A sign of life of the server.
+    fn heard_server(&mut self, now: Instant) {
+        let spread = self.rng.between(Duration::ZERO, LOST_SPREAD);
+        if let Some(server) = &mut self.server {
+            // No beacon crosses a router: behind one, the lease is what remains.
+            let patience = if server.by_seed { server.lease().max(LOST_AFTER) } else { LOST_AFTER };
+            server.lost_at = now + patience + spread;
+        }
+    }
+
+    fn is_seed(&self, arrival: &Arrival) -> bool {
+        self.config.seeds.iter().flatten().any(|seed| seed.ip() == arrival.source.ip())
+    }
+
+    /// A nonce nobody can know: an ACK proves that its sender has seen our ANNOUNCE.
+    fn draw_nonce(&mut self) {
+        self.nonces = self.nonces.wrapping_add(1);
+        self.nonce = Nonce::Short(self.secret.hash_id(self.config.id, self.nonces).to_le_bytes());
+    }
+
+    /// Time moves on. After a sleep the device asks or tells its server anew within a second, and its server gets the
+    /// time back that nobody listened.
+    fn advance(&mut self, now: Instant) {
+        let Some(slept) = self.wakefulness.handle(now, self.poll_timeout()) else { return };
+        if self.farewell.is_begun() {
+            return;
+        }
+        self.stats.pauses = self.stats.pauses.wrapping_add(1);
+        if self.trickle.is_some() {
+            self.trickle = Some(Trickle::new(now, &mut self.rng));
+        }
+        if let Some(server) = &mut self.server {
+            server.lost_at = server.lost_at + slept;
+        }
+        if self.register.due().is_some_and(|due| due <= now) {
+            self.register.again(now, SOON.0, SOON.1, &mut self.rng);
+        }
     }
 }

@@ -1,0 +1,114 @@
+//! What a device sends: SEEK, ANNOUNCE, BYE and answers to CHALLENGE.
+
+use wire_format::datagram::bye::Reason;
+use wire_format::datagram::{Announce, Bye, Challenge, Kind, Node, Seek, StoreRef, TagsRef, TextRef};
+use wire_format::error::EmitError;
+use wire_format::time::Instant;
+
+use super::{Echo, Seeker};
+use crate::config::{ANNOUNCE_LEN_MIN, BEACON_LEN_MAX, SEEDS_MAX};
+use crate::link::{Destination, LinkId, Transmit};
+
+impl Seeker {
+    /// The next datagram. A goodbye first, then an answer, then the ANNOUNCE, then SEEKs.
+    pub(super) fn transmit(&mut self, _now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
+        loop {
+            let (to, kind, emitted) = if self.farewell.take_link().is_some() {
+                (self.to_server()?, Kind::Bye, self.emit_bye(buffer))
+            } else if let Some(echo) = self.echo.take() {
+                (Destination::Unicast(echo.link, echo.to), Kind::Challenge, self.emit_echo(&echo, buffer))
+            } else if self.register.take_pending() {
+                let Some(to) = self.to_server().or_else(|| self.to_next_seed()) else { continue };
+                (to, Kind::Announce, self.emit_announce(buffer))
+            } else if self.seek_on != 0 {
+                let link = LinkId(u8::try_from(self.seek_on.trailing_zeros()).unwrap_or(0));
+                self.seek_on &= self.seek_on.wrapping_sub(1);
+                (Destination::Broadcast(link), Kind::Seek, self.emit_seek(buffer))
+            } else {
+                return None;
+            };
+            match emitted {
+                Ok(len) => {
+                    self.stats.count_sent(kind, len);
+                    return Some(Transmit { to, len });
+                }
+                Err(_) => self.stats.answers_dropped = self.stats.answers_dropped.wrapping_add(1),
+            }
+        }
+    }
+
+    fn to_server(&self) -> Option<Destination> {
+        self.server.as_ref().map(|server| Destination::Unicast(server.link, server.source))
+    }
+
+    fn to_next_seed(&mut self) -> Option<Destination> {
+        let seeds = self.config.seeds.iter().flatten().count().max(1);
+        let at = usize::from(self.next_seed) % seeds;
+        self.next_seed = self.next_seed.wrapping_add(1) % (SEEDS_MAX as u8 * 3);
+        let seed = self.config.seeds.iter().flatten().nth(at)?;
+        Some(Destination::Unicast(LinkId::ROUTED, *seed))
+    }
+
+    /// Our header, with the next sequence number.
+    fn node(&mut self) -> Node {
+        self.sequence = self.sequence.wrapping_add(1);
+        Node {
+            epoch: self.config.epoch,
+            epoch_random: self.config.epoch_random,
+            sequence: self.sequence,
+            port: self.config.port,
+            lease_s: crate::config::LEASE_MIN_S,
+            ..self.screen.node(self.config.kind)
+        }
+    }
+
+    fn emit_seek(&mut self, buffer: &mut [u8]) -> Result<usize, EmitError> {
+        let suppressed = self.trickle.as_mut().map_or(0, |trickle| trickle.take_suppressed());
+        let from = Node { broadcast_copy: true, ..self.node() };
+        Seek {
+            from,
+            suppressed,
+            store: Some(StoreRef::from(&self.config.store)),
+            name: TextRef::new(self.config.name.as_str()),
+            pad_to: BEACON_LEN_MAX as u16,
+            auth: None,
+        }
+        .emit(buffer)
+    }
+
+    fn emit_announce(&mut self, buffer: &mut [u8]) -> Result<usize, EmitError> {
+        let from = Node { retransmit: self.register.is_repeated(), want_ack: true, ..self.node() };
+        self.register.sent(from.sequence);
+        let config = &self.config;
+        Announce {
+            from,
+            answers: self.answers,
+            store: Some(StoreRef::from(&config.store)),
+            name: TextRef::new(config.name.as_str()),
+            services: config.services.as_services(),
+            addrs: None,
+            firmware: config.firmware,
+            caps: config.caps,
+            zone: config.zone,
+            tags: TagsRef::new(&config.tags),
+            nonce: Some(self.nonce),
+            app: None,
+            pad_to: ANNOUNCE_LEN_MIN as u16,
+            auth: None,
+        }
+        .emit(buffer)
+    }
+
+    fn emit_echo(&mut self, echo: &Echo, buffer: &mut [u8]) -> Result<usize, EmitError> {
+        let from = self.node();
+        let room = echo.budget.min(buffer.len());
+        let answer = Challenge { from, answer: true, nonce: echo.nonce, auth: None };
+        answer.emit(buffer.get_mut(..room).unwrap_or_default())
+    }
+
+    fn emit_bye(&mut self, buffer: &mut [u8]) -> Result<usize, EmitError> {
+        let from = self.node();
+        let store = Some(StoreRef::from(&self.config.store));
+        Bye { from, reason: Reason::LEAVING, retry_after_s: 0, store, auth: None }.emit(buffer)
+    }
+}
