@@ -1,0 +1,103 @@
+//! What a receiver is, and its limits with their reasons.
+
+use core::time::Duration;
+
+use wire_format::frame::hello::MAX_BODY_MIN;
+use wire_format::frame::welcome::{self, WINDOW_BYTES_MIN};
+use wire_format::frame::{header, hello};
+use wire_format::ids::{DeviceKind, NodeId, Store, Tags};
+
+use super::fence::Known;
+
+/// A stranger has this long to send a complete HELLO. (HSMS calls it T7 and says 5 to 10 s; a LAN needs less.)
+pub const HELLO_WITHIN: Duration = Duration::from_secs(3);
+/// When every slot is taken, a newcomer takes the one of the stranger that has been silent longest, if at least this long:
+/// a HELLO follows its connection at once, so who waits longer only holds the slot.
+pub const SILENT_MAX: Duration = Duration::from_secs(1);
+/// Nothing heard of the server for this long ends the session: three of its PINGs are missing, and its lease is over.
+pub const DEAD_AFTER: Duration = Duration::from_secs(10);
+/// A device that stood still for longer than this (frozen, asleep, a handler that blocked) ends its sessions: what waits
+/// unread may be stale, and the server has given the session up.
+pub const FROZEN_AFTER: Duration = Duration::from_secs(5);
+/// With a connection open the receiver wants to be called this often, so that a gap can be told from a freeze.
+pub const HEARTBEAT: Duration = Duration::from_millis(2_500);
+/// A farewell that cannot be written in this time is not written.
+pub const FAREWELL_WITHIN: Duration = Duration::from_secs(1);
+/// Bytes a driver buffers of a connection before its HELLO is complete: exactly that HELLO.
+pub const HELLO_BYTES: usize = hello::FRAME_LEN;
+/// Bytes of scratch that [`super::Receiver::poll_transmit`] needs at least: a WELCOME without started orders. With more,
+/// more outcomes leave in one write.
+pub const SCRATCH_MIN: usize = header::LEN + welcome::FIXED_LEN + wire_format::frame::CHECKSUM_LEN;
+/// Orders in the window by default, for devices with an operating system; firmware takes 2 to 4.
+pub const WINDOW_ORDERS: u16 = 16;
+/// Bytes in the window by default; firmware takes 512.
+pub const WINDOW_BYTES: u32 = 16 << 10;
+/// Largest body by default: an order with a full payload of 64 KiB and options.
+pub const MAX_BODY: u32 = wire_format::frame::order::BODY_MAX as u32;
+
+const _: () = assert!(SCRATCH_MIN < HELLO_BYTES, "an answer is never larger than what caused it");
+const _: () = assert!(HEARTBEAT.as_micros() < FROZEN_AFTER.as_micros());
+
+/// What a device says of itself and allows. All values are fixed for the life of a receiver.
+#[derive(Clone, Debug)]
+pub struct ReceiverConfig {
+    /// The device's id, not [`NodeId::NONE`].
+    pub id: NodeId,
+    /// What it is; not [`DeviceKind::SERVER`].
+    pub kind: DeviceKind,
+    /// The shop it belongs to: servers of another one are refused.
+    pub store: Store,
+    /// A test device: serves staging servers only. Production serves none of those.
+    pub staging: bool,
+    /// Where in the store it stands; 0 not set.
+    pub zone: u32,
+    /// Its tags.
+    pub tags: Tags,
+    /// Random, drawn at each boot; 0 is taken as 1. From it the server knows that the device's memory is a new one.
+    pub boot: u64,
+    /// The fence accepted before this boot, if the driver keeps it; `None` lets the first server in, whatever its fence.
+    pub known: Option<Known>,
+    /// Orders that may be unsettled at a time: 1 to half of the ring's slots, clamped to that.
+    pub window_orders: u16,
+    /// Bytes of ORDER frames the server may have unanswered, at least 64. It bounds what the kernel holds for the device.
+    pub window_bytes: u32,
+    /// Largest frame body, in bytes, at least 432: the driver's receive buffer less 16. A larger order ends as TOO_LARGE
+    /// at the server and is never sent.
+    pub max_body: u32,
+}
+
+impl ReceiverConfig {
+    /// A production device of no particular kind, zone or tag, with the windows of a device that has an operating system.
+    #[must_use]
+    pub const fn new(id: NodeId, store: Store, boot: u64) -> Self {
+        Self {
+            id,
+            kind: DeviceKind::TILL,
+            store,
+            staging: false,
+            zone: 0,
+            tags: Tags::EMPTY,
+            boot,
+            known: None,
+            window_orders: WINDOW_ORDERS,
+            window_bytes: WINDOW_BYTES,
+            max_body: MAX_BODY,
+        }
+    }
+
+    /// Slots the outcome ring needs for this window: twice the window, one half for what an earlier session left behind.
+    #[must_use]
+    pub const fn ring_len(&self) -> usize {
+        let window = if self.window_orders == 0 { 1 } else { self.window_orders };
+        (window as usize).saturating_mul(2)
+    }
+
+    /// The same with every value in its range, for a ring of `slots`.
+    pub(super) fn clamped(mut self, slots: u16) -> Self {
+        self.window_orders = self.window_orders.min(slots / 2).max(1);
+        self.window_bytes = self.window_bytes.max(WINDOW_BYTES_MIN);
+        self.max_body = self.max_body.max(MAX_BODY_MIN);
+        self.boot = self.boot.max(1);
+        self
+    }
+}

@@ -1,0 +1,234 @@
+//! Bytes in: HELLO from strangers, frames from the server served.
+
+use core::time::Duration;
+
+use wire_format::error::{Fault, ParseError};
+use wire_format::frame::{Drain, Flags, Header, Hello, Kind, Order, Ping, Pong, Raw, Reject, Settled, bye, header, hello};
+use wire_format::splitter::{Split, split};
+use wire_format::time::Instant;
+
+use super::fence::{self, Self_};
+use super::session::{Conn, Live, State, Words, goodbye};
+use super::stats::{add, count};
+use super::{Delivered, Input, OutcomeSlot, Pending, Receiver, Ticket};
+use crate::ended::Ended;
+
+/// What a frame of the server led to.
+enum Step<'a> {
+    /// It was used.
+    Used,
+    /// It was an order to apply now.
+    Order(Delivered<'a>),
+    /// It has to wait until something was written.
+    Wait,
+    /// It ended the session, with these last words.
+    End(Ended, Option<bye::Code>),
+}
+
+impl From<ParseError> for Step<'_> {
+    fn from(error: ParseError) -> Self {
+        Self::End(Ended::Broken(error), Some(bye::Code::PROTOCOL_ERROR))
+    }
+}
+
+impl<R: AsRef<[OutcomeSlot]> + AsMut<[OutcomeSlot]>, const CONNS: usize> Receiver<R, CONNS> {
+    /// Offers the unread bytes of a connection, from the first. At most one frame is used.
+    ///
+    /// An error says that nothing more is read from this connection: throw its bytes away, keep draining, and close it
+    /// when [`Receiver::poll_close`] names it. The same error comes again until then.
+    pub fn handle_bytes<'a>(
+        &mut self,
+        now: Instant,
+        conn: super::ConnId,
+        bytes: &'a [u8],
+    ) -> Result<Input<'a>, Ended> {
+        self.touch(now);
+        let Some(slot) = self.slot(conn) else { return Err(Ended::Stopped) };
+        let result = match self.conns.get(slot).map(|conn| (conn.state, conn.why)) {
+            Some((State::Greeting, _)) => self.handle_greeting(now, slot, bytes),
+            Some((State::Serving(_), _)) => self.handle_frame(now, slot, bytes),
+            Some((_, why)) => Err(why),
+            None => Err(Ended::Stopped),
+        };
+        if let (Ok(input), Some(live)) = (&result, self.live(slot)) {
+            live.note_unread(now, bytes.len(), input.consumed);
+        }
+        result
+    }
+
+    /// A stranger: a HELLO, or nothing.
+    fn handle_greeting<'a>(&mut self, now: Instant, slot: usize, bytes: &'a [u8]) -> Result<Input<'a>, Ended> {
+        if self.pending.is_some() {
+            return Ok(Input::NOTHING);
+        }
+        match parse_hello(bytes) {
+            Ok(None) => Ok(Input::NOTHING),
+            Ok(Some(hello)) => {
+                let own = Self_ { id: self.config.id, store: &self.config.store, staging: self.config.staging };
+                if let Err(reject) = self.fence.judge(now, own, &hello) {
+                    return Err(self.refuse(now, slot, reject));
+                }
+                self.open(now, slot, &hello);
+                Ok(Input::used(hello::FRAME_LEN))
+            }
+            Err(error) if fence::is_other_version(&error) => {
+                Err(self.refuse(now, slot, fence::reject_version()))
+            }
+            Err(error) => {
+                let why = Ended::Broken(error);
+                count(&mut self.stats.strangers);
+                self.close(slot, why);
+                Err(why)
+            }
+        }
+    }
+
+    fn refuse(&mut self, now: Instant, slot: usize, reject: Reject) -> Ended {
+        let why = Ended::Refused { code: reject.code };
+        count(&mut self.stats.refused);
+        self.part(now, slot, why, Words::Reject(reject));
+        why
+    }
+
+    /// The server served.
+    fn handle_frame<'a>(&mut self, now: Instant, slot: usize, bytes: &'a [u8]) -> Result<Input<'a>, Ended> {
+        if self.pending.is_some() || self.is_stopping() || self.conns.get(slot).is_some_and(Conn::is_welcoming) {
+            return Ok(Input::NOTHING);
+        }
+        let (len, step) = match split(bytes, self.config.max_body) {
+            Ok(Split::Need(_)) => return Ok(Input::NOTHING),
+            Ok(Split::Frame(raw)) => (raw.len(), self.step(now, slot, &raw)),
+            Err(error) if error.fault == Fault::Range => {
+                (0, Step::End(Ended::Broken(error), Some(bye::Code::TOO_LARGE)))
+            }
+            Err(error) => (0, error.into()),
+        };
+        match step {
+            Step::Wait => return Ok(Input::NOTHING),
+            Step::End(why, words) => {
+                match words {
+                    Some(code) => self.part(now, slot, why, goodbye(code)),
+                    None => self.close(slot, why),
+                }
+                return Err(why);
+            }
+            Step::Used | Step::Order(_) => {}
+        }
+        self.fence.heard(now);
+        if let Some(conn) = self.conns.get_mut(slot) {
+            conn.since = now;
+        }
+        let order = if let Step::Order(order) = step { Some(order) } else { None };
+        Ok(Input { consumed: len, order })
+    }
+
+    fn step<'a>(&mut self, now: Instant, slot: usize, raw: &Raw<'a>) -> Step<'a> {
+        let used = |result: Result<(), ParseError>| result.map_or_else(Step::from, |()| Step::Used);
+        match raw.header.kind {
+            Kind::ORDER => self.step_order(now, slot, raw).unwrap_or_else(Step::from),
+            Kind::SETTLED => used(self.settle(raw)),
+            Kind::PING => used(Ping::parse(raw).map(|ping| {
+                count(&mut self.stats.pings);
+                if let Some(live) = self.live(slot) {
+                    live.pong = Some(ping.token);
+                }
+            })),
+            // This version asks nothing; a server may answer nevertheless.
+            Kind::PONG => used(Pong::parse(raw).map(|_| ())),
+            Kind::DRAIN => used(Drain::parse(raw).map(|drain| self.session.drain = Some(drain))),
+            Kind::BYE => wire_format::frame::Bye::parse(raw).map_or_else(Step::from, |bye| {
+                self.fence.release();
+                let why = Ended::Bye { code: bye.code, retry_after_ms: bye.retry_after_ms };
+                Step::End(why, None)
+            }),
+            Kind::REJECT => Reject::parse(raw).map_or_else(Step::from, |reject| {
+                let Reject { code, retry_after_ms, detail } = reject;
+                Step::End(Ended::Rejected { code, retry_after_ms, detail }, None)
+            }),
+            kind => self.step_other(kind, raw.header.flags),
+        }
+    }
+
+    fn live(&mut self, slot: usize) -> Option<&mut Live> {
+        self.conns.get_mut(slot)?.live_mut()
+    }
+
+    /// A kind this device does not serve.
+    fn step_other<'a>(&mut self, kind: Kind, flags: Flags) -> Step<'a> {
+        let code = match kind {
+            Kind::PART | Kind::CANCEL | Kind::ASK | Kind::REPLY | Kind::STATUS => bye::Code::UNKNOWN_KIND,
+            _ if Kind::NAMES.iter().any(|(known, _)| *known == kind) => bye::Code::PROTOCOL_ERROR,
+            _ if flags.contains(Flags::IGNORABLE) => {
+                count(&mut self.stats.ignored);
+                return Step::Used;
+            }
+            _ => bye::Code::UNKNOWN_KIND,
+        };
+        Step::End(Ended::Unexpected(kind), Some(code))
+    }
+
+    fn settle(&mut self, raw: &Raw<'_>) -> Result<(), ParseError> {
+        let settled = Settled::parse(raw)?;
+        let log = self.session.logs.of(settled.durable).ok_or(NO_SUCH_LOG)?;
+        let number = settled.number.min(self.floors.floor(log, settled.lane));
+        add(&mut self.stats.settled, self.ring.settle(log, settled.lane, number).into());
+        Ok(())
+    }
+
+    fn step_order<'a>(&mut self, now: Instant, slot: usize, raw: &Raw<'a>) -> Result<Step<'a>, ParseError> {
+        let (delivery, order) = Order::parse(raw)?;
+        let log = self.session.logs.of(delivery.durable).ok_or(NO_SUCH_LOG)?;
+        let (lane, number) = (order.lane, order.number);
+        let duplicate = number <= self.floors.floor(log, lane);
+        if !duplicate && self.ring.recent() >= self.session.window {
+            return Ok(too_much());
+        }
+        if !self.ring.has_room() {
+            // Answers to duplicates give their place back once they are written; SETTLED is behind this frame.
+            return Ok(if self.ring.has_answers() { Step::Wait } else { too_much() });
+        }
+        if duplicate {
+            count(&mut self.stats.duplicates);
+            self.ring.push_answer(log, lane, number);
+            return Ok(Step::Used);
+        }
+        let received = self.live(slot).map_or(now, |live| live.unread_since(now));
+        let lifetime = delivery.remaining_ms.map(|ms| Duration::from_millis(ms.into()));
+        let remaining = lifetime.map(|lifetime| lifetime.saturating_sub(now.since(received)));
+        let ticket = || Ticket { log, lane, number };
+        if remaining.is_some_and(|remaining| remaining.is_zero()) {
+            count(&mut self.stats.expired);
+            self.end_order(&ticket(), wire_format::frame::outcome::Code::EXPIRED, 0, now.since(received));
+            return Ok(Step::Used);
+        }
+        count(&mut self.stats.delivered);
+        self.pending = Some(Pending { ticket: ticket(), received });
+        let lineage = self.floors.of(Some(log)).lineage;
+        let (redelivered, durable) = (delivery.replay, delivery.durable);
+        Ok(Step::Order(Delivered { ticket: ticket(), lineage, order, redelivered, remaining, durable }))
+    }
+}
+
+const NO_SUCH_LOG: ParseError = ParseError::new("flags", 5, Fault::Misplaced);
+
+const fn too_much<'a>() -> Step<'a> {
+    Step::End(Ended::WindowExceeded, Some(bye::Code::PROTOCOL_ERROR))
+}
+
+/// Reads the HELLO at the start of a stranger's bytes; `None` if it is not whole. What cannot become one is refused as
+/// soon as it shows: its header with the 16th byte, its magic with the 20th.
+fn parse_hello(bytes: &[u8]) -> Result<Option<Hello>, ParseError> {
+    let Some((head, body)) = bytes.split_first_chunk::<{ header::LEN }>() else { return Ok(None) };
+    let head = Header::parse(head)?;
+    head.expect(Kind::HELLO, Flags::NONE)?;
+    head.expect_aux16_zero()?;
+    head.expect_aux32_zero()?;
+    if head.length as usize != hello::BODY_LEN {
+        return Err(ParseError::new("length", 0, Fault::Length));
+    }
+    if body.get(..hello::MAGIC.len()).is_some_and(|magic| magic != hello::MAGIC) {
+        return Err(ParseError::new("magic", header::LEN, Fault::Mismatch));
+    }
+    let Some(body) = body.get(..hello::BODY_LEN) else { return Ok(None) };
+    Hello::parse(&Raw { header: head, body }).map(Some)
+}

@@ -1,0 +1,295 @@
+//! A device in virtual time, its server played by hand.
+
+mod handshake;
+mod liveness;
+mod orders;
+mod writes;
+
+use std::collections::BTreeMap;
+
+use wire_format::frame::hello::LogHead;
+use wire_format::frame::order::{Delivery, KindFlags};
+use wire_format::frame::outcome::Entry;
+use wire_format::frame::welcome::LogFloors;
+use wire_format::frame::{Bye, Drain, Order, Outcome, Ping, Pong, Raw, Reject, Settled, Welcome, bye, hello};
+use wire_format::ids::{Lane, Lineage, OrderKind, Store};
+use wire_format::splitter::{Split, split};
+
+use super::*;
+
+pub(super) const DEVICE: NodeId = NodeId([0xD; 16]);
+pub(super) const A: NodeId = NodeId([0xA; 16]);
+pub(super) const B: NodeId = NodeId([0xB; 16]);
+
+/// What the device said, in words a test can compare.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Said {
+    Welcome { window: u16, volatile: LogFloors, durable: LogFloors },
+    Reject(Reject),
+    Outcomes { durable: bool, entries: Vec<(Lane, u64, Code, u8)> },
+    Pong(u32),
+    Bye(bye::Code),
+}
+
+pub(super) struct World {
+    pub(super) receiver: Receiver<Box<[OutcomeSlot]>, 4>,
+    pub(super) now: Instant,
+    /// Bytes a transport takes per write; it is writable again at once.
+    pub(super) quota: usize,
+    /// Bytes a blocked transport takes before it blocks for good; `None` for no limit.
+    pub(super) room: Option<usize>,
+    pub(super) scratch: usize,
+    pub(super) out: BTreeMap<usize, Vec<u8>>,
+    pub(super) closed: Vec<(ConnId, Ended)>,
+    pub(super) events: Vec<Event>,
+    /// Orders handed over: lane, number, redelivered.
+    pub(super) applied: Vec<(Lane, u64, bool)>,
+    pub(super) verdict: Verdict,
+    /// How long the handler takes.
+    pub(super) effort: Duration,
+}
+
+impl World {
+    pub(super) fn new(window: u16) -> Self {
+        Self::with(ReceiverConfig { window_orders: window, ..config() })
+    }
+
+    pub(super) fn with(config: ReceiverConfig) -> Self {
+        let ring = vec![OutcomeSlot::EMPTY; config.ring_len()].into_boxed_slice();
+        let now = Instant::from_millis(1_000_000);
+        Self {
+            receiver: Receiver::new(config, ring, now),
+            now,
+            quota: usize::MAX,
+            room: None,
+            scratch: 2_048,
+            out: BTreeMap::new(),
+            closed: Vec::new(),
+            events: Vec::new(),
+            applied: Vec::new(),
+            verdict: Verdict::Applied,
+            effort: Duration::ZERO,
+        }
+    }
+
+    pub(super) fn connect(&mut self) -> ConnId {
+        let conn = self.try_connect().expect("a slot is free");
+        self.out.insert(conn.index(), Vec::new());
+        conn
+    }
+
+    pub(super) fn try_connect(&mut self) -> Result<ConnId, TooManyPeers> {
+        let result = self.receiver.handle_connected(self.now, "192.0.2.1:40000".parse().unwrap());
+        self.drain();
+        result
+    }
+
+    /// A session with server A, its WELCOME read away.
+    pub(super) fn session(&mut self) -> ConnId {
+        self.session_with(&hello())
+    }
+
+    pub(super) fn session_with(&mut self, hello: &Hello) -> ConnId {
+        let conn = self.connect();
+        assert_eq!(self.feed(conn, &frame(|buffer| hello.emit(buffer))), Ok(hello::FRAME_LEN));
+        assert_eq!(self.receiver.served(), Some(hello.server));
+        assert!(matches!(self.said(conn).first(), Some(Said::Welcome { .. })));
+        conn
+    }
+
+    /// Offers bytes frame by frame as a driver does; how many were used.
+    pub(super) fn feed(&mut self, conn: ConnId, bytes: &[u8]) -> Result<usize, Ended> {
+        let mut used = 0;
+        loop {
+            let input = self.receiver.handle_bytes(self.now, conn, &bytes[used..]);
+            let input = match input {
+                Ok(input) => input,
+                Err(why) => {
+                    self.drain();
+                    return Err(why);
+                }
+            };
+            used += input.consumed;
+            if let Some(delivered) = input.order {
+                let order = delivered.order;
+                self.applied.push((order.lane, order.number, delivered.redelivered));
+                self.now = self.now + self.effort;
+                self.receiver.complete(self.now, delivered.ticket, self.verdict);
+            }
+            if input.consumed == 0 {
+                self.drain();
+                return Ok(used);
+            }
+        }
+    }
+
+    pub(super) fn drain(&mut self) {
+        let mut scratch = vec![0xA5; self.scratch];
+        while let Some(transmit) = self.receiver.poll_transmit(self.now, &mut scratch) {
+            let len = transmit.head.len();
+            assert!(len > 0 && transmit.body.is_empty());
+            let taken = len.min(self.quota).min(self.room.unwrap_or(usize::MAX));
+            let conn = transmit.conn;
+            self.out.get_mut(&conn.index()).expect("connected").extend(&transmit.head[..taken]);
+            self.receiver.handle_written(self.now, conn, taken);
+            self.room = self.room.map(|room| room - taken);
+            if taken < len && self.room != Some(0) {
+                assert!(self.receiver.poll_transmit(self.now, &mut [0; 2_048]).is_none_or(|other| other.conn != conn));
+                self.receiver.handle_writable(self.now, conn);
+            }
+        }
+        while let Some(closed) = self.receiver.poll_close() {
+            self.closed.push(closed);
+        }
+        while let Some(event) = self.receiver.poll_event() {
+            self.events.push(event);
+        }
+    }
+
+    /// Moves time, calling the receiver whenever it wants to be called.
+    pub(super) fn pass(&mut self, span: Duration) {
+        let end = self.now + span;
+        while let Some(due) = self.receiver.poll_timeout().filter(|due| *due <= end) {
+            assert!(due > self.now || self.receiver.poll_timeout().is_some());
+            self.now = due.max(self.now);
+            self.receiver.handle_timeout(self.now);
+            self.drain();
+        }
+        self.now = end;
+        self.receiver.handle_timeout(self.now);
+        self.drain();
+    }
+
+    /// What came out on this connection since the last look; it ends with a whole frame.
+    pub(super) fn said(&mut self, conn: ConnId) -> Vec<Said> {
+        let bytes = core::mem::take(self.out.get_mut(&conn.index()).expect("connected"));
+        let mut rest = bytes.as_slice();
+        let mut said = Vec::new();
+        while !rest.is_empty() {
+            let Ok(Split::Frame(raw)) = split(rest, 4_096) else { panic!("torn frame: {rest:02x?}") };
+            said.push(read(&raw));
+            rest = &rest[raw.len()..];
+        }
+        said
+    }
+
+    pub(super) fn reconnect(&mut self, conn: ConnId) -> (ConnId, Vec<Said>) {
+        self.receiver.handle_closed(self.now, conn);
+        self.drain();
+        let conn = self.connect();
+        self.feed(conn, &frame(|buffer| hello().emit(buffer))).unwrap();
+        let said = self.said(conn);
+        (conn, said)
+    }
+
+    pub(super) fn numbers(&self) -> Vec<u64> {
+        self.applied.iter().map(|(_, number, _)| *number).collect()
+    }
+}
+
+fn read(raw: &Raw<'_>) -> Said {
+    if let Ok(welcome) = Welcome::parse(raw) {
+        assert_eq!((welcome.device, welcome.boot, welcome.features), (DEVICE, 77, 0));
+        let Welcome { window_orders, volatile, durable, .. } = welcome;
+        return Said::Welcome { window: window_orders, volatile, durable };
+    }
+    if let Ok(reject) = Reject::parse(raw) {
+        return Said::Reject(reject);
+    }
+    if let Ok(outcome) = Outcome::parse(raw) {
+        let entries = outcome.entries.iter();
+        let entries = entries.map(|Entry { lane, number, code, detail, .. }| (lane, number, code, detail));
+        return Said::Outcomes { durable: outcome.durable, entries: entries.collect() };
+    }
+    if let Ok(pong) = Pong::parse(raw) {
+        return Said::Pong(pong.token);
+    }
+    Said::Bye(Bye::parse(raw).expect("a frame a device may send").code)
+}
+
+pub(super) fn config() -> ReceiverConfig {
+    let store = Store::new(7, "PARIS-12").unwrap();
+    ReceiverConfig { max_body: 1_024, ..ReceiverConfig::new(DEVICE, store, 77) }
+}
+
+pub(super) fn hello() -> Hello {
+    Hello {
+        version_min: 1,
+        version_max: 1,
+        staging: false,
+        takeover: false,
+        store: Store::new(7, "PARIS-12").unwrap(),
+        max_body: 4_096,
+        target: DEVICE,
+        server: A,
+        fence: 5,
+        epoch: 1,
+        ping_interval_ms: 3_000,
+        features: 0,
+        durable: LogHead { lineage: Lineage([0xDD; 16]), run: 71, head: 0 },
+        volatile: LogHead { lineage: Lineage([0xEE; 16]), run: 70, head: 0 },
+    }
+}
+
+pub(super) fn frame(emit: impl FnOnce(&mut [u8]) -> Result<usize, wire_format::error::EmitError>) -> Vec<u8> {
+    let mut buffer = vec![0; 70_000];
+    let len = emit(&mut buffer).expect("emits");
+    buffer.truncate(len);
+    buffer
+}
+
+pub(super) const FOREVER: Delivery =
+    Delivery { durable: false, replay: false, needs_result: false, remaining_ms: None };
+
+pub(super) fn order_as(delivery: Delivery, lane: Lane, number: u64) -> Vec<u8> {
+    let order = Order {
+        number,
+        order_key: 0,
+        supersede_key: 0,
+        supersede_version: 0,
+        kind: OrderKind::SHOW_PAGE,
+        lane,
+        kind_flags: KindFlags::NONE,
+        schema: 1,
+        options: &[],
+        payload: b"home",
+    };
+    frame(|buffer| order.emit(&delivery, buffer))
+}
+
+pub(super) fn order(number: u64) -> Vec<u8> {
+    order_as(FOREVER, Lane::Normal, number)
+}
+
+pub(super) fn settled(lane: Lane, number: u64) -> Vec<u8> {
+    frame(|buffer| Settled { durable: false, lane, number }.emit(buffer))
+}
+
+pub(super) fn ping(token: u32) -> Vec<u8> {
+    frame(|buffer| Ping { token }.emit(buffer))
+}
+
+pub(super) fn outcomes(entries: &[(u64, Code, u8)]) -> Said {
+    let entries = entries.iter().map(|(number, code, detail)| (Lane::Normal, *number, *code, *detail)).collect();
+    Said::Outcomes { durable: false, entries }
+}
+
+pub(super) fn drain_frame() -> Drain {
+    Drain { reason: wire_format::frame::drain::Reason::RESTARTING, after_ms: 500 }
+}
+
+#[test]
+fn its_size_is_what_the_documentation_says() {
+    assert_eq!(size_of::<Receiver<[OutcomeSlot; 8], 2>>(), 1_016);
+}
+
+#[test]
+fn values_out_of_range_are_clamped() {
+    let wild = ReceiverConfig { window_orders: 0, window_bytes: 0, max_body: 0, boot: 0, ..config() };
+    let receiver: Receiver<_, 2> = Receiver::new(wild, [OutcomeSlot::EMPTY; 8], Instant::ZERO);
+    let ReceiverConfig { window_orders, window_bytes, max_body, boot, .. } = *receiver.config();
+    assert_eq!((window_orders, window_bytes, max_body, boot), (1, 64, 432, 1));
+    let wide = ReceiverConfig { window_orders: 5, ..config() };
+    let receiver: Receiver<_, 2> = Receiver::new(wide, [OutcomeSlot::EMPTY; 8], Instant::ZERO);
+    assert_eq!(receiver.config().window_orders, 4);
+}
