@@ -1,0 +1,400 @@
+//! What the fleet keeps per device: one slot of storage, no more.
+
+use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+
+use wire_format::frame::{bye, header, reject};
+use wire_format::ids::{Lane, NodeId};
+use wire_format::time::Instant;
+
+use super::list::{Link, NONE, Nodes};
+use super::wheel::Timers;
+use crate::ended::Ended;
+use crate::mark::Mark;
+
+/// Which list a link of a device belongs to.
+pub(crate) mod link {
+    /// Something can be written.
+    pub(crate) const READY: usize = 0;
+    /// The timer wheel.
+    pub(crate) const TIMER: usize = 1;
+    /// Waiting for a dial; or free, or ending for good.
+    pub(crate) const QUEUE: usize = 2;
+    /// An outcome waits for its SETTLED.
+    pub(crate) const SETTLE: usize = 3;
+    /// The driver has a connection to close.
+    pub(crate) const CLOSE: usize = 4;
+    /// Events to tell: the end of a session, outcomes in doubt, the outcomes of a removal.
+    pub(crate) const TELL: usize = 5;
+    pub(crate) const COUNT: usize = 6;
+}
+
+/// Where a device stands.
+///
+/// ```text
+/// Free ─add─▶ Idle ─due─▶ Queued ─poll_dial─▶ Dialling ─handle_connected─▶ Greeting ─WELCOME─▶ Open
+///              ▲                                 │                            │                 │
+///              └───────── backoff ── Closing ◀───┴──────────── Ending ◀───────┴─────────────────┘
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// No device.
+    Free,
+    /// No connection; the timer says when to dial.
+    Idle,
+    /// Waiting for its turn to be dialled.
+    Queued,
+    /// The driver dials.
+    Dialling,
+    /// Connected; HELLO goes out, WELCOME must come.
+    Greeting,
+    /// The session is open.
+    Open,
+    /// Over; a last frame goes out first.
+    Ending,
+    /// Over; the driver must close the connection.
+    Closing,
+    /// Removed; its orders come to their end, then the slot is free.
+    Leaving,
+}
+
+/// Bits of [`DeviceSlot::flags`].
+pub(crate) mod flag {
+    /// The last write was cut: nothing more until `handle_writable`.
+    pub(crate) const BLOCKED: u16 = 1 << 0;
+    /// Silent for too long: no new orders.
+    pub(crate) const SUSPECT: u16 = 1 << 1;
+    /// The device asked for no new orders.
+    pub(crate) const DRAINING: u16 = 1 << 2;
+    /// Orders of an earlier boot have to end as in doubt before anything new is sent.
+    pub(crate) const DOUBT: u16 = 1 << 3;
+    /// Orders at or below a floor wait for the outcome the device repeats.
+    pub(crate) const REPEATS: u16 = 1 << 4;
+    /// It answered once: it is dialled before those that never did.
+    pub(crate) const KNOWN: u16 = 1 << 5;
+    /// It has an address.
+    pub(crate) const ADDRESSED: u16 = 1 << 6;
+    /// The address changed or was confirmed while it was dialled.
+    pub(crate) const REDIAL: u16 = 1 << 7;
+    /// A PING is unanswered.
+    pub(crate) const PINGED: u16 = 1 << 8;
+    /// The end of a session has to be told.
+    pub(crate) const ENDED: u16 = 1 << 9;
+    /// Removed from the fleet.
+    pub(crate) const REMOVED: u16 = 1 << 10;
+    /// A session is open or was, this connection.
+    pub(crate) const OPENED: u16 = 1 << 11;
+}
+
+/// Bits of [`DeviceSlot::due`]: control frames to write, in the order of their bits.
+pub(crate) mod due {
+    pub(crate) const HELLO: u8 = 1 << 0;
+    pub(crate) const PONG: u8 = 1 << 1;
+    /// Every SETTLED that is not written yet, now.
+    pub(crate) const SETTLED: u8 = 1 << 2;
+    pub(crate) const PING: u8 = 1 << 3;
+    pub(crate) const FAREWELL: u8 = 1 << 4;
+}
+
+/// The last frame of a session that this side ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Farewell {
+    Reject(reject::Code),
+    Bye(bye::Code),
+}
+
+/// Bytes of the largest control frame that is carried over a cut write: SETTLED and REJECT. (HELLO is made again.)
+pub(crate) const CARRY: usize = 28;
+
+/// A frame of which the first bytes left and the rest did not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Partial {
+    None,
+    /// Made again from the configuration and the log head it stated.
+    Hello {
+        offset: u16,
+        head: u64,
+    },
+    Control {
+        bytes: [u8; CARRY],
+        len: u8,
+        offset: u8,
+    },
+    /// The order is pinned in its slot; `was` is its mark before, for the case that the rest never leaves.
+    Order {
+        slot: u32,
+        offset: u32,
+        header: [u8; header::LEN],
+        was: Mark,
+    },
+}
+
+/// One lane of one device. Slot numbers are those of orders; every order named here is live.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LaneState {
+    /// The lowest order still owed, or NONE.
+    pub(crate) next: u32,
+    /// The lowest order written and not acknowledged, or NONE.
+    pub(crate) unreceived: u32,
+    /// The lowest order written and not ended, or NONE.
+    pub(crate) oldest: u32,
+    /// Orders owed.
+    pub(crate) owed: u32,
+    /// Orders written and not acknowledged.
+    pub(crate) sent: u32,
+    /// Orders written and not ended; includes `sent`.
+    pub(crate) out: u32,
+    /// Order credits in use: written in this session and not covered by a written SETTLED.
+    pub(crate) held: u32,
+    /// The highest number written in this lineage, or the device's own floor if that is higher.
+    pub(crate) upto: u64,
+    /// The number of the SETTLED written last in this session.
+    pub(crate) settled: u64,
+    /// The floor the device declared at the start of this session.
+    pub(crate) floor: u64,
+}
+
+impl LaneState {
+    const EMPTY: Self = Self {
+        next: NONE,
+        unreceived: NONE,
+        oldest: NONE,
+        owed: 0,
+        sent: 0,
+        out: 0,
+        held: 0,
+        upto: 0,
+        settled: 0,
+        floor: 0,
+    };
+}
+
+/// Storage for one device. Hand the fleet as many as there may be devices; fill them with [`DeviceSlot::EMPTY`].
+#[derive(Clone, Debug)]
+pub struct DeviceSlot {
+    pub(crate) lanes: [LaneState; 4],
+    pub(crate) links: [Link; link::COUNT],
+    pub(crate) partial: Partial,
+    /// First device of this hash bucket, and the next one in the chain this device is in.
+    pub(crate) bucket: u32,
+    pub(crate) chain: u32,
+    pub(crate) state: State,
+    pub(crate) due: u8,
+    pub(crate) flags: u16,
+    /// Failed or short-lived connections in a row.
+    pub(crate) attempts: u8,
+    pub(crate) window_orders: u16,
+    pub(crate) window_bytes: u32,
+    pub(crate) max_body: u32,
+    /// Bytes of orders written and not acknowledged.
+    pub(crate) bytes: u32,
+    /// Token of the PING to answer, and of ours.
+    pub(crate) pong_token: u32,
+    pub(crate) ping_token: u32,
+    pub(crate) tick: u64,
+    /// Since when something is owed by the peer, in time this side was awake; `NEVER` if nothing is.
+    pub(crate) await_since: Instant,
+    /// When this side wrote last.
+    pub(crate) wrote_at: Instant,
+    /// When the state was entered: in awake time up to `Open`, and for `Open` itself on the clock.
+    pub(crate) since: Instant,
+    /// When the SETTLED of the first waiting outcome has to leave.
+    pub(crate) settle_at: Instant,
+    /// When it was dialled last (`NEVER`: not yet), and, idle, when it may be dialled again.
+    pub(crate) dialled_at: Instant,
+    pub(crate) dial_at: Instant,
+    pub(crate) boot: u64,
+    pub(crate) id: NodeId,
+    pub(crate) address: SocketAddr,
+    pub(crate) farewell: Farewell,
+    pub(crate) why: Ended,
+    /// For a freed slot: it may be used again when every order up to this number is over.
+    pub(crate) freed: u64,
+}
+
+const _: () = assert!(size_of::<DeviceSlot>() <= 512, "10,000 devices are 5 MB");
+
+impl DeviceSlot {
+    /// No device.
+    pub const EMPTY: Self = Self {
+        lanes: [LaneState::EMPTY; 4],
+        links: [Link::OUT; link::COUNT],
+        partial: Partial::None,
+        bucket: NONE,
+        chain: NONE,
+        state: State::Free,
+        due: 0,
+        flags: 0,
+        attempts: 0,
+        window_orders: 1,
+        window_bytes: 0,
+        max_body: 0,
+        bytes: 0,
+        pong_token: 0,
+        ping_token: 0,
+        tick: 0,
+        await_since: Instant::NEVER,
+        wrote_at: Instant::ZERO,
+        since: Instant::ZERO,
+        settle_at: Instant::NEVER,
+        dialled_at: Instant::NEVER,
+        dial_at: Instant::NEVER,
+        boot: 0,
+        id: NodeId::NONE,
+        address: SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0)),
+        farewell: Farewell::Bye(bye::Code::NORMAL),
+        why: Ended::Stopped,
+        freed: 0,
+    };
+
+    pub(crate) const fn is(&self, flag: u16) -> bool {
+        self.flags & flag != 0
+    }
+
+    pub(crate) const fn set(&mut self, flag: u16, on: bool) {
+        if on {
+            self.flags |= flag;
+        } else {
+            self.flags &= !flag;
+        }
+    }
+
+    pub(crate) fn lane(&self, lane: Lane) -> &LaneState {
+        let [urgent, interactive, normal, bulk] = &self.lanes;
+        match lane {
+            Lane::Urgent => urgent,
+            Lane::Interactive => interactive,
+            Lane::Normal => normal,
+            Lane::Bulk => bulk,
+        }
+    }
+
+    pub(crate) fn lane_mut(&mut self, lane: Lane) -> &mut LaneState {
+        let [urgent, interactive, normal, bulk] = &mut self.lanes;
+        match lane {
+            Lane::Urgent => urgent,
+            Lane::Interactive => interactive,
+            Lane::Normal => normal,
+            Lane::Bulk => bulk,
+        }
+    }
+
+    pub(crate) fn owed(&self) -> u32 {
+        self.lanes.iter().fold(0, |sum, lane| sum.saturating_add(lane.owed))
+    }
+
+    /// Orders written and not acknowledged, in all lanes.
+    pub(crate) fn unacknowledged(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.sent != 0)
+    }
+
+    /// Whether orders may be written to it now, its window aside.
+    pub(crate) const fn takes_orders(&self) -> bool {
+        matches!(self.state, State::Open) && self.flags & (flag::SUSPECT | flag::DRAINING | flag::DOUBT) == 0
+    }
+}
+
+/// Owned storage of device slots: `Box<[DeviceSlot]>` on a server, an array elsewhere.
+pub trait DeviceStorage: AsRef<[DeviceSlot]> + AsMut<[DeviceSlot]> {}
+
+impl<D: AsRef<[DeviceSlot]> + AsMut<[DeviceSlot]>> DeviceStorage for D {}
+
+/// The device slots, reached by number. A number outside of them (a fault of ours) reads a slot nobody uses.
+#[derive(Debug)]
+pub(crate) struct Devices<D> {
+    slots: D,
+    spare: DeviceSlot,
+}
+
+impl<D: DeviceStorage> Devices<D> {
+    pub(crate) fn new(mut slots: D) -> Self {
+        slots.as_mut().fill(DeviceSlot::EMPTY);
+        Self { slots, spare: DeviceSlot::EMPTY }
+    }
+
+    pub(crate) fn len(&self) -> u32 {
+        // The two highest numbers mean "no slot".
+        u32::try_from(self.slots.as_ref().len()).unwrap_or(u32::MAX).min(u32::MAX - 2)
+    }
+
+    #[inline]
+    pub(crate) fn at(&self, index: u32) -> &DeviceSlot {
+        self.slots.as_ref().get(index as usize).unwrap_or(&self.spare)
+    }
+
+    #[inline]
+    pub(crate) fn at_mut(&mut self, index: u32) -> &mut DeviceSlot {
+        self.slots.as_mut().get_mut(index as usize).unwrap_or(&mut self.spare)
+    }
+
+    /// The device with this id.
+    pub(crate) fn find(&self, id: NodeId) -> Option<u32> {
+        let mut at = self.at(self.bucket(id)?).bucket;
+        while at != NONE {
+            let device = self.at(at);
+            if device.id == id {
+                return Some(at);
+            }
+            at = device.chain;
+        }
+        None
+    }
+
+    /// Gives `index` its id, which no other device has.
+    pub(crate) fn index_id(&mut self, index: u32, id: NodeId) {
+        if let Some(bucket) = self.bucket(id) {
+            let first = core::mem::replace(&mut self.at_mut(bucket).bucket, index);
+            let device = self.at_mut(index);
+            device.id = id;
+            device.chain = first;
+        }
+    }
+
+    /// Takes `index` out of the table of ids. It keeps its id.
+    pub(crate) fn unindex_id(&mut self, index: u32) {
+        let (id, after) = (self.at(index).id, self.at(index).chain);
+        let Some(bucket) = self.bucket(id) else { return };
+        let mut at = self.at(bucket).bucket;
+        if at == index {
+            self.at_mut(bucket).bucket = after;
+            return;
+        }
+        while at != NONE {
+            let chain = self.at(at).chain;
+            if chain == index {
+                self.at_mut(at).chain = after;
+                return;
+            }
+            at = chain;
+        }
+    }
+
+    fn bucket(&self, id: NodeId) -> Option<u32> {
+        let id = id.as_u128();
+        #[expect(clippy::cast_possible_truncation, reason = "both halves are used")]
+        let mixed = wire_format::rng::mix((id as u64) ^ wire_format::rng::mix((id >> 64) as u64));
+        u32::try_from(mixed.checked_rem(u64::from(self.len()))?).ok()
+    }
+}
+
+impl<D: DeviceStorage> Nodes for Devices<D> {
+    #[inline]
+    fn link(&self, which: usize, index: u32) -> Link {
+        self.at(index).links.get(which).copied().unwrap_or(Link::OUT)
+    }
+
+    #[inline]
+    fn link_mut(&mut self, which: usize, index: u32) -> &mut Link {
+        let [links @ .., last] = &mut self.at_mut(index).links;
+        links.get_mut(which).unwrap_or(last)
+    }
+}
+
+impl<D: DeviceStorage> Timers for Devices<D> {
+    fn tick(&self, index: u32) -> u64 {
+        self.at(index).tick
+    }
+
+    fn tick_mut(&mut self, index: u32) -> &mut u64 {
+        &mut self.at_mut(index).tick
+    }
+}

@@ -1,0 +1,183 @@
+//! What the fleet tells, and what it asks its driver to do.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use wire_format::frame::outcome::Code;
+use wire_format::ids::{DeviceKind, NodeId, Tags};
+
+use super::DeviceIndex;
+use super::order::NewOrder;
+use crate::ended::Ended;
+
+/// A device to add.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewDevice {
+    /// Who it is; `None` if only its address is known: its first WELCOME tells.
+    pub id: Option<NodeId>,
+    /// Where it listens; `None` until somebody finds it.
+    pub address: Option<SocketAddr>,
+}
+
+/// The device cannot be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddError {
+    /// Every slot is taken (or still named by a live order).
+    #[error("every device slot is taken")]
+    Full,
+    /// A device with this id is in the fleet.
+    #[error("the device is in the fleet already, as number {}", device.0)]
+    Known {
+        /// Its index.
+        device: DeviceIndex,
+    },
+}
+
+/// An order that was not taken, with what belongs to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the order was not taken: {why}")]
+pub struct SubmitError<B, M> {
+    /// Why.
+    pub why: SubmitFault,
+    /// The order, as it came.
+    pub order: NewOrder<B, M>,
+}
+
+/// Why an order is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitFault {
+    /// Every order slot holds a live order.
+    #[error("every order slot is taken")]
+    Full,
+    /// The number is not above all before it.
+    #[error("the number is not above {last}, the last one")]
+    NumberNotRising {
+        /// The highest number so far.
+        last: u64,
+    },
+    /// No mark is PENDING.
+    #[error("no device is meant")]
+    NoTarget,
+    /// A mark is neither PENDING nor NOT_TARGETED.
+    #[error("a mark is neither pending nor not targeted")]
+    Marks,
+    /// The frame is no ORDER of the volatile log, or says something else than the fields beside it.
+    #[error("the frame is not what the fields beside it say")]
+    Frame,
+    /// A lifetime of zero, or above 30 days.
+    #[error("the lifetime is zero or above 30 days")]
+    Lifetime,
+    /// The fleet was stopped.
+    #[error("the fleet is stopped")]
+    Stopped,
+}
+
+/// What became of a submitted order's targets at once. Marks that ended at submit make no [`Event::Outcome`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Submitted {
+    /// Devices the order will be sent to.
+    pub targets: u32,
+    /// Devices that get it not: OVERFLOW (they owe too much) or NOT_TARGETED (no such device).
+    pub refused: u32,
+}
+
+/// A dial the driver must start, with a timeout of [`crate::config::CONNECT_WITHIN`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dial {
+    /// Whom.
+    pub device: DeviceIndex,
+    /// Where.
+    pub address: SocketAddr,
+}
+
+/// One write: `head`, then `body`, to this device, in one system call if the platform can.
+#[derive(Clone, Copy, Debug)]
+pub struct Transmit<'a> {
+    /// To whom.
+    pub device: DeviceIndex,
+    /// Bytes made for this device, in the scratch buffer; may be empty.
+    pub head: &'a [u8],
+    /// Bytes shared by all devices: an order's one encoding, or its end; may be empty.
+    pub body: &'a [u8],
+}
+
+/// What a device said about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Who it is.
+    pub id: NodeId,
+    /// What it is.
+    pub kind: DeviceKind,
+    /// Where in the store; 0 not set.
+    pub zone: u32,
+    /// Its tags.
+    pub tags: Tags,
+    /// Random per boot.
+    pub boot: u64,
+    /// Orders it takes unsettled.
+    pub window_orders: u16,
+    /// Bytes of orders it takes unacknowledged.
+    pub window_bytes: u32,
+    /// Largest body it takes.
+    pub max_body: u32,
+    /// Its floors survive a reboot.
+    pub floors_persisted: bool,
+    /// It had a journal and lost it.
+    pub journal_lost: bool,
+}
+
+/// Something happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "returned once per session, never stored")]
+pub enum Event<B, M> {
+    /// A device that was added without an id has one.
+    Learned {
+        /// The device.
+        device: DeviceIndex,
+        /// Its id.
+        id: NodeId,
+    },
+    /// A session is open.
+    Connected {
+        /// The device.
+        device: DeviceIndex,
+        /// What it said about itself.
+        facts: Facts,
+        /// It was connected before in another boot.
+        rebooted: bool,
+    },
+    /// A session, or a connection that never became one, is over.
+    Disconnected {
+        /// The device.
+        device: DeviceIndex,
+        /// Why.
+        why: Ended,
+    },
+    /// An order came to its end on one device: exactly once per device that was pending after submit.
+    Outcome {
+        /// The device.
+        device: DeviceIndex,
+        /// The order.
+        number: u64,
+        /// What was reported (or given by the server).
+        code: Code,
+        /// What the report shows: `code`, but for DUPLICATE how it ended the first time.
+        first_code: Code,
+        /// From submit to now.
+        latency: Duration,
+        /// What the device counted, in ms: its own time for the order; after BUSY and its like, when to try again.
+        device_ms: u32,
+    },
+    /// Every target has its outcome: here is everything back. The order's slot is free.
+    Settled {
+        /// The order.
+        number: u64,
+        /// Its frame.
+        frame: B,
+        /// The device the first mark belongs to.
+        first: DeviceIndex,
+        /// The final marks.
+        marks: M,
+    },
+}

@@ -1,0 +1,212 @@
+//! The only code that changes marks. With a mark change the cursors and counts of its device's lane, so that they always
+//! agree: `owed`, `sent` and `out` count marks, `next`, `unreceived` and `oldest` name the lowest order of each sort.
+//!
+//! A cursor moves by walking its lane from where it stands, and only if the count says that there is more: a device that
+//! is owed one order costs O(1) however many orders of others lie around it.
+
+use wire_format::frame::outcome::Code;
+use wire_format::ids::Lane;
+use wire_format::time::Instant;
+
+use super::Fleet;
+use super::device::DeviceStorage;
+use super::list::NONE;
+use super::order::{MarkBytes, OrderStorage};
+use super::tell::Told;
+use crate::mark::Mark;
+
+/// How an order ended on a device.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct End {
+    pub(super) code: Code,
+    pub(super) first_code: Code,
+    pub(super) device_ms: u32,
+}
+
+impl End {
+    /// An end the server gives.
+    pub(super) const fn by_server(code: Code) -> Self {
+        Self { code, first_code: code, device_ms: 0 }
+    }
+}
+
+impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Fleet<D, O, B, M> {
+    /// The order has been written to the device, or the first part of it.
+    pub(super) fn mark_sent(&mut self, index: u32, slot: u32) {
+        let order = self.orders.at_mut(slot);
+        let (lane, number, len) = (order.lane, order.number, order.len);
+        order.set_mark(index, Mark::SENT);
+        self.unowe(index, lane, slot);
+        let oldest = self.lower(self.devices.at(index).lane(lane).oldest, slot);
+        let unreceived = self.lower(self.devices.at(index).lane(lane).unreceived, slot);
+        let device = self.devices.at_mut(index);
+        device.bytes = device.bytes.saturating_add(len);
+        let state = device.lane_mut(lane);
+        state.oldest = oldest;
+        state.unreceived = unreceived;
+        state.sent = state.sent.saturating_add(1);
+        state.out = state.out.saturating_add(1);
+        state.held = state.held.saturating_add(1);
+        state.upto = state.upto.max(number);
+    }
+
+    /// The device has the order.
+    pub(super) fn mark_received(&mut self, index: u32, slot: u32) {
+        let order = self.orders.at_mut(slot);
+        if order.mark(index) == Mark::SENT {
+            order.set_mark(index, Mark::RECEIVED);
+            self.unsend(index, slot);
+        }
+    }
+
+    /// The device has everything of the lane up to `number`.
+    pub(super) fn mark_received_upto(&mut self, index: u32, lane: Lane, number: u64) {
+        loop {
+            let slot = self.devices.at(index).lane(lane).unreceived;
+            if slot == NONE || self.orders.at(slot).number > number {
+                return;
+            }
+            self.mark_received(index, slot);
+        }
+    }
+
+    /// The device works on the order.
+    pub(super) fn mark_started(&mut self, index: u32, slot: u32) {
+        self.mark_received(index, slot);
+        let order = self.orders.at_mut(slot);
+        if order.mark(index) == Mark::RECEIVED {
+            order.set_mark(index, Mark::STARTED);
+        }
+    }
+
+    /// An order that was written is owed again: as `mark`, REPEAT, or PENDING if it never left whole.
+    pub(super) fn mark_owed(&mut self, index: u32, slot: u32, mark: Mark) {
+        let order = self.orders.at_mut(slot);
+        let (lane, was) = (order.lane, order.mark(index));
+        if !was.is_out() {
+            return;
+        }
+        order.set_mark(index, mark);
+        if was == Mark::SENT {
+            self.unsend(index, slot);
+        }
+        self.unout(index, lane, slot);
+        let next = self.lower(self.devices.at(index).lane(lane).next, slot);
+        let state = self.devices.at_mut(index).lane_mut(lane);
+        state.next = next;
+        state.owed = state.owed.saturating_add(1);
+        state.held = state.held.saturating_sub(1);
+    }
+
+    /// An order that was owed again counts as written after all: its outcome is waited for, or in doubt.
+    pub(super) fn mark_unowed(&mut self, index: u32, slot: u32) {
+        let order = self.orders.at_mut(slot);
+        let lane = order.lane;
+        if order.mark(index) != Mark::REPEAT {
+            return;
+        }
+        order.set_mark(index, Mark::RECEIVED);
+        self.unowe(index, lane, slot);
+        let oldest = self.lower(self.devices.at(index).lane(lane).oldest, slot);
+        let state = self.devices.at_mut(index).lane_mut(lane);
+        state.oldest = oldest;
+        state.out = state.out.saturating_add(1);
+    }
+
+    /// The order is over on this device: the mark is final, the outcome is told. The caller sees to it that `told` has
+    /// room and that the mark is not final yet.
+    pub(super) fn mark_ended(&mut self, now: Instant, index: u32, slot: u32, end: End) {
+        let order = self.orders.at_mut(slot);
+        let (lane, was) = (order.lane, order.mark(index));
+        if was.is_final() || was == Mark::NOT_TARGETED {
+            return;
+        }
+        order.set_mark(index, Mark::ended(end.first_code));
+        order.open = order.open.saturating_sub(1);
+        let (number, latency) = (order.number, now.since(order.submitted));
+        if was.is_owed() {
+            self.unowe(index, lane, slot);
+        } else {
+            if was == Mark::SENT {
+                self.unsend(index, slot);
+            }
+            self.unout(index, lane, slot);
+        }
+        self.stats.outcomes.count(end.first_code);
+        self.told.push(super::tell::Item { device: index, number, end, latency });
+        self.finish_if_over(slot);
+    }
+
+    /// Hands an order back once nobody needs it.
+    pub(super) fn finish_if_over(&mut self, slot: u32) {
+        let order = self.orders.at(slot);
+        if order.open == 0 && order.pins == 0 && order.live.is_some() {
+            self.deadlines.cancel(&mut self.orders, slot);
+            self.sweep.remove(&mut self.orders, slot);
+            self.done.push_back(&mut self.orders, slot);
+        }
+    }
+
+    /// Everything up to this number of the lane is settled; 0 if nothing was ever sent.
+    pub(super) fn settled_upto(&self, index: u32, lane: Lane) -> u64 {
+        let state = self.devices.at(index).lane(lane);
+        let mut upto = state.upto;
+        for slot in [state.oldest, state.next] {
+            if slot != NONE {
+                upto = upto.min(self.orders.at(slot).number.saturating_sub(1));
+            }
+        }
+        upto
+    }
+
+    /// Whether there are outcomes the device may forget and was not told so.
+    pub(super) fn owes_settled(&self, index: u32) -> bool {
+        Lane::ALL
+            .iter()
+            .any(|&lane| self.settled_upto(index, lane) > self.devices.at(index).lane(lane).settled)
+    }
+
+    fn unowe(&mut self, index: u32, lane: Lane, slot: u32) {
+        let state = self.devices.at_mut(index).lane_mut(lane);
+        state.owed = state.owed.saturating_sub(1);
+        if state.next == slot {
+            let more = state.owed != 0;
+            let next = if more { self.orders.next_of(slot, index, Mark::is_owed) } else { NONE };
+            self.devices.at_mut(index).lane_mut(lane).next = next;
+        }
+    }
+
+    fn unsend(&mut self, index: u32, slot: u32) {
+        let (lane, len) = (self.orders.at(slot).lane, self.orders.at(slot).len);
+        let device = self.devices.at_mut(index);
+        device.bytes = device.bytes.saturating_sub(len);
+        let state = device.lane_mut(lane);
+        state.sent = state.sent.saturating_sub(1);
+        if state.unreceived == slot {
+            let more = state.sent != 0;
+            let next = if more { self.orders.next_of(slot, index, |mark| mark == Mark::SENT) } else { NONE };
+            self.devices.at_mut(index).lane_mut(lane).unreceived = next;
+        }
+    }
+
+    fn unout(&mut self, index: u32, lane: Lane, slot: u32) {
+        let state = self.devices.at_mut(index).lane_mut(lane);
+        state.out = state.out.saturating_sub(1);
+        if state.oldest == slot {
+            let more = state.out != 0;
+            let next = if more { self.orders.next_of(slot, index, Mark::is_out) } else { NONE };
+            self.devices.at_mut(index).lane_mut(lane).oldest = next;
+        }
+    }
+
+    /// Of two orders of one lane, the one with the lower number.
+    fn lower(&self, cursor: u32, slot: u32) -> u32 {
+        if cursor == NONE || self.orders.at(slot).number < self.orders.at(cursor).number {
+            slot
+        } else {
+            cursor
+        }
+    }
+}
+
+const _: () = assert!(Told::CAPACITY >= wire_format::frame::outcome::ENTRIES_MAX);

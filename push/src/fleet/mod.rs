@@ -1,0 +1,323 @@
+//! The server's half: a fleet of devices, the orders they are owed, and what to do next.
+//!
+//! A [`Fleet`] does no I/O and reads no clock. Its driver owns the sockets: it hands in what happened and carries out
+//! what the `poll_` functions return. See the crate's documentation for the loop.
+//!
+//! | file | reason to exist |
+//! | --- | --- |
+//! | `device`, `order` | the two tables: what is kept per device and per order |
+//! | `list`, `wheel` | intrusive lists and timers inside those tables |
+//! | `marks` | the only code that changes marks, and with them cursors and counts |
+//! | `submit` | orders come in |
+//! | `dial` | who is dialled when |
+//! | `session` | HELLO, WELCOME, resume, the end of a session |
+//! | `receive` | frames from devices |
+//! | `transmit`, `written` | what is written next; what of it has left |
+//! | `timeout` | liveness, lifetimes, the server's own pauses |
+//! | `tell` | events |
+
+mod device;
+mod dial;
+mod event;
+mod list;
+mod marks;
+mod order;
+mod receive;
+mod session;
+mod stats;
+mod submit;
+mod tell;
+mod timeout;
+mod transmit;
+mod wheel;
+mod written;
+
+#[cfg(test)]
+mod check;
+#[cfg(test)]
+mod tests;
+
+use core::net::SocketAddr;
+
+use wire_format::frame::bye;
+use wire_format::ids::NodeId;
+use wire_format::rng::Rng;
+use wire_format::time::Instant;
+
+pub use device::{DeviceSlot, DeviceStorage};
+pub use event::{AddError, Dial, Event, Facts, NewDevice, SubmitError, SubmitFault, Submitted, Transmit};
+pub use order::{MarkBytes, NewOrder, OrderSlot, OrderStorage};
+pub use stats::{Outcomes, Stats};
+
+pub use crate::config::FleetConfig;
+pub use crate::ended::{Closed, DialError, Ended};
+
+use device::{Devices, State, due, flag, link};
+use list::List;
+use order::Orders;
+use tell::Told;
+use transmit::Plan;
+use wheel::Wheel;
+
+/// A device of a fleet: dense, given by [`Fleet::add_device`], from 0. Used again only after the device was removed and
+/// every order submitted before its removal has been handed back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeviceIndex(pub u32);
+
+/// All devices of one server, and every live order.
+///
+/// `D` and `O` are storage the caller owns: one [`DeviceSlot`] per device (512 bytes), one [`OrderSlot`] per order that
+/// is not settled on every target. `B` is an order's one encoding, `M` its marks, a byte per device; both come back with
+/// [`Event::Settled`].
+#[derive(Debug)]
+pub struct Fleet<D, O, B, M> {
+    config: FleetConfig,
+    devices: Devices<D>,
+    orders: Orders<O, B, M>,
+    rng: Rng,
+    stats: Stats,
+    /// Devices to which something can be written, first come first served.
+    ready: List<{ link::READY }>,
+    /// Devices to dial that answered before, and those that never did.
+    queue: List<{ link::QUEUE }>,
+    strangers: List<{ link::QUEUE }>,
+    /// Device slots free to be used again, first freed first.
+    free: List<{ link::QUEUE }>,
+    /// Device slots from here on were never used.
+    fresh: u32,
+    settle: List<{ link::SETTLE }>,
+    close: List<{ link::CLOSE }>,
+    tell: List<{ link::TELL }>,
+    timers: Wheel<{ link::TIMER }>,
+    deadlines: Wheel<{ order::link::TIMER }>,
+    /// Orders with outcomes the server gives; orders that are over.
+    sweep: List<{ order::link::TELL }>,
+    done: List<{ order::link::TELL }>,
+    told: Told,
+    plan: Plan,
+    last_number: u64,
+    /// No timer of a peer is due before; a call much later means that this side stood still.
+    alarm: Instant,
+    /// The microseconds this side stood still, so far.
+    paused: u64,
+    /// The latest time it was told.
+    now: Instant,
+    /// When the next dial may start.
+    dial_gate: Instant,
+    half_open: u32,
+    half_open_strangers: u32,
+    /// Devices with a dial or a connection.
+    connections: u32,
+    stopped: bool,
+}
+
+impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Fleet<D, O, B, M> {
+    /// A fleet without devices. The storage is emptied; it sets how many devices and live orders there may be.
+    pub fn new(config: FleetConfig, devices: D, orders: O, now: Instant, seed: u64) -> Self {
+        Self {
+            config,
+            devices: Devices::new(devices),
+            orders: Orders::new(orders),
+            rng: Rng::new(seed),
+            stats: Stats::default(),
+            ready: List::EMPTY,
+            queue: List::EMPTY,
+            strangers: List::EMPTY,
+            free: List::EMPTY,
+            fresh: 0,
+            settle: List::EMPTY,
+            close: List::EMPTY,
+            tell: List::EMPTY,
+            timers: Wheel::new(now),
+            deadlines: Wheel::new(now),
+            sweep: List::EMPTY,
+            done: List::EMPTY,
+            told: Told::EMPTY,
+            plan: Plan::EMPTY,
+            last_number: 0,
+            alarm: Instant::NEVER,
+            paused: 0,
+            now,
+            dial_gate: Instant::ZERO,
+            half_open: 0,
+            half_open_strangers: 0,
+            connections: 0,
+            stopped: false,
+        }
+    }
+
+    /// Adds a device; if its address is known it is dialled as soon as the pace allows.
+    pub fn add_device(&mut self, now: Instant, new: NewDevice) -> Result<DeviceIndex, AddError> {
+        if let Some(first) = new.id.and_then(|id| self.devices.find(id)) {
+            return Err(AddError::Known { device: DeviceIndex(first) });
+        }
+        let index = self.vacant_device().ok_or(AddError::Full)?;
+        // The bucket head is the slot's own, not the device's.
+        let bucket = self.devices.at(index).bucket;
+        *self.devices.at_mut(index) = DeviceSlot { bucket, state: State::Idle, ..DeviceSlot::EMPTY };
+        if let Some(id) = new.id.filter(|id| !id.is_none()) {
+            self.devices.index_id(index, id);
+        }
+        if let Some(address) = new.address {
+            self.set_address(now, DeviceIndex(index), address);
+        }
+        Ok(DeviceIndex(index))
+    }
+
+    fn vacant_device(&mut self) -> Option<u32> {
+        let lowest = self.orders.lowest();
+        if let Some(index) = self.free.front()
+            && self.devices.at(index).freed < lowest
+        {
+            self.free.remove(&mut self.devices, index);
+            return Some(index);
+        }
+        let index = self.fresh;
+        (index < self.devices.len()).then(|| {
+            self.fresh = index.saturating_add(1);
+            index
+        })
+    }
+
+    /// Where a device listens, as just heard from somebody: it is dialled at once, but not more than once a second. An
+    /// open session goes on, and is probed if the address is another one.
+    pub fn set_address(&mut self, now: Instant, device: DeviceIndex, address: SocketAddr) {
+        self.observe(now);
+        let index = device.0;
+        let slot = self.devices.at_mut(index);
+        let moved = slot.address != address;
+        slot.address = address;
+        slot.set(flag::ADDRESSED, true);
+        match slot.state {
+            State::Idle | State::Queued => self.hasten_dial(now, index),
+            State::Dialling | State::Greeting | State::Ending | State::Closing => {
+                slot.set(flag::REDIAL, moved)
+            }
+            State::Open if moved => {
+                slot.due |= due::PING;
+                self.wake(index);
+            }
+            State::Open | State::Free | State::Leaving => {}
+        }
+    }
+
+    /// Takes a device out. Its session ends, what it was owed ends as NOT_TARGETED, what it was sent as UNKNOWN; both as
+    /// events. False if there is no such device.
+    pub fn remove_device(&mut self, now: Instant, device: DeviceIndex) -> bool {
+        self.observe(now);
+        let index = device.0;
+        let slot = self.devices.at(index);
+        if index >= self.devices.len() || slot.state == State::Free || slot.is(flag::REMOVED) {
+            return false;
+        }
+        if !slot.id.is_none() {
+            self.devices.unindex_id(index);
+        }
+        self.devices.at_mut(index).set(flag::REMOVED, true);
+        match self.devices.at(index).state {
+            State::Open => self.part(now, index, Ended::Removed, device::Farewell::Bye(bye::Code::NORMAL)),
+            State::Dialling | State::Greeting => self.end(now, index, Ended::Removed),
+            State::Idle | State::Queued => self.leave(index),
+            State::Free | State::Ending | State::Closing | State::Leaving => {}
+        }
+        self.tell.push_back(&mut self.devices, index);
+        true
+    }
+
+    /// The device with this id.
+    pub fn find(&self, id: NodeId) -> Option<DeviceIndex> {
+        self.devices.find(id).map(DeviceIndex)
+    }
+
+    /// The id of a device, once known.
+    pub fn id(&self, device: DeviceIndex) -> Option<NodeId> {
+        let slot = self.devices.at(device.0);
+        (slot.state != State::Free && !slot.id.is_none()).then_some(slot.id)
+    }
+
+    /// Whether a device's session is open.
+    pub fn is_open(&self, device: DeviceIndex) -> bool {
+        self.devices.at(device.0).state == State::Open
+    }
+
+    /// Whether a device with an open session is silent although it should answer: it gets no new orders.
+    pub fn is_suspect(&self, device: DeviceIndex) -> bool {
+        self.is_open(device) && self.devices.at(device.0).is(flag::SUSPECT)
+    }
+
+    /// The marks of a live order, and the device the first one belongs to.
+    pub fn marks(&self, number: u64) -> Option<(DeviceIndex, &[u8])> {
+        let live = self.orders.at(self.orders.find(number)?).live.as_ref()?;
+        Some((DeviceIndex(live.first), live.marks.as_ref()))
+    }
+
+    /// What was handed in as marks of a live order. Found until [`Event::Settled`] hands it back.
+    pub fn ledger(&self, number: u64) -> Option<&M> {
+        self.orders.at(self.orders.find(number)?).live.as_ref().map(|live| &live.marks)
+    }
+
+    /// The same, to change what the caller keeps beside the marks. The marks themselves are the fleet's.
+    pub fn ledger_mut(&mut self, number: u64) -> Option<&mut M> {
+        let slot = self.orders.find(number)?;
+        self.orders.at_mut(slot).live.as_mut().map(|live| &mut live.marks)
+    }
+
+    /// Live orders: not settled on every target, or not handed back.
+    pub const fn live_orders(&self) -> u32 {
+        self.orders.used
+    }
+
+    /// The counters.
+    pub const fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Stops: BYE to every open session, nothing is dialled or submitted any more. See [`Fleet::is_stopped`].
+    pub fn stop(&mut self, now: Instant) {
+        self.observe(now);
+        self.stopped = true;
+        for index in 0..self.fresh {
+            match self.devices.at(index).state {
+                State::Open => {
+                    self.part(now, index, Ended::Stopped, device::Farewell::Bye(bye::Code::NORMAL))
+                }
+                State::Dialling | State::Greeting => self.end(now, index, Ended::Stopped),
+                State::Idle | State::Queued => self.rest(index),
+                State::Free | State::Ending | State::Closing | State::Leaving => {}
+            }
+        }
+    }
+
+    /// Whether [`Fleet::stop`] has come to its end: no connection is left.
+    pub const fn is_stopped(&self) -> bool {
+        self.stopped && self.connections == 0
+    }
+
+    /// A connection whose session is over and that has to be closed now; what was read from it last is worthless. Do not
+    /// report it closed afterwards.
+    pub fn poll_close(&mut self) -> Option<(DeviceIndex, Ended)> {
+        let index = self.close.pop_front(&mut self.devices)?;
+        let why = self.devices.at(index).why;
+        self.connection_gone(index);
+        Some((DeviceIndex(index), why))
+    }
+
+    /// Puts a device on the list of those that may have something to write, if it can be written to.
+    fn wake(&mut self, index: u32) {
+        let slot = self.devices.at(index);
+        if matches!(slot.state, State::Open | State::Greeting | State::Ending) && !slot.is(flag::BLOCKED) {
+            self.ready.push_back(&mut self.devices, index);
+        }
+    }
+
+    /// Arms a device's timer.
+    fn arm(&mut self, index: u32, at: Instant) {
+        self.timers.arm(&mut self.devices, index, at);
+        self.alarm = self.alarm.min(at);
+    }
+
+    /// The clock without the time this side stood still: what the silence of peers is measured in.
+    const fn awake(&self, now: Instant) -> Instant {
+        Instant::from_micros(now.as_micros().saturating_sub(self.paused))
+    }
+}

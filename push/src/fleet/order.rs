@@ -1,0 +1,325 @@
+//! What the fleet keeps per live order, and how orders are found: by number, and in log order inside their lane.
+
+use core::marker::PhantomData;
+use core::time::Duration;
+
+use wire_format::frame::header;
+use wire_format::frame::order::KindFlags;
+use wire_format::ids::Lane;
+use wire_format::time::Instant;
+
+use super::DeviceIndex;
+use super::list::{Link, List, NONE, Nodes};
+use super::wheel::Timers;
+use crate::mark::Mark;
+
+/// Which list a link of an order belongs to.
+pub(crate) mod link {
+    /// Its lane, in log order; of a free slot: the free slots.
+    pub(crate) const LANE: usize = 0;
+    /// The timer wheel.
+    pub(crate) const TIMER: usize = 1;
+    /// Outcomes given by the server wait to be told; or the order is over and waits to be handed back.
+    pub(crate) const TELL: usize = 2;
+    pub(crate) const COUNT: usize = 3;
+}
+
+/// An order to send, with its one encoding and its marks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewOrder<B, M> {
+    /// Its position in the log, above every number submitted before.
+    pub number: u64,
+    /// Its lane; must be the one in the frame.
+    pub lane: Lane,
+    /// Its kind flags; must be the ones in the frame.
+    pub kind_flags: KindFlags,
+    /// How long it is worth delivering, from now; `None` for ever. Must be what the frame's header says.
+    pub lifetime: Option<Duration>,
+    /// The whole ORDER frame: 16 bytes of header with the full lifetime, and the body. At least 64 bytes.
+    pub frame: B,
+    /// The device the first mark belongs to.
+    pub first: DeviceIndex,
+    /// One [`Mark`] per device from `first`: PENDING where the order is meant to go, NOT_TARGETED elsewhere.
+    pub marks: M,
+}
+
+/// A live order.
+#[derive(Clone, Debug)]
+pub(crate) struct Live<B, M> {
+    pub(crate) frame: B,
+    pub(crate) marks: M,
+    pub(crate) first: u32,
+}
+
+/// Storage for one live order. Fill an array or a boxed slice with [`OrderSlot::EMPTY`].
+#[derive(Clone, Debug)]
+pub struct OrderSlot<B, M> {
+    pub(crate) live: Option<Live<B, M>>,
+    pub(crate) number: u64,
+    pub(crate) lane: Lane,
+    pub(crate) kind_flags: KindFlags,
+    pub(crate) needs_result: bool,
+    /// Devices whose mark is not final.
+    pub(crate) open: u32,
+    /// Cut writes that still need the frame.
+    pub(crate) pins: u32,
+    pub(crate) len: u32,
+    /// The device the sweep looks at next, counted from `first`.
+    pub(crate) swept: u32,
+    pub(crate) links: [Link; link::COUNT],
+    pub(crate) bucket: u32,
+    pub(crate) chain: u32,
+    pub(crate) tick: u64,
+    pub(crate) submitted: Instant,
+    /// Until when the frame may leave as it was encoded.
+    pub(crate) fresh_until: Instant,
+    pub(crate) deadline: Instant,
+}
+
+impl<B, M> OrderSlot<B, M> {
+    /// No order.
+    pub const EMPTY: Self = Self {
+        live: None,
+        number: 0,
+        lane: Lane::Normal,
+        kind_flags: KindFlags::NONE,
+        needs_result: false,
+        open: 0,
+        pins: 0,
+        len: 0,
+        swept: 0,
+        links: [Link::OUT; link::COUNT],
+        bucket: NONE,
+        chain: NONE,
+        tick: 0,
+        submitted: Instant::ZERO,
+        fresh_until: Instant::ZERO,
+        deadline: Instant::NEVER,
+    };
+
+    /// The encoded frame; empty if there is no order.
+    pub(crate) fn frame(&self) -> &[u8]
+    where
+        B: AsRef<[u8]>,
+    {
+        self.live.as_ref().map_or(&[], |live| live.frame.as_ref())
+    }
+
+    /// The 16 bytes it was encoded with.
+    pub(crate) fn fresh_header(&self) -> [u8; header::LEN]
+    where
+        B: AsRef<[u8]>,
+    {
+        self.frame().first_chunk().copied().unwrap_or_default()
+    }
+
+    pub(crate) fn mark(&self, device: u32) -> Mark
+    where
+        M: AsRef<[u8]>,
+    {
+        let mark = self.live.as_ref().and_then(|live| {
+            let at = device.checked_sub(live.first)?;
+            live.marks.as_ref().get(at as usize).copied()
+        });
+        Mark(mark.unwrap_or(0))
+    }
+
+    pub(crate) fn set_mark(&mut self, device: u32, mark: Mark)
+    where
+        M: AsMut<[u8]>,
+    {
+        if let Some(live) = &mut self.live
+            && let Some(at) = device.checked_sub(live.first)
+            && let Some(byte) = live.marks.as_mut().get_mut(at as usize)
+        {
+            *byte = mark.0;
+        }
+    }
+
+    pub(crate) const fn is_idempotent(&self) -> bool {
+        self.kind_flags.contains(KindFlags::IDEMPOTENT)
+    }
+}
+
+/// Owned storage of order slots.
+pub trait OrderStorage<B, M>: AsRef<[OrderSlot<B, M>]> + AsMut<[OrderSlot<B, M>]> {}
+
+impl<O: AsRef<[OrderSlot<B, M>]> + AsMut<[OrderSlot<B, M>]>, B, M> OrderStorage<B, M> for O {}
+
+/// Bytes of marks that can be changed.
+pub trait MarkBytes: AsRef<[u8]> + AsMut<[u8]> {}
+
+impl<M: AsRef<[u8]> + AsMut<[u8]>> MarkBytes for M {}
+
+/// The orders: slots, the free ones, the live ones by lane and by number.
+#[derive(Debug)]
+pub(crate) struct Orders<O, B, M> {
+    slots: O,
+    spare: OrderSlot<B, M>,
+    free: List<{ link::LANE }>,
+    lanes: [List<{ link::LANE }>; 4],
+    /// Slots from here on were never used.
+    fresh: u32,
+    /// Live or waiting to be handed back.
+    pub(crate) used: u32,
+    _storage: PhantomData<(B, M)>,
+}
+
+impl<B: AsRef<[u8]>, M: MarkBytes, O: OrderStorage<B, M>> Orders<O, B, M> {
+    pub(crate) fn new(mut slots: O) -> Self {
+        slots.as_mut().fill_with(|| OrderSlot::EMPTY);
+        Self {
+            slots,
+            spare: OrderSlot::EMPTY,
+            free: List::EMPTY,
+            lanes: [List::EMPTY; 4],
+            fresh: 0,
+            used: 0,
+            _storage: PhantomData,
+        }
+    }
+
+    pub(crate) fn len(&self) -> u32 {
+        u32::try_from(self.slots.as_ref().len()).unwrap_or(u32::MAX).min(u32::MAX - 2)
+    }
+
+    #[inline]
+    pub(crate) fn at(&self, slot: u32) -> &OrderSlot<B, M> {
+        self.slots.as_ref().get(slot as usize).unwrap_or(&self.spare)
+    }
+
+    #[inline]
+    pub(crate) fn at_mut(&mut self, slot: u32) -> &mut OrderSlot<B, M> {
+        self.slots.as_mut().get_mut(slot as usize).unwrap_or(&mut self.spare)
+    }
+
+    /// A free slot, not taken yet.
+    pub(crate) fn vacant(&self) -> Option<u32> {
+        self.free.front().or((self.fresh < self.len()).then_some(self.fresh))
+    }
+
+    /// Takes the vacant slot for a live order, last in its lane, and makes it known by its number.
+    pub(crate) fn insert(&mut self, slot: u32, order: OrderSlot<B, M>) {
+        if slot == self.fresh {
+            self.fresh = self.fresh.saturating_add(1);
+        }
+        let mut free = self.free;
+        free.remove(self, slot);
+        self.free = free;
+        self.used = self.used.saturating_add(1);
+        let (lane, bucket) = (order.lane, self.bucket(order.number));
+        // The bucket head is the slot's own, not the order's.
+        let own = self.at(slot).bucket;
+        *self.at_mut(slot) = OrderSlot { bucket: own, ..order };
+        let first = core::mem::replace(&mut self.at_mut(bucket).bucket, slot);
+        self.at_mut(slot).chain = first;
+        let mut list = self.lane(lane);
+        list.push_back(self, slot);
+        *self.lane_mut(lane) = list;
+    }
+
+    /// Takes an order that is over out of its lane and the table of numbers. Its slot stays taken.
+    pub(crate) fn retire(&mut self, slot: u32) {
+        let (lane, number, after) = (self.at(slot).lane, self.at(slot).number, self.at(slot).chain);
+        let mut list = self.lane(lane);
+        list.remove(self, slot);
+        *self.lane_mut(lane) = list;
+        let bucket = self.bucket(number);
+        let mut at = self.at(bucket).bucket;
+        if at == slot {
+            self.at_mut(bucket).bucket = after;
+            return;
+        }
+        while at != NONE {
+            let chain = self.at(at).chain;
+            if chain == slot {
+                self.at_mut(at).chain = after;
+                return;
+            }
+            at = chain;
+        }
+    }
+
+    /// Empties the slot of a retired order.
+    pub(crate) fn release(&mut self, slot: u32) -> Option<(u64, Live<B, M>)> {
+        let own = self.at(slot).bucket;
+        let order = core::mem::replace(self.at_mut(slot), OrderSlot { bucket: own, ..OrderSlot::EMPTY });
+        let mut free = self.free;
+        free.push_front(self, slot);
+        self.free = free;
+        self.used = self.used.saturating_sub(1);
+        order.live.map(|live| (order.number, live))
+    }
+
+    /// The live order with this number.
+    pub(crate) fn find(&self, number: u64) -> Option<u32> {
+        let mut at = self.at(self.bucket(number)).bucket;
+        while at != NONE {
+            let order = self.at(at);
+            if order.number == number {
+                return Some(at);
+            }
+            at = order.chain;
+        }
+        None
+    }
+
+    /// The lowest live number, or `u64::MAX`.
+    pub(crate) fn lowest(&self) -> u64 {
+        let heads = self.lanes.iter().filter_map(List::front);
+        heads.map(|slot| self.at(slot).number).min().unwrap_or(u64::MAX)
+    }
+
+    /// The first order of the lane after `slot` whose mark for `device` is `wanted`, or NONE.
+    #[inline]
+    pub(crate) fn next_of(&self, slot: u32, device: u32, wanted: impl Fn(Mark) -> bool) -> u32 {
+        let mut at = List::<{ link::LANE }>::after(self, slot);
+        while at < NONE - 1 && !wanted(self.at(at).mark(device)) {
+            at = List::<{ link::LANE }>::after(self, at);
+        }
+        if at < NONE - 1 { at } else { NONE }
+    }
+
+    /// The first order of `lane`.
+    #[cfg(test)]
+    pub(crate) fn first_of(&self, lane: Lane) -> u32 {
+        self.lane(lane).front().unwrap_or(NONE)
+    }
+
+    fn lane(&self, lane: Lane) -> List<{ link::LANE }> {
+        self.lanes.get(lane.index()).copied().unwrap_or(List::EMPTY)
+    }
+
+    fn lane_mut(&mut self, lane: Lane) -> &mut List<{ link::LANE }> {
+        let [lanes @ .., last] = &mut self.lanes;
+        lanes.get_mut(lane.index()).unwrap_or(last)
+    }
+
+    /// Numbers rise one by one, so the low bits spread them best.
+    fn bucket(&self, number: u64) -> u32 {
+        u32::try_from(number.checked_rem(u64::from(self.len())).unwrap_or(0)).unwrap_or(0)
+    }
+}
+
+impl<B: AsRef<[u8]>, M: MarkBytes, O: OrderStorage<B, M>> Nodes for Orders<O, B, M> {
+    #[inline]
+    fn link(&self, which: usize, index: u32) -> Link {
+        self.at(index).links.get(which).copied().unwrap_or(Link::OUT)
+    }
+
+    #[inline]
+    fn link_mut(&mut self, which: usize, index: u32) -> &mut Link {
+        let [links @ .., last] = &mut self.at_mut(index).links;
+        links.get_mut(which).unwrap_or(last)
+    }
+}
+
+impl<B: AsRef<[u8]>, M: MarkBytes, O: OrderStorage<B, M>> Timers for Orders<O, B, M> {
+    fn tick(&self, index: u32) -> u64 {
+        self.at(index).tick
+    }
+
+    fn tick_mut(&mut self, index: u32) -> &mut u64 {
+        &mut self.at_mut(index).tick
+    }
+}

@@ -1,0 +1,204 @@
+//! Frames from devices: one per call, believed only in the place where it belongs.
+
+use wire_format::error::{Fault, ParseError};
+use wire_format::frame::{Ack, Bye, Frame, Outcome, Progress, Raw, Reject, Window, outcome};
+use wire_format::splitter::{Split, split};
+use wire_format::time::Instant;
+
+use super::device::{DeviceStorage, State, due, flag};
+use super::marks::End;
+use super::order::{MarkBytes, OrderStorage};
+use super::session::protocol_bye;
+use super::{DeviceIndex, Fleet};
+use crate::ended::Ended;
+use wire_format::frame::outcome::Code;
+
+impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Fleet<D, O, B, M> {
+    /// Bytes a device sent, from the first one not used yet. At most one frame is used; the answer says how many bytes it
+    /// took. 0 means: more bytes are needed, or (with no effect) events wait in [`Fleet::poll_event`]: drain them after
+    /// each call.
+    ///
+    /// An error says that the session is over: stop reading, drop what is left. [`Fleet::poll_close`] says when to close,
+    /// since a last frame may have to leave first.
+    pub fn handle_bytes(&mut self, now: Instant, device: DeviceIndex, bytes: &[u8]) -> Result<usize, Ended> {
+        self.observe(now);
+        let index = device.0;
+        let slot = self.devices.at(index);
+        if !matches!(slot.state, State::Greeting | State::Open) {
+            return Ok(bytes.len());
+        }
+        if !self.told.is_empty() || slot.is(flag::DOUBT) {
+            return Ok(0);
+        }
+        let raw = match split(bytes, self.config.body_max.max(outcome::BODY_MAX as u32)) {
+            Ok(Split::Frame(raw)) => raw,
+            Ok(Split::Need(_)) => {
+                self.heard(now, index);
+                return Ok(0);
+            }
+            Err(error) => return Err(self.broken(now, index, error)),
+        };
+        self.stats.frames_in = self.stats.frames_in.wrapping_add(1);
+        self.stats.bytes_in = self.stats.bytes_in.wrapping_add(raw.len() as u64);
+        let done = if self.devices.at(index).state == State::Open {
+            self.handle_frame(now, index, &raw)
+        } else {
+            self.handle_answer(now, index, &raw)
+        };
+        match done {
+            Ok(()) => {}
+            Err(Wrong::Bytes(error)) => return Err(self.broken(now, index, error)),
+            Err(Wrong::Session(why)) => return Err(why),
+        }
+        self.heard(now, index);
+        Ok(raw.len())
+    }
+
+    /// The frame that answers a HELLO.
+    fn handle_answer(&mut self, now: Instant, index: u32, raw: &Raw<'_>) -> Result<(), Wrong> {
+        match Frame::parse(raw)? {
+            Frame::Welcome(welcome) => self.handle_welcome(now, index, &welcome).map_err(Wrong::Session)?,
+            Frame::Reject(Reject { code, retry_after_ms, detail }) => {
+                return Err(self.ended(now, index, Ended::Rejected { code, retry_after_ms, detail }));
+            }
+            Frame::Bye(bye) => return Err(self.handle_bye(now, index, bye)),
+            Frame::Ignored(_) => self.ignore(),
+            _ => return Err(self.ended(now, index, Ended::Unexpected(raw.header.kind))),
+        }
+        Ok(())
+    }
+
+    /// A frame of an open session.
+    fn handle_frame(&mut self, now: Instant, index: u32, raw: &Raw<'_>) -> Result<(), Wrong> {
+        match Frame::parse(raw)? {
+            Frame::Outcome(outcome) => self.handle_outcomes(now, index, &outcome),
+            Frame::Ack(ack) => self.handle_ack(index, ack),
+            Frame::Progress(progress) => self.handle_progress(index, progress),
+            Frame::Window(window) => self.handle_window(index, window),
+            Frame::Ping(ping) => {
+                let device = self.devices.at_mut(index);
+                device.pong_token = ping.token;
+                device.due |= due::PONG;
+                self.wake(index);
+            }
+            Frame::Pong(pong) => {
+                let device = self.devices.at_mut(index);
+                if pong.token == device.ping_token {
+                    device.set(flag::PINGED, false);
+                }
+            }
+            Frame::Drain(_) => self.devices.at_mut(index).set(flag::DRAINING, true),
+            Frame::Bye(bye) => return Err(self.handle_bye(now, index, bye)),
+            // Nothing here asked for them, and no feature bit offered to take them: they change nothing.
+            Frame::Result(_) | Frame::Ask(_) | Frame::Reply(_) | Frame::Status(_) | Frame::Ignored(_) => {
+                self.ignore()
+            }
+            _ => {
+                let why = Ended::Unexpected(raw.header.kind);
+                self.part(now, index, why, protocol_bye(Fault::Misplaced));
+                return Err(Wrong::Session(why));
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_outcomes(&mut self, now: Instant, index: u32, outcome: &Outcome<'_>) {
+        for entry in outcome.entries {
+            let slot = if outcome.durable { None } else { self.orders.find(entry.number) };
+            let Some(slot) = slot.filter(|&slot| self.orders.at(slot).lane == entry.lane) else {
+                self.stats.numbers_unknown = self.stats.numbers_unknown.wrapping_add(1);
+                continue;
+            };
+            let mark = self.orders.at(slot).mark(index);
+            if mark.is_final() {
+                self.stats.outcomes_repeated = self.stats.outcomes_repeated.wrapping_add(1);
+            } else if mark.is_out() || mark == crate::mark::Mark::REPEAT {
+                self.mark_received_upto(index, entry.lane, entry.number);
+                let first_code = match (entry.code, entry.detail) {
+                    (Code::DUPLICATE, 0) => Code::APPLIED,
+                    (Code::DUPLICATE, detail) => Code(detail),
+                    (code, _) => code,
+                };
+                self.mark_ended(now, index, slot, End { code: entry.code, first_code, device_ms: entry.ms });
+            } else {
+                self.stats.numbers_unknown = self.stats.numbers_unknown.wrapping_add(1);
+            }
+        }
+        if self.owes_settled(index) {
+            self.settle_soon(now, index);
+        }
+        self.wake_if_owed(index);
+    }
+
+    fn handle_progress(&mut self, index: u32, progress: Progress) {
+        match self.orders.find(progress.number) {
+            Some(slot) if !progress.durable && self.orders.at(slot).mark(index).is_out() => {
+                self.mark_started(index, slot);
+            }
+            _ => self.stats.numbers_unknown = self.stats.numbers_unknown.wrapping_add(1),
+        }
+    }
+
+    fn handle_window(&mut self, index: u32, window: Window) {
+        let device = self.devices.at_mut(index);
+        device.window_orders = window.orders;
+        device.window_bytes = window.bytes;
+        self.wake_if_owed(index);
+    }
+
+    fn handle_ack(&mut self, index: u32, ack: Ack) {
+        let upto = self.devices.at(index).lane(ack.lane).upto;
+        let number = ack.number(upto);
+        if ack.durable || number > upto {
+            self.stats.numbers_unknown = self.stats.numbers_unknown.wrapping_add(1);
+            return;
+        }
+        self.mark_received_upto(index, ack.lane, number);
+        self.wake_if_owed(index);
+    }
+
+    fn handle_bye(&mut self, now: Instant, index: u32, bye: Bye) -> Wrong {
+        self.ended(now, index, Ended::Bye { code: bye.code, retry_after_ms: bye.retry_after_ms })
+    }
+
+    const fn ignore(&mut self) {
+        self.stats.frames_ignored = self.stats.frames_ignored.wrapping_add(1);
+    }
+
+    /// Credit came back: perhaps there is something it was waited for.
+    fn wake_if_owed(&mut self, index: u32) {
+        let device = self.devices.at(index);
+        if device.takes_orders() && device.owed() != 0 {
+            self.wake(index);
+        }
+    }
+
+    fn ended(&mut self, now: Instant, index: u32, why: Ended) -> Wrong {
+        self.end(now, index, why);
+        Wrong::Session(why)
+    }
+
+    fn broken(&mut self, now: Instant, index: u32, error: ParseError) -> Ended {
+        let why = Ended::Broken(error);
+        if self.devices.at(index).state == State::Open {
+            self.part(now, index, why, protocol_bye(error.fault));
+        } else {
+            self.end(now, index, why);
+        }
+        why
+    }
+}
+
+/// What ends a session while a frame is handled.
+enum Wrong {
+    /// The frame is broken; the session is still to be ended.
+    Bytes(ParseError),
+    /// The session has been ended.
+    Session(Ended),
+}
+
+impl From<ParseError> for Wrong {
+    fn from(error: ParseError) -> Self {
+        Self::Bytes(error)
+    }
+}

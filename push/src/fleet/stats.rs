@@ -1,0 +1,119 @@
+//! What a fleet counts: one number per thing that can happen, so that nothing happens unseen.
+
+macro_rules! stats {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
+        /// Counters since the fleet was made. They only rise.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Stats {
+            $($(#[$doc])* pub $name: u64,)*
+            /// Outcomes by code, as the reports show them; index 0 counts codes above 63.
+            pub outcomes: Outcomes,
+        }
+
+        impl Stats {
+            /// Calls `with` for each counter and its stable name.
+            pub fn each(&self, mut with: impl FnMut(&'static str, u64)) {
+                $(with($text, self.$name);)*
+                for (code, name) in wire_format::frame::outcome::Code::NAMES {
+                    with(name, self.outcomes.of(*code));
+                }
+            }
+        }
+    };
+}
+
+stats! {
+    /// Orders submitted.
+    orders = "orders";
+    /// Deliveries of orders written whole.
+    orders_sent = "orders-sent";
+    /// Of these, repetitions.
+    replays = "replays";
+    /// Frames written whole.
+    frames_out = "frames-out";
+    /// Bytes written.
+    bytes_out = "bytes-out";
+    /// Writes reported.
+    writes = "writes";
+    /// Writes that took less than was planned.
+    writes_cut = "writes-cut";
+    /// Frames read.
+    frames_in = "frames-in";
+    /// Bytes read.
+    bytes_in = "bytes-in";
+    /// Frames of unknown kinds, skipped as they allow.
+    frames_ignored = "frames-ignored";
+    /// Outcomes for pairs that had one: repeated by the device, never counted twice.
+    outcomes_repeated = "outcomes-repeated";
+    /// Outcomes, receipts and progress for numbers that are not live, of another lane, or never sent to that device.
+    numbers_unknown = "numbers-unknown";
+    /// Dials handed to the driver.
+    dials = "dials";
+    /// Dials that failed.
+    dials_failed = "dials-failed";
+    /// Sessions opened.
+    sessions = "sessions";
+    /// Sessions whose device had booted since the last one.
+    reboots = "reboots";
+    /// Devices that became suspect.
+    suspects = "suspects";
+    /// Sessions ended because nothing was heard.
+    dead = "dead";
+    /// Sessions refused by the device.
+    rejected = "rejected";
+    /// Sessions refused by this side.
+    refused = "refused";
+    /// Of these: another device at the address.
+    wrong_device = "wrong-device";
+    /// Sessions ended by broken or misplaced frames.
+    broken = "broken";
+    /// Connections without a WELCOME in time.
+    handshake_timeouts = "handshake-timeouts";
+    /// Times this side stood still and moved the deadlines of its peers.
+    pauses = "pauses";
+}
+
+/// Outcomes by code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcomes([u64; 64]);
+
+impl Default for Outcomes {
+    fn default() -> Self {
+        Self([0; 64])
+    }
+}
+
+impl Outcomes {
+    /// How many reports show this code.
+    #[must_use]
+    pub fn of(&self, code: wire_format::frame::outcome::Code) -> u64 {
+        self.0.get(usize::from(code.0)).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn count(&mut self, code: wire_format::frame::outcome::Code) {
+        let at = if usize::from(code.0) < self.0.len() { usize::from(code.0) } else { 0 };
+        if let Some(count) = self.0.get_mut(at) {
+            *count = count.wrapping_add(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire_format::frame::outcome::Code;
+
+    #[test]
+    fn each_names_every_counter_once() {
+        let mut stats = Stats { orders: 3, ..Stats::default() };
+        stats.outcomes.count(Code::APPLIED);
+        let mut seen = Vec::new();
+        stats.each(|name, count| seen.push((name, count)));
+        assert!(seen.contains(&("orders", 3)) && seen.contains(&("applied", 1)));
+        let mut names: Vec<_> = seen.iter().map(|(name, _)| name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), seen.len());
+    }
+}

@@ -1,0 +1,145 @@
+//! Orders come in: checked against their frame, put into their lane, owed to every device meant.
+
+use core::time::Duration;
+
+use wire_format::bytes::{u8_at, u64_at};
+use wire_format::frame::order::{self as wire, Delivery, KindFlags};
+use wire_format::frame::outcome::Code;
+use wire_format::frame::{Flags, Header, Kind, header};
+use wire_format::ids::Lane;
+use wire_format::time::Instant;
+
+use super::Fleet;
+use super::device::{DeviceStorage, State, flag};
+use super::event::{SubmitError, SubmitFault, Submitted};
+use super::order::{Live, MarkBytes, NewOrder, OrderSlot, OrderStorage};
+use crate::config::{FRESH_MAX, LIFETIME_MAX, OWED_MAX};
+use crate::mark::Mark;
+
+impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Fleet<D, O, B, M> {
+    /// Takes an order for every device whose mark is PENDING: O(devices), whatever else is under way. Frame and marks
+    /// come back with [`super::Event::Settled`], or at once if the order is refused.
+    pub fn submit(
+        &mut self,
+        now: Instant,
+        mut order: NewOrder<B, M>,
+    ) -> Result<Submitted, SubmitError<B, M>> {
+        self.observe(now);
+        let (slot, header) = match self.check_order(&order) {
+            Ok(checked) => checked,
+            Err(why) => return Err(SubmitError { why, order }),
+        };
+        let (lane, first) = (order.lane, order.first.0);
+        let mut submitted = Submitted { targets: 0, refused: 0 };
+        for (index, mark) in (first..).zip(order.marks.as_mut()) {
+            if *mark == Mark::PENDING.0 {
+                if let Some(code) = self.owe(index, lane, slot) {
+                    *mark = code.0;
+                    self.stats.outcomes.count(code);
+                    submitted.refused = submitted.refused.saturating_add(1);
+                } else {
+                    submitted.targets = submitted.targets.saturating_add(1);
+                }
+            }
+        }
+        self.last_number = order.number;
+        self.stats.orders = self.stats.orders.wrapping_add(1);
+        self.keep(now, slot, order, header, submitted.targets);
+        Ok(submitted)
+    }
+
+    /// Everything that can be wrong with an order, before anything changes.
+    fn check_order(&self, order: &NewOrder<B, M>) -> Result<(u32, Header), SubmitFault> {
+        if self.stopped {
+            return Err(SubmitFault::Stopped);
+        }
+        if order.number <= self.last_number {
+            return Err(SubmitFault::NumberNotRising { last: self.last_number });
+        }
+        if order.lifetime.is_some_and(|lifetime| lifetime.is_zero() || lifetime > LIFETIME_MAX) {
+            return Err(SubmitFault::Lifetime);
+        }
+        let header = check_frame(order).ok_or(SubmitFault::Frame)?;
+        let mut targets = false;
+        for &mark in order.marks.as_ref() {
+            match Mark(mark) {
+                Mark::NOT_TARGETED => {}
+                Mark::PENDING => targets = true,
+                _ => return Err(SubmitFault::Marks),
+            }
+        }
+        if !targets {
+            return Err(SubmitFault::NoTarget);
+        }
+        let slot = self.orders.vacant().ok_or(SubmitFault::Full)?;
+        Ok((slot, header))
+    }
+
+    /// Owes the order to a device, or says why not.
+    #[inline]
+    fn owe(&mut self, index: u32, lane: Lane, slot: u32) -> Option<Code> {
+        if index >= self.fresh {
+            return Some(Code::NOT_TARGETED);
+        }
+        let device = self.devices.at_mut(index);
+        if device.state == State::Free || device.is(flag::REMOVED) {
+            return Some(Code::NOT_TARGETED);
+        }
+        if device.owed() >= OWED_MAX {
+            return Some(Code::OVERFLOW);
+        }
+        let state = device.lane_mut(lane);
+        if state.owed == 0 {
+            state.next = slot;
+        }
+        state.owed = state.owed.saturating_add(1);
+        if device.state == State::Open && !device.is(flag::BLOCKED) {
+            self.ready.push_back(&mut self.devices, index);
+        }
+        None
+    }
+
+    fn keep(&mut self, now: Instant, slot: u32, order: NewOrder<B, M>, header: Header, targets: u32) {
+        let NewOrder { number, lane, kind_flags, lifetime, frame, first, marks } = order;
+        let fresh = lifetime.map_or(Duration::MAX, |lifetime| FRESH_MAX.min(lifetime / 64));
+        let deadline = lifetime.map_or(Instant::NEVER, |lifetime| now + lifetime);
+        let len = u32::try_from(frame.as_ref().len()).unwrap_or(u32::MAX);
+        let live = OrderSlot {
+            live: Some(Live { frame, marks, first: first.0 }),
+            number,
+            lane,
+            kind_flags,
+            needs_result: header.flags.contains(Flags::NEEDS_RESULT),
+            open: targets,
+            len,
+            submitted: now,
+            fresh_until: now + fresh,
+            deadline,
+            ..OrderSlot::EMPTY
+        };
+        self.orders.insert(slot, live);
+        self.deadlines.arm(&mut self.orders, slot, deadline);
+        self.alarm = self.alarm.min(deadline);
+        self.finish_if_over(slot);
+    }
+}
+
+/// The frame is a fresh ORDER of the volatile log and says what stands beside it.
+fn check_frame<B: AsRef<[u8]>, M>(order: &NewOrder<B, M>) -> Option<Header> {
+    let (head, body) = order.frame.as_ref().split_first_chunk::<{ header::LEN }>()?;
+    let (fixed, _) = body.split_first_chunk::<{ wire::FIXED_LEN }>()?;
+    let header = Header::parse(head).ok()?;
+    let aux32 = order.lifetime.map_or(u32::MAX, Delivery::millis);
+    let whole = header.length as usize == body.len() && body.len() <= wire::BODY_MAX;
+    let plain = header.kind == Kind::ORDER && !header.flags.contains(Flags::DURABLE);
+    let same = u64_at::<0, { wire::FIXED_LEN }>(fixed) == order.number
+        && u8_at::<34, { wire::FIXED_LEN }>(fixed) == order.lane as u8
+        && u8_at::<35, { wire::FIXED_LEN }>(fixed) == kind_flag_bits(order.kind_flags)
+        && header.aux32 == aux32;
+    (whole && plain && same && !header.flags.contains(Flags::REPLAY)).then_some(header)
+}
+
+fn kind_flag_bits(flags: KindFlags) -> u8 {
+    let bit = |flag, bit| if flags.contains(flag) { bit } else { 0 };
+    bit(KindFlags::IDEMPOTENT, 1) | bit(KindFlags::PERISHABLE, 2) | bit(KindFlags::CANCELLABLE, 4)
+}

@@ -1,0 +1,187 @@
+//! Events: outcomes wait in a small fixed array, everything else is read off the state of devices and orders.
+
+use core::time::Duration;
+
+use wire_format::frame::outcome::Code;
+use wire_format::ids::Lane;
+
+use super::device::{DeviceStorage, State, flag};
+use super::event::{Event, Facts};
+use super::list::NONE;
+use super::marks::End;
+use super::order::{Live, MarkBytes, OrderStorage};
+use super::{DeviceIndex, Fleet};
+use crate::mark::Mark;
+
+/// An outcome to tell.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Item {
+    pub(super) device: u32,
+    pub(super) number: u64,
+    pub(super) end: End,
+    pub(super) latency: Duration,
+}
+
+/// A session that was opened.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Greeted {
+    pub(super) device: u32,
+    pub(super) facts: Facts,
+    pub(super) rebooted: bool,
+    pub(super) learned: bool,
+}
+
+/// What one input made to tell: at most one OUTCOME frame of outcomes, or one new session.
+#[derive(Clone, Debug)]
+pub(super) struct Told {
+    items: [Option<Item>; Self::CAPACITY],
+    head: usize,
+    len: usize,
+    pub(super) greeted: Option<Greeted>,
+}
+
+impl Told {
+    pub(super) const CAPACITY: usize = 64;
+    pub(super) const EMPTY: Self = Self { items: [None; Self::CAPACITY], head: 0, len: 0, greeted: None };
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.len == 0 && self.greeted.is_none()
+    }
+
+    pub(super) const fn is_full(&self) -> bool {
+        self.len >= Self::CAPACITY
+    }
+
+    pub(super) fn push(&mut self, item: Item) {
+        let at = self.head.wrapping_add(self.len) % Self::CAPACITY;
+        if self.is_full() {
+            return;
+        }
+        if let Some(place) = self.items.get_mut(at) {
+            *place = Some(item);
+            self.len = self.len.wrapping_add(1);
+        }
+    }
+
+    fn pop(&mut self) -> Option<Item> {
+        if self.len == 0 {
+            return None;
+        }
+        let item = self.items.get_mut(self.head).and_then(Option::take);
+        self.head = self.head.wrapping_add(1) % Self::CAPACITY;
+        self.len = self.len.wrapping_sub(1);
+        item
+    }
+}
+
+impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Fleet<D, O, B, M> {
+    /// The next event, until there is none. Outcomes of an order come before its [`Event::Settled`].
+    pub fn poll_event(&mut self) -> Option<Event<B, M>> {
+        loop {
+            if let Some(Item { device, number, end, latency }) = self.told.pop() {
+                let End { code, first_code, device_ms } = end;
+                let device = DeviceIndex(device);
+                return Some(Event::Outcome { device, number, code, first_code, latency, device_ms });
+            }
+            if let Some(event) = self.tell_greeted() {
+                return Some(event);
+            }
+            if let Some(index) = self.tell.front() {
+                if let Some(event) = self.tell_device(index) {
+                    return Some(event);
+                }
+            } else if let Some(slot) = self.sweep.front() {
+                self.sweep_order(slot);
+            } else {
+                let slot = self.done.pop_front(&mut self.orders)?;
+                self.orders.retire(slot);
+                if let Some((number, Live { frame, marks, first })) = self.orders.release(slot) {
+                    return Some(Event::Settled { number, frame, first: DeviceIndex(first), marks });
+                }
+            }
+        }
+    }
+
+    fn tell_greeted(&mut self) -> Option<Event<B, M>> {
+        let greeted = self.told.greeted.as_mut()?;
+        let device = DeviceIndex(greeted.device);
+        if core::mem::take(&mut greeted.learned) {
+            return Some(Event::Learned { device, id: greeted.facts.id });
+        }
+        let Greeted { facts, rebooted, .. } = *greeted;
+        self.told.greeted = None;
+        Some(Event::Connected { device, facts, rebooted })
+    }
+
+    /// One step for a device with something to tell; it leaves the list when that was all.
+    fn tell_device(&mut self, index: u32) -> Option<Event<B, M>> {
+        let device = self.devices.at_mut(index);
+        if device.is(flag::ENDED) {
+            device.set(flag::ENDED, false);
+            return Some(Event::Disconnected { device: DeviceIndex(index), why: device.why });
+        }
+        if device.is(flag::DOUBT) {
+            self.end_doubt(index);
+        } else if device.state == State::Leaving {
+            self.end_removed(index);
+        } else {
+            self.tell.remove(&mut self.devices, index);
+        }
+        None
+    }
+
+    /// Ends one order that was written to an earlier boot and must not run twice.
+    fn end_doubt(&mut self, index: u32) {
+        for lane in Lane::ALL {
+            let state = *self.devices.at(index).lane(lane);
+            let above = |slot| slot != NONE && self.orders.at(slot).number > state.floor;
+            let mut slot = state.oldest;
+            while slot != NONE && !above(slot) {
+                slot = self.orders.next_of(slot, index, Mark::is_out);
+            }
+            if slot != NONE {
+                let held = state.held.saturating_sub(1);
+                self.devices.at_mut(index).lane_mut(lane).held = held;
+                return self.mark_ended(self.now, index, slot, End::by_server(Code::IN_DOUBT));
+            }
+        }
+        self.devices.at_mut(index).set(flag::DOUBT, false);
+        self.wake(index);
+    }
+
+    /// Ends one order of a device that was removed; frees the slot after the last one.
+    fn end_removed(&mut self, index: u32) {
+        for lane in Lane::ALL {
+            let state = *self.devices.at(index).lane(lane);
+            let slot = if state.next == NONE { state.oldest } else { state.next };
+            if slot != NONE {
+                let unsent = self.orders.at(slot).mark(index) == Mark::PENDING;
+                let code = if unsent { Code::NOT_TARGETED } else { Code::UNKNOWN };
+                return self.mark_ended(self.now, index, slot, End::by_server(code));
+            }
+        }
+        self.tell.remove(&mut self.devices, index);
+        let device = self.devices.at_mut(index);
+        device.state = State::Free;
+        device.freed = self.last_number;
+        self.free.push_back(&mut self.devices, index);
+    }
+
+    /// Gives one outcome of an order whose time is over; it leaves the list after the last device.
+    fn sweep_order(&mut self, slot: u32) {
+        let forgotten = self.now >= self.orders.at(slot).deadline + self.config.unknown_after;
+        let order = self.orders.at_mut(slot);
+        let Some(live) = &order.live else { return self.sweep.remove(&mut self.orders, slot) };
+        let rest = live.marks.as_ref().get(order.swept as usize..).unwrap_or(&[]);
+        let ends = |&mark: &u8| {
+            let mark = Mark(mark);
+            mark == Mark::PENDING || (forgotten && (mark.is_owed() || mark.is_out()))
+        };
+        let Some(at) = rest.iter().position(ends) else { return self.sweep.remove(&mut self.orders, slot) };
+        let index = live.first.saturating_add(order.swept).saturating_add(u32::try_from(at).unwrap_or(0));
+        order.swept = index.saturating_sub(live.first).saturating_add(1);
+        let unsent = order.mark(index) == Mark::PENDING;
+        let code = if unsent { Code::EXPIRED } else { Code::UNKNOWN };
+        self.mark_ended(self.now, index, slot, End::by_server(code));
+    }
+}

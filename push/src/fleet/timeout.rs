@@ -1,0 +1,175 @@
+//! Time: silent peers, lifetimes, SETTLED that must leave, and this side's own pauses.
+//!
+//! Silence is measured in *awake* time: if a timer is served more than half a second late, this side stood still (a
+//! suspended machine, a stopped process) and the gap counts for nobody. A device's timer is armed lazily: at most one
+//! suspicion ahead, so that a write never has to move it.
+
+use core::time::Duration;
+
+use wire_format::rng::mix;
+use wire_format::time::Instant;
+
+use super::Fleet;
+use super::device::{DeviceStorage, State, due, flag};
+use super::order::{MarkBytes, OrderStorage};
+use crate::config::{DIAL_GUARD, FAREWELL_WITHIN, PAUSE_MIN, REPEAT_WITHIN, WELCOME_WITHIN};
+use crate::ended::Ended;
+
+impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Fleet<D, O, B, M> {
+    /// Serves everything whose time has come. Call it when [`Fleet::poll_timeout`] says so; more often does no harm.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.observe(now);
+        while let Some(index) = self.timers.pop(&mut self.devices, now) {
+            self.fire(now, index);
+        }
+        while let Some(slot) = self.deadlines.pop(&mut self.orders, now) {
+            self.lifetime_over(now, slot);
+        }
+        while let Some(index) = self.settle.front()
+            && self.devices.at(index).settle_at <= now
+        {
+            self.settle.remove(&mut self.devices, index);
+            self.devices.at_mut(index).due |= due::SETTLED;
+            self.wake(index);
+        }
+        let settle = self.settle.front().map_or(Instant::NEVER, |index| self.devices.at(index).settle_at);
+        self.alarm = self.timers.next().min(self.deadlines.next()).min(settle);
+    }
+
+    /// When [`Fleet::handle_timeout`] and [`Fleet::poll_dial`] have something to do next; `None` if nothing waits.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let next = self.dial_gate_at().map_or(self.alarm, |dial| dial.min(self.alarm));
+        (next != Instant::NEVER).then_some(next)
+    }
+
+    /// Takes note of the time, and of having stood still.
+    pub(super) fn observe(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+        if self.alarm != Instant::NEVER && now > self.alarm + PAUSE_MIN {
+            let gap = now.as_micros().saturating_sub(self.alarm.as_micros());
+            self.paused = self.paused.saturating_add(gap);
+            self.stats.pauses = self.stats.pauses.wrapping_add(1);
+            self.alarm = now;
+        }
+    }
+
+    /// The oldest outcome that waits for its SETTLED waits `settle_within` at most.
+    pub(super) fn settle_soon(&mut self, now: Instant, index: u32) {
+        if !super::List::<{ super::link::SETTLE }>::has(&self.devices, index) {
+            let at = now + self.config.settle_within;
+            self.devices.at_mut(index).settle_at = at;
+            self.settle.push_back(&mut self.devices, index);
+            self.alarm = self.alarm.min(at);
+        }
+    }
+
+    /// The peer said something.
+    pub(super) fn heard(&mut self, now: Instant, index: u32) {
+        let awake = self.awake(now);
+        let device = self.devices.at_mut(index);
+        let waits = device.is(flag::PINGED) || device.unacknowledged();
+        device.await_since = if waits { awake } else { Instant::NEVER };
+        if device.is(flag::SUSPECT) {
+            device.set(flag::SUSPECT, false);
+            self.wake(index);
+        }
+    }
+
+    fn fire(&mut self, now: Instant, index: u32) {
+        let silent = self.awake(now).since(self.devices.at(index).since);
+        match self.devices.at(index).state {
+            State::Idle => {
+                let at = self.devices.at(index).dial_at;
+                if at <= now { self.enqueue_dial(index) } else { self.arm(index, at) }
+            }
+            State::Dialling => self.end_or_wait(now, index, silent, DIAL_GUARD, Ended::DialTimeout),
+            State::Greeting => self.end_or_wait(now, index, silent, WELCOME_WITHIN, Ended::HandshakeTimeout),
+            State::Ending if silent >= FAREWELL_WITHIN => self.close_now(index),
+            State::Ending => self.arm(index, now + FAREWELL_WITHIN.saturating_sub(silent)),
+            State::Open => self.look_at(now, index),
+            State::Free | State::Queued | State::Closing | State::Leaving => {}
+        }
+    }
+
+    fn end_or_wait(&mut self, now: Instant, index: u32, silent: Duration, limit: Duration, why: Ended) {
+        if silent >= limit {
+            self.end(now, index, why);
+        } else {
+            self.arm(index, now + limit.saturating_sub(silent));
+        }
+    }
+
+    /// An open session: is it alive, is a PING due, did the device repeat what it had to?
+    fn look_at(&mut self, now: Instant, index: u32) {
+        let (suspect_after, dead_after) = (self.config.suspect_after, self.config.dead_after);
+        let mut next = suspect_after;
+        let device = self.devices.at(index);
+        if device.await_since != Instant::NEVER {
+            let silent = self.awake(now).since(device.await_since);
+            if silent >= dead_after {
+                return self.end(now, index, Ended::Dead);
+            }
+            next = next.min(dead_after.saturating_sub(silent));
+            if silent >= suspect_after {
+                self.suspect(index);
+            } else {
+                next = next.min(suspect_after.saturating_sub(silent));
+            }
+        }
+        let device = self.devices.at(index);
+        if device.is(flag::REPEATS) {
+            let open = now.since(device.since);
+            if open >= REPEAT_WITHIN {
+                self.repeat_unanswered(index);
+            } else {
+                next = next.min(REPEAT_WITHIN.saturating_sub(open));
+            }
+        }
+        let device = self.devices.at_mut(index);
+        if device.due & due::PING == 0 && !device.is(flag::PINGED) {
+            let quiet = now.since(device.wrote_at);
+            let ping_after = ping_after(self.config.ping_after, index);
+            if quiet >= ping_after {
+                device.due |= due::PING;
+                self.wake(index);
+            } else {
+                next = next.min(ping_after.saturating_sub(quiet));
+            }
+        }
+        self.arm(index, now + next);
+    }
+
+    /// Silent although it should answer: one PING, no new orders.
+    fn suspect(&mut self, index: u32) {
+        let device = self.devices.at_mut(index);
+        if device.is(flag::SUSPECT) {
+            return;
+        }
+        device.set(flag::SUSPECT, true);
+        device.due |= due::PING;
+        self.stats.suspects = self.stats.suspects.wrapping_add(1);
+        self.wake(index);
+    }
+
+    /// An order's lifetime is over, or nobody will ever tell what became of it.
+    fn lifetime_over(&mut self, now: Instant, slot: u32) {
+        let deadline = self.orders.at(slot).deadline;
+        let forgotten = deadline + self.config.unknown_after;
+        let next = if now < deadline { deadline } else { forgotten };
+        if now < forgotten {
+            self.deadlines.arm(&mut self.orders, slot, next);
+        }
+        if now >= deadline {
+            self.orders.at_mut(slot).swept = 0;
+            self.sweep.push_back(&mut self.orders, slot);
+        }
+    }
+}
+
+/// The silence of ours that makes a PING to this device due: spread over the last quarter, so that a fan-out to all is
+/// not followed by a PING to all.
+fn ping_after(longest: Duration, index: u32) -> Duration {
+    let spread = u64::try_from(longest.as_micros() / 4).unwrap_or(0);
+    let part = mix(u64::from(index)).checked_rem(spread).unwrap_or(0);
+    longest.saturating_sub(Duration::from_micros(part))
+}
