@@ -351,3 +351,6 @@ pub(crate) fn emit_bare(header: Header, buffer: &mut [u8]) -> Result<usize, Emit
     writer.bytes(&Header { length: 0, ..header }.emit());
     writer.finish()
 }
+
+#[cfg(test)]
+mod tests;

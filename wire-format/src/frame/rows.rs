@@ -162,3 +162,29 @@ impl<T: Row<N>, const N: usize> Iterator for Iter<'_, T, N> {
 }
 
 impl<T: Row<N>, const N: usize> ExactSizeIterator for Iter<'_, T, N> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_from_values_and_from_bytes_are_the_same() {
+        let values = Numbers::from(&[7, 0x0102_0304_0506_0708]);
+        let mut bytes = [0; 16];
+        values.emit(&mut Writer::new(&mut bytes));
+        let rows = Numbers::parse(&bytes, 16).unwrap();
+        assert_eq!(rows, values);
+        assert_eq!((rows.len(), rows.is_empty(), rows.iter().len()), (2, false, 2));
+        assert_eq!(format!("{rows:?}"), "[7, 72623859790382856]");
+        assert!(Numbers::EMPTY.is_empty());
+        assert_ne!(rows, Numbers::EMPTY);
+    }
+
+    #[test]
+    fn a_wrong_row_is_named_by_its_place_and_half_a_row_by_the_length() {
+        let bytes = [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(Numbers::parse(&bytes, 16), Err(ParseError::new("number", 24, Fault::Range)));
+        assert_eq!(Numbers::parse(&bytes[..12], 16), Err(ParseError::new("length", 0, Fault::Length)));
+        assert_eq!(Numbers::from(&[1, 0]).check(), Err(EmitError::Invalid { field: "number" }));
+    }
+}
