@@ -42,7 +42,7 @@ pub struct Known {
 
 /// What the device is, as far as a HELLO has to name it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Self_<'c> {
+pub(super) struct Own<'c> {
     pub(super) id: NodeId,
     pub(super) store: &'c Store,
     pub(super) staging: bool,
@@ -67,7 +67,7 @@ impl Fence {
     }
 
     /// Whether `hello` opens a session, or the refusal to send. Changes nothing.
-    pub(super) fn judge(&self, now: Instant, own: Self_<'_>, hello: &Hello) -> Result<(), Reject> {
+    pub(super) fn judge(&self, now: Instant, own: Own<'_>, hello: &Hello) -> Result<(), Reject> {
         if !(hello.version_min..=hello.version_max).contains(&VERSION) {
             return Err(reject_version());
         }
@@ -168,7 +168,7 @@ mod tests {
 
     fn judge(fence: &Fence, now: Instant, hello: &Hello) -> Option<Reject> {
         let store = store();
-        fence.judge(now, Self_ { id: DEVICE, store: &store, staging: false }, hello).err()
+        fence.judge(now, Own { id: DEVICE, store: &store, staging: false }, hello).err()
     }
 
     /// A fence of 5 held by A, whose last frame came at second 100.
@@ -200,7 +200,11 @@ mod tests {
             (B, u64::MAX, LEASE, None),
         ] {
             let (fence, now) = held();
-            assert_eq!(judge(&fence, now + after, &hello(server, number)), answer, "{server} {number} {after:?}");
+            assert_eq!(
+                judge(&fence, now + after, &hello(server, number)),
+                answer,
+                "{server} {number} {after:?}"
+            );
         }
     }
 
@@ -212,13 +216,19 @@ mod tests {
         fence.release();
         assert_eq!(judge(&fence, now + LEASE, &hello(B, 6)), None);
         // Even then a server that knows no better than the fence in force stays out.
-        assert_eq!(judge(&fence, now + LEASE, &hello(B, 5)).map(|reject| reject.code), Some(Code::STALE_FENCE));
+        assert_eq!(
+            judge(&fence, now + LEASE, &hello(B, 5)).map(|reject| reject.code),
+            Some(Code::STALE_FENCE)
+        );
     }
 
     #[test]
     fn a_persisted_fence_keeps_a_fenced_server_out_after_a_boot() {
         let fence = Fence::new(Some(Known { server: B, fence: 6 }));
-        assert_eq!(judge(&fence, Instant::ZERO, &hello(A, 5)).map(|reject| reject.code), Some(Code::STALE_FENCE));
+        assert_eq!(
+            judge(&fence, Instant::ZERO, &hello(A, 5)).map(|reject| reject.code),
+            Some(Code::STALE_FENCE)
+        );
         assert_eq!(judge(&fence, Instant::ZERO, &hello(B, 6)), None);
         assert_eq!(judge(&fence, Instant::ZERO, &hello(A, 7)), None);
     }

@@ -3,11 +3,13 @@
 use core::time::Duration;
 
 use wire_format::error::{Fault, ParseError};
-use wire_format::frame::{Drain, Flags, Header, Hello, Kind, Order, Ping, Pong, Raw, Reject, Settled, bye, header, hello};
+use wire_format::frame::{
+    Drain, Flags, Header, Hello, Kind, Order, Ping, Pong, Raw, Reject, Settled, bye, header, hello,
+};
 use wire_format::splitter::{Split, split};
 use wire_format::time::Instant;
 
-use super::fence::{self, Self_};
+use super::fence::{self, Own};
 use super::session::{Conn, Live, State, Words, goodbye};
 use super::stats::{add, count};
 use super::{Delivered, Input, OutcomeSlot, Pending, Receiver, Ticket};
@@ -57,14 +59,19 @@ impl<R: AsRef<[OutcomeSlot]> + AsMut<[OutcomeSlot]>, const CONNS: usize> Receive
     }
 
     /// A stranger: a HELLO, or nothing.
-    fn handle_greeting<'a>(&mut self, now: Instant, slot: usize, bytes: &'a [u8]) -> Result<Input<'a>, Ended> {
+    fn handle_greeting<'a>(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        bytes: &'a [u8],
+    ) -> Result<Input<'a>, Ended> {
         if self.pending.is_some() {
             return Ok(Input::NOTHING);
         }
         match parse_hello(bytes) {
             Ok(None) => Ok(Input::NOTHING),
             Ok(Some(hello)) => {
-                let own = Self_ { id: self.config.id, store: &self.config.store, staging: self.config.staging };
+                let own = Own { id: self.config.id, store: &self.config.store, staging: self.config.staging };
                 if let Err(reject) = self.fence.judge(now, own, &hello) {
                     return Err(self.refuse(now, slot, reject));
                 }
@@ -92,7 +99,10 @@ impl<R: AsRef<[OutcomeSlot]> + AsMut<[OutcomeSlot]>, const CONNS: usize> Receive
 
     /// The server served.
     fn handle_frame<'a>(&mut self, now: Instant, slot: usize, bytes: &'a [u8]) -> Result<Input<'a>, Ended> {
-        if self.pending.is_some() || self.is_stopping() || self.conns.get(slot).is_some_and(Conn::is_welcoming) {
+        if self.pending.is_some()
+            || self.is_stopping()
+            || self.conns.get(slot).is_some_and(Conn::is_welcoming)
+        {
             return Ok(Input::NOTHING);
         }
         let (len, step) = match split(bytes, self.config.max_body) {

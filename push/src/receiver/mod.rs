@@ -85,8 +85,8 @@ use wire_format::ids::NodeId;
 use wire_format::time::Instant;
 
 pub use config::{
-    DEAD_AFTER, FAREWELL_WITHIN, FROZEN_AFTER, HEARTBEAT, HELLO_BYTES, HELLO_WITHIN, MAX_BODY, ReceiverConfig,
-    SCRATCH_MIN, SILENT_MAX, WINDOW_BYTES, WINDOW_ORDERS,
+    DEAD_AFTER, FAREWELL_WITHIN, FROZEN_AFTER, HEARTBEAT, HELLO_BYTES, HELLO_WITHIN, MAX_BODY,
+    ReceiverConfig, SCRATCH_MIN, SILENT_MAX, WINDOW_BYTES, WINDOW_ORDERS,
 };
 pub use fence::{Known, LEASE};
 pub use handler::{Delivered, Handler, Ticket, Verdict};
@@ -382,7 +382,8 @@ impl<R: AsRef<[OutcomeSlot]> + AsMut<[OutcomeSlot]>, const CONNS: usize> Receive
 
     /// Makes room for the next newcomer if a stranger only holds its slot.
     fn evict(&mut self, now: Instant) {
-        let strangers = self.conns.iter().enumerate().filter(|(_, conn)| matches!(conn.state, State::Greeting));
+        let strangers =
+            self.conns.iter().enumerate().filter(|(_, conn)| matches!(conn.state, State::Greeting));
         let oldest = strangers.min_by_key(|(_, conn)| conn.since).map(|(slot, conn)| (slot, conn.since));
         if let Some((slot, since)) = oldest
             && now.since(since) >= SILENT_MAX

@@ -65,7 +65,7 @@ fn every_refusal_is_answered_with_its_code_and_less_than_came() {
         let conn = world.connect();
         assert_eq!(world.feed(conn, &bytes(&refused)), Err(Ended::Refused { code }));
         let reject = Reject { code, retry_after_ms, detail };
-        assert!(world.out[&conn.index()].len() < hello::FRAME_LEN);
+        assert!(world.out[conn.index()].len() < hello::FRAME_LEN);
         assert_eq!(world.said(conn), [Said::Reject(reject)]);
         assert_eq!(world.closed, [(conn, Ended::Refused { code })]);
         // The session in place is not touched, nor is what is known.

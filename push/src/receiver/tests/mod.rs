@@ -5,8 +5,6 @@ mod liveness;
 mod orders;
 mod writes;
 
-use std::collections::BTreeMap;
-
 use wire_format::frame::hello::LogHead;
 use wire_format::frame::order::{Delivery, KindFlags};
 use wire_format::frame::outcome::Entry;
@@ -39,7 +37,7 @@ pub(super) struct World {
     /// Bytes a blocked transport takes before it blocks for good; `None` for no limit.
     pub(super) room: Option<usize>,
     pub(super) scratch: usize,
-    pub(super) out: BTreeMap<usize, Vec<u8>>,
+    pub(super) out: [Vec<u8>; 4],
     pub(super) closed: Vec<(ConnId, Ended)>,
     pub(super) events: Vec<Event>,
     /// Orders handed over: lane, number, redelivered.
@@ -63,7 +61,7 @@ impl World {
             quota: usize::MAX,
             room: None,
             scratch: 2_048,
-            out: BTreeMap::new(),
+            out: Default::default(),
             closed: Vec::new(),
             events: Vec::new(),
             applied: Vec::new(),
@@ -74,7 +72,7 @@ impl World {
 
     pub(super) fn connect(&mut self) -> ConnId {
         let conn = self.try_connect().expect("a slot is free");
-        self.out.insert(conn.index(), Vec::new());
+        self.out[conn.index()].clear();
         conn
     }
 
@@ -130,11 +128,15 @@ impl World {
             assert!(len > 0 && transmit.body.is_empty());
             let taken = len.min(self.quota).min(self.room.unwrap_or(usize::MAX));
             let conn = transmit.conn;
-            self.out.get_mut(&conn.index()).expect("connected").extend(&transmit.head[..taken]);
+            self.out[conn.index()].extend(&transmit.head[..taken]);
             self.receiver.handle_written(self.now, conn, taken);
             self.room = self.room.map(|room| room - taken);
             if taken < len && self.room != Some(0) {
-                assert!(self.receiver.poll_transmit(self.now, &mut [0; 2_048]).is_none_or(|other| other.conn != conn));
+                assert!(
+                    self.receiver
+                        .poll_transmit(self.now, &mut [0; 2_048])
+                        .is_none_or(|other| other.conn != conn)
+                );
                 self.receiver.handle_writable(self.now, conn);
             }
         }
@@ -150,7 +152,6 @@ impl World {
     pub(super) fn pass(&mut self, span: Duration) {
         let end = self.now + span;
         while let Some(due) = self.receiver.poll_timeout().filter(|due| *due <= end) {
-            assert!(due > self.now || self.receiver.poll_timeout().is_some());
             self.now = due.max(self.now);
             self.receiver.handle_timeout(self.now);
             self.drain();
@@ -162,7 +163,7 @@ impl World {
 
     /// What came out on this connection since the last look; it ends with a whole frame.
     pub(super) fn said(&mut self, conn: ConnId) -> Vec<Said> {
-        let bytes = core::mem::take(self.out.get_mut(&conn.index()).expect("connected"));
+        let bytes = core::mem::take(&mut self.out[conn.index()]);
         let mut rest = bytes.as_slice();
         let mut said = Vec::new();
         while !rest.is_empty() {
@@ -270,7 +271,8 @@ pub(super) fn ping(token: u32) -> Vec<u8> {
 }
 
 pub(super) fn outcomes(entries: &[(u64, Code, u8)]) -> Said {
-    let entries = entries.iter().map(|(number, code, detail)| (Lane::Normal, *number, *code, *detail)).collect();
+    let entries =
+        entries.iter().map(|(number, code, detail)| (Lane::Normal, *number, *code, *detail)).collect();
     Said::Outcomes { durable: false, entries }
 }
 

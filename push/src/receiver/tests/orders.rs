@@ -277,7 +277,8 @@ fn an_order_whose_lifetime_is_over_before_it_starts_expires() {
     let mut world = World::new(4);
     let conn = world.session();
     let short = |ms| Delivery { remaining_ms: Some(ms), ..FOREVER };
-    let bytes = [order(1), order_as(short(1_000), Lane::Normal, 2), order_as(short(1_001), Lane::Normal, 3)].concat();
+    let bytes =
+        [order(1), order_as(short(1_000), Lane::Normal, 2), order_as(short(1_001), Lane::Normal, 3)].concat();
     // All three came at once; the first takes a second.
     world.effort = Duration::from_secs(1);
     let first = world.receiver.handle_bytes(world.now, conn, &bytes).unwrap();
@@ -286,7 +287,8 @@ fn an_order_whose_lifetime_is_over_before_it_starts_expires() {
     let rest = &bytes[first.consumed..];
     let second = world.receiver.handle_bytes(world.now, conn, rest).unwrap();
     assert!(second.order.is_none() && second.consumed > 0);
-    let third = world.receiver.handle_bytes(world.now, conn, &rest[second.consumed..]).unwrap().order.unwrap();
+    let third =
+        world.receiver.handle_bytes(world.now, conn, &rest[second.consumed..]).unwrap().order.unwrap();
     assert_eq!(third.remaining, Some(Duration::from_millis(1)));
     world.receiver.complete(world.now, third.ticket, Verdict::Applied);
     world.drain();
@@ -316,7 +318,7 @@ fn the_time_an_effect_took_is_in_its_outcome() {
     world.effort = Duration::from_millis(1_234);
     let conn = world.session();
     world.feed(conn, &order(1)).unwrap();
-    let bytes = world.out[&conn.index()].clone();
+    let bytes = world.out[conn.index()].clone();
     let Ok(Split::Frame(raw)) = split(&bytes, 512) else { panic!() };
     assert_eq!(Outcome::parse(&raw).unwrap().entries.iter().next().unwrap().ms, 1_234);
 }

@@ -14,7 +14,7 @@ fn talk(world: &mut World) -> Vec<u8> {
     world.feed(conn, &ping(6)).unwrap();
     world.feed(conn, &[ping(7), b"garbage that is no frame".to_vec()].concat()).unwrap_err();
     assert_eq!(world.closed.len(), 1);
-    world.out[&conn.index()].clone()
+    world.out[conn.index()].clone()
 }
 
 #[test]
@@ -30,7 +30,8 @@ fn a_write_cut_at_every_byte_says_the_same() {
 
 #[test]
 fn input_byte_by_byte_means_the_same() {
-    let bytes = [order(1), settled(Lane::Normal, 1), ping(3), order_as(FOREVER, Lane::Urgent, 9), order(2)].concat();
+    let bytes =
+        [order(1), settled(Lane::Normal, 1), ping(3), order_as(FOREVER, Lane::Urgent, 9), order(2)].concat();
     let mut world = World::new(4);
     let conn = world.session();
     let mut unread = Vec::new();
@@ -102,7 +103,7 @@ fn a_session_that_ends_inside_a_block_ends_without_last_words() {
     world.room = Some(20);
     world.feed(conn, &order(1)).unwrap();
     let why = world.feed(conn, b"no frame at all.").unwrap_err();
-    assert_eq!((world.out[&conn.index()].len(), &world.closed[..]), (20, &[(conn, why)][..]));
+    assert_eq!((world.out[conn.index()].len(), &world.closed[..]), (20, &[(conn, why)][..]));
 }
 
 #[test]
