@@ -1,1 +1,48 @@
-//! tillwire
+#![doc = include_str!("../README.md")]
+//!
+//! # Where things are
+//!
+//! | for | take |
+//! | --- | --- |
+//! | a store server | [`StoreServer`] |
+//! | a device with an operating system | [`Device`] |
+//! | firmware, other runtimes, simulations | the cores: [`discovery`] and [`push`], both `no_std` |
+//! | the bytes alone | [`wire`] |
+//!
+//! # Features
+//!
+//! - `tokio` (default): the drivers, [`StoreServer`] and [`Device`]. Without it the package re-exports the floors below.
+//! - `bincode`: typed payloads of the standard order kinds, [`wire::payload`].
+#![cfg_attr(not(feature = "tokio"), no_std)]
+
+pub use discovery;
+pub use push;
+/// The bytes: datagrams, frames, payloads, identities.
+pub use wire_format as wire;
+
+pub use push::order::Order;
+pub use push::receiver::{Delivered, Handler, Verdict};
+pub use wire_format::frame::outcome::Code as Outcome;
+pub use wire_format::ids::{DeviceKind, IdError, Lane, Lineage, NodeId, OrderKind, Store, Tags};
+
+#[cfg(feature = "tokio")]
+mod chance;
+#[cfg(feature = "tokio")]
+mod device;
+#[cfg(feature = "tokio")]
+mod error;
+#[cfg(feature = "tokio")]
+mod security;
+#[cfg(feature = "tokio")]
+mod server;
+
+#[cfg(feature = "tokio")]
+pub use device::{Device, DeviceBuilder, DeviceEvent};
+#[cfg(feature = "tokio")]
+pub use error::StartError;
+#[cfg(feature = "tokio")]
+pub use push::driver::server::{DeviceResult, FanOut, Latency, Pending, PushError, Report, Standing, Target};
+#[cfg(feature = "tokio")]
+pub use security::Security;
+#[cfg(feature = "tokio")]
+pub use server::{DeviceInfo, ServerBuilder, ServerEvent, ServerStats, StaticDevice, StoreServer};

@@ -1,0 +1,21 @@
+//! What is measured, once for both ways of measuring: wall time for people (`speed.rs`), instructions for CI (`icount.rs`).
+//!
+//! A scenario is built once and then run many times; one run is one operation of the name it carries.
+
+mod cores;
+mod wire;
+
+/// One operation, ready to run again and again.
+pub struct Scenario {
+    /// A stable name: records refer to it.
+    pub name: &'static str,
+    /// Builds what the operation needs.
+    pub build: fn() -> Box<dyn FnMut()>,
+    /// How many operations one run stands for.
+    pub operations: u64,
+}
+
+/// Every scenario.
+pub fn all() -> Vec<Scenario> {
+    wire::scenarios().into_iter().chain(cores::scenarios()).collect()
+}

@@ -1,0 +1,7 @@
+//! Order push on tokio: sockets, the clock and tasks. All rules are in the cores; this floor moves bytes and time.
+
+mod clock;
+pub mod device;
+pub mod server;
+
+pub use clock::Clock;

@@ -1,0 +1,395 @@
+//! The task that owns the fleet and every socket.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Sleep;
+use wire_format::time::Instant;
+
+use super::conn::{Conn, ConnConfig, Look};
+use super::directory::Entry;
+use super::fan_out::Ledger;
+use super::{AddError, Device, Event, Message, ServerConfig, Shared, Snapshot, lock};
+use crate::driver::Clock;
+use crate::ended::Ended;
+use crate::fleet::{
+    Closed, DeviceIndex, DeviceSlot, DialError, Event as FleetEvent, Fleet, NewDevice, OrderSlot, SubmitError,
+};
+use crate::histogram::Histogram;
+
+/// Bytes read from a socket at once.
+const READ_MAX: usize = 64 << 10;
+/// Bytes of small orders gathered into one write.
+const SCRATCH_MAX: usize = 64 << 10;
+/// Writes before reads get their turn.
+const WRITES_PER_TURN: usize = 256;
+/// Turns before other tasks of the runtime get theirs.
+const TURNS_PER_POLL: usize = 16;
+/// How long a dial may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// How long a stopping server waits for its last bytes to leave.
+const STOP_WITHIN: Duration = Duration::from_secs(2);
+
+type ServerFleet = Fleet<Box<[DeviceSlot]>, Box<[OrderSlot<Vec<u8>, Ledger>]>, Vec<u8>, Ledger>;
+
+pub(super) struct Shard {
+    fleet: ServerFleet,
+    conns: Vec<Conn>,
+    conn_config: ConnConfig,
+    shared: Arc<Shared>,
+    clock: Clock,
+    /// Devices the reactor listed; swapped with the list of `Ready`.
+    listed: Vec<DeviceIndex>,
+    messages: VecDeque<Message>,
+    /// Dials in the order they began: all have the same time to succeed.
+    dials: VecDeque<(Instant, DeviceIndex)>,
+    inbox: Box<[u8]>,
+    scratch: Box<[u8]>,
+    timer: Option<Pin<Box<Sleep>>>,
+    latency: Box<Histogram>,
+    connected: usize,
+    stopping: Option<Instant>,
+}
+
+impl Shard {
+    pub(super) fn new(config: ServerConfig, shared: Arc<Shared>) -> Self {
+        let clock = Clock::start();
+        let devices = (0..config.devices).map(|_| DeviceSlot::EMPTY).collect();
+        let orders = (0..config.orders).map(|_| OrderSlot::EMPTY).collect();
+        let fleet = Fleet::new(config.fleet, devices, orders, clock.now(), config.seed);
+        Self {
+            fleet,
+            conns: Vec::with_capacity(config.devices),
+            conn_config: config.conn,
+            shared,
+            clock,
+            listed: Vec::with_capacity(config.devices),
+            messages: VecDeque::new(),
+            dials: VecDeque::new(),
+            inbox: vec![0; READ_MAX].into(),
+            scratch: vec![0; SCRATCH_MAX].into(),
+            timer: None,
+            latency: Box::default(),
+            connected: 0,
+            stopping: None,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        core::future::poll_fn(|cx| self.poll(cx)).await;
+        lock(&self.shared.outbox).stopped = true;
+    }
+
+    /// One turn after the other until nothing is left to do; then the timer is set and the task sleeps.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.shared.ready.register(cx.waker());
+        for _ in 0..TURNS_PER_POLL {
+            let now = self.clock.now();
+            let busy = self.turn(now);
+            if self.stopped(now) {
+                return Poll::Ready(());
+            }
+            if !busy && self.sleep(cx) {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Everything that is due now, in bounded amounts. True if there may be more at once.
+    fn turn(&mut self, now: Instant) -> bool {
+        let mut busy = self.take_messages(now);
+        busy |= self.serve_listed(now);
+        self.fleet.handle_timeout(now);
+        self.expire_dials(now);
+        self.dial(now);
+        busy |= self.transmit(now);
+        self.drain();
+        busy
+    }
+
+    fn take_messages(&mut self, now: Instant) -> bool {
+        core::mem::swap(&mut lock(&self.shared.outbox).messages, &mut self.messages);
+        let mut any = false;
+        while let Some(message) = self.messages.pop_front() {
+            any = true;
+            self.take(now, message);
+        }
+        any
+    }
+
+    fn take(&mut self, now: Instant, message: Message) {
+        match message {
+            Message::Submit(order) => {
+                if let Err(SubmitError { order, .. }) = self.fleet.submit(now, order) {
+                    self.unsubmitted(order);
+                }
+            }
+            Message::Add(device, reply) => drop(reply.send(self.add(now, device))),
+            Message::SetAddress(index, address) => {
+                self.shared.update(|directory| directory.update(index, |entry| entry.address = Some(address)));
+                self.fleet.set_address(now, index, address);
+            }
+            Message::Marks(number, reply) => self.reply_marks(number, reply),
+            Message::Stats(reply) => drop(reply.send(Box::new(self.snapshot()))),
+            Message::Stop => {
+                self.stopping.get_or_insert(now);
+                self.fleet.stop(now);
+            }
+        }
+        self.drain();
+    }
+
+    /// The handle reserved a place and resolved real devices, so only a stop between the two leads here.
+    fn unsubmitted(&self, order: super::Order_) {
+        self.shared.release(order.frame.len());
+        self.shared.pools.recycle_frame(order.frame);
+        let Ledger { marks, latency, state } = order.marks;
+        state.settle(marks, latency);
+    }
+
+    fn add(&mut self, now: Instant, device: Device) -> Result<DeviceIndex, AddError> {
+        let capacity = self.shared.devices_max;
+        let new = NewDevice { id: device.id, address: Some(device.address) };
+        let index = self.fleet.add_device(now, new).map_err(|_| AddError::Full { capacity })?;
+        let entry = Entry {
+            id: device.id,
+            address: Some(device.address),
+            kind: device.kind,
+            zone: device.zone,
+            tags: device.tags,
+            connected: false,
+        };
+        self.shared.update(|directory| directory.set(index, entry));
+        self.conns.push(Conn::new(&self.shared.ready, index));
+        Ok(index)
+    }
+
+    fn reply_marks(&self, number: u64, reply: oneshot::Sender<(Vec<u8>, Histogram)>) {
+        if let Some(ledger) = self.fleet.ledger(number) {
+            drop(reply.send((ledger.marks.clone(), (*ledger.latency).clone())));
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            fleet: self.fleet.stats().clone(),
+            devices: self.conns.len(),
+            connected: self.connected,
+            live_orders: self.shared.live_orders.load(core::sync::atomic::Ordering::Relaxed),
+            latency: (*self.latency).clone(),
+        }
+    }
+
+    fn serve_listed(&mut self, now: Instant) -> bool {
+        let mut listed = core::mem::take(&mut self.listed);
+        let any = self.shared.ready.take(&mut listed);
+        for &device in &listed {
+            self.serve(now, device);
+        }
+        listed.clear();
+        self.listed = listed;
+        any
+    }
+
+    fn serve(&mut self, now: Instant, device: DeviceIndex) {
+        let Some(conn) = self.conns.get_mut(device.0 as usize) else { return };
+        match conn.look() {
+            Look::Nothing => {}
+            Look::Dialled(Ok(())) => {
+                self.fleet.handle_connected(now, device);
+                self.read(now, device);
+            }
+            Look::Dialled(Err(error)) => self.dial_failed(now, device, error),
+            Look::Open { writable } => {
+                if writable {
+                    self.fleet.handle_writable(now, device);
+                }
+                self.read(now, device);
+            }
+        }
+        self.drain();
+    }
+
+    /// Reads until the socket is empty; the tail of a cut frame waits in the connection.
+    fn read(&mut self, now: Instant, device: DeviceIndex) {
+        loop {
+            let Some(conn) = self.conns.get_mut(device.0 as usize) else { return };
+            let kept = conn.tail.len();
+            let Some((tail, room)) = self.inbox.split_at_mut_checked(kept) else { return };
+            tail.copy_from_slice(&conn.tail);
+            match conn.read(room) {
+                None => return,
+                Some(Ok(0)) => return self.closed(now, device, Closed::Eof),
+                Some(Ok(len)) => {
+                    conn.tail.clear();
+                    if !self.digest(now, device, kept + len) {
+                        return;
+                    }
+                }
+                Some(Err(_)) => return self.closed(now, device, Closed::Reset),
+            }
+        }
+    }
+
+    /// Hands the first `len` bytes of the inbox to the core, frame by frame. False if the session ended over it.
+    fn digest(&mut self, now: Instant, device: DeviceIndex, len: usize) -> bool {
+        let mut at = 0;
+        while let Some(bytes @ [_, ..]) = self.inbox.get(at..len) {
+            match self.fleet.handle_bytes(now, device, bytes) {
+                Ok(0) => break,
+                Ok(used) => at += used,
+                Err(_) => {
+                    self.drain();
+                    return false;
+                }
+            }
+            self.drain_events();
+        }
+        if let (Some(rest), Some(conn)) = (self.inbox.get(at..len), self.conns.get_mut(device.0 as usize)) {
+            conn.tail.extend_from_slice(rest);
+        }
+        true
+    }
+
+    fn closed(&mut self, now: Instant, device: DeviceIndex, how: Closed) {
+        if let Some(conn) = self.conns.get_mut(device.0 as usize) {
+            conn.close();
+        }
+        self.fleet.handle_closed(now, device, how);
+    }
+
+    fn dial_failed(&mut self, now: Instant, device: DeviceIndex, error: DialError) {
+        if let Some(conn) = self.conns.get_mut(device.0 as usize) {
+            conn.close();
+        }
+        self.fleet.handle_dial_failed(now, device, error);
+    }
+
+    fn dial(&mut self, now: Instant) {
+        while let Some(dial) = self.fleet.poll_dial(now) {
+            let Some(conn) = self.conns.get_mut(dial.device.0 as usize) else { continue };
+            match conn.dial(dial.address, &self.conn_config) {
+                Ok(()) => self.dials.push_back((now + CONNECT_TIMEOUT, dial.device)),
+                Err(error) => self.dial_failed(now, dial.device, error),
+            }
+        }
+    }
+
+    fn expire_dials(&mut self, now: Instant) {
+        while let Some(&(deadline, device)) = self.dials.front() {
+            let dialling = self.conns.get(device.0 as usize).is_some_and(Conn::is_dialling);
+            if dialling && now < deadline {
+                return;
+            }
+            self.dials.pop_front();
+            if dialling {
+                self.dial_failed(now, device, DialError::TimedOut);
+            }
+        }
+    }
+
+    /// Writes what is planned, at most a turn's worth. True if more is planned.
+    fn transmit(&mut self, now: Instant) -> bool {
+        for _ in 0..WRITES_PER_TURN {
+            let Some(transmit) = self.fleet.poll_transmit(now, &mut self.scratch) else { return false };
+            let device = transmit.device;
+            let Some(conn) = self.conns.get_mut(device.0 as usize) else { return false };
+            match conn.write(transmit.head, transmit.body) {
+                Ok(written) => self.fleet.handle_written(now, device, written),
+                Err(_) => self.closed(now, device, Closed::Reset),
+            }
+        }
+        true
+    }
+
+    fn drain(&mut self) {
+        while let Some((device, _)) = self.fleet.poll_close() {
+            if let Some(conn) = self.conns.get_mut(device.0 as usize) {
+                conn.close();
+            }
+        }
+        self.drain_events();
+    }
+
+    fn drain_events(&mut self) {
+        while let Some(event) = self.fleet.poll_event() {
+            match event {
+                FleetEvent::Outcome { number, latency, .. } => {
+                    self.latency.record(latency);
+                    if let Some(ledger) = self.fleet.ledger_mut(number) {
+                        ledger.latency.record(latency);
+                    }
+                }
+                FleetEvent::Settled { frame, marks, .. } => {
+                    self.shared.release(frame.len());
+                    self.shared.pools.recycle_frame(frame);
+                    let Ledger { marks, latency, state } = marks;
+                    state.settle(marks, latency);
+                }
+                FleetEvent::Learned { device, id } => {
+                    self.shared.update(|directory| directory.update(device, |entry| entry.id = Some(id)));
+                }
+                FleetEvent::Connected { device, facts, rebooted } => {
+                    self.connected += 1;
+                    self.shared.update(|directory| {
+                        directory.update(device, |entry| {
+                            entry.id = Some(facts.id);
+                            entry.kind = facts.kind;
+                            entry.zone = facts.zone;
+                            entry.tags = facts.tags;
+                            entry.connected = true;
+                        });
+                    });
+                    self.announce(device, |id, address| Some(Event::Connected { id: id?, address: address?, rebooted }));
+                }
+                FleetEvent::Disconnected { device, why } => self.disconnected(device, why),
+            }
+        }
+    }
+
+    fn disconnected(&mut self, device: DeviceIndex, why: Ended) {
+        let mut was_connected = false;
+        self.shared.update(|directory| {
+            directory.update(device, |entry| was_connected = core::mem::take(&mut entry.connected));
+        });
+        self.connected -= usize::from(was_connected);
+        self.announce(device, |id, address| Some(Event::Disconnected { id, address, why }));
+    }
+
+    fn announce(
+        &self,
+        device: DeviceIndex,
+        event: impl FnOnce(Option<wire_format::ids::NodeId>, Option<std::net::SocketAddr>) -> Option<Event>,
+    ) {
+        let known = self.shared.directory().entries().get(device.0 as usize).map(|entry| (entry.id, entry.address));
+        if let Some(event) = known.and_then(|(id, address)| event(id, address)) {
+            // Nobody listening is not an error.
+            let _ = self.shared.events.send(event);
+        }
+    }
+
+    /// Whether a stop has come to its end: every BYE written, or no more patience.
+    fn stopped(&self, now: Instant) -> bool {
+        self.stopping.is_some_and(|since| self.fleet.is_stopped() || now.since(since) > STOP_WITHIN)
+    }
+
+    /// Sets the timer to the next thing that is due. False if that is now.
+    fn sleep(&mut self, cx: &mut Context<'_>) -> bool {
+        let dial = self.dials.front().map(|&(deadline, _)| deadline);
+        let stop = self.stopping.map(|since| since + STOP_WITHIN);
+        let Some(due) = [self.fleet.poll_timeout(), dial, stop].into_iter().flatten().min() else { return true };
+        let at = self.clock.tokio(due);
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+        if timer.deadline() != at {
+            timer.as_mut().reset(at);
+        }
+        timer.as_mut().poll(cx).is_pending()
+    }
+}

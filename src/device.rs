@@ -1,0 +1,287 @@
+//! A device: announces itself and serves the orders of its store server.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::time::Duration;
+
+use discovery::driver as finding;
+use push::driver::device as serving;
+use push::receiver::{Event as Served, Handler, ReceiverConfig};
+use tokio::sync::{broadcast, watch};
+use tokio::task::JoinHandle;
+use wire_format::ids::{DeviceKind, Name, NodeId, Store, Tags};
+
+use crate::chance;
+use crate::{Security, StartError};
+
+/// Events a subscriber may lag behind before it is told how many it missed.
+const EVENTS_MAX: usize = 256;
+/// How long a shutdown waits for the goodbye of order push.
+const SHUTDOWN_WITHIN: Duration = Duration::from_secs(2);
+
+/// How a device is to run; made by [`Device::builder`].
+#[derive(Clone, Debug)]
+pub struct DeviceBuilder {
+    security: Option<Security>,
+    discovery: Option<finding::Net>,
+    find: discovery::DeviceConfig,
+    bind: Option<Ipv4Addr>,
+    seeds: usize,
+}
+
+impl DeviceBuilder {
+    fn new(store: Store, id: NodeId) -> Self {
+        Self {
+            security: None,
+            discovery: Some(finding::Net::default()),
+            find: discovery::DeviceConfig::new(id, store),
+            bind: None,
+            seeds: 0,
+        }
+    }
+
+    /// Who may talk to it. Must be chosen: [`DeviceBuilder::start`] fails without.
+    #[must_use]
+    pub fn security(mut self, security: Security) -> Self {
+        self.security = Some(security);
+        self
+    }
+
+    /// A test device: it sees test servers only, and no other sees it. Default: production.
+    #[must_use]
+    pub fn staging(mut self, staging: bool) -> Self {
+        self.find.staging = staging;
+        self
+    }
+
+    /// What it is. Default: a till.
+    #[must_use]
+    pub fn kind(mut self, kind: DeviceKind) -> Self {
+        self.find.kind = kind;
+        self
+    }
+
+    /// Where it stands. Default: not said (0).
+    #[must_use]
+    pub fn zone(mut self, zone: u32) -> Self {
+        self.find.zone = (zone != 0).then_some(zone);
+        self
+    }
+
+    /// Its tags.
+    #[must_use]
+    pub fn tags(mut self, tags: Tags) -> Self {
+        self.find.tags = tags;
+        self
+    }
+
+    /// A name for people. At most 32 bytes; what is longer, or not clean text, is left out.
+    #[must_use]
+    pub fn name(mut self, name: &str) -> Self {
+        self.find.name = Name::new(name).unwrap_or_default();
+        self
+    }
+
+    /// Use this local address only. Needed when several nodes share a host, and on loopback.
+    #[must_use]
+    pub fn bind(mut self, address: Ipv4Addr) -> Self {
+        self.bind = Some(address);
+        self
+    }
+
+    /// The TCP port where it listens for orders. Default 8081.
+    #[must_use]
+    pub fn port(mut self, port: u16) -> Self {
+        self.find.port = port;
+        self
+    }
+
+    /// With [`DeviceBuilder::bind`]: the broadcast address of that subnet. Default: as the interface says.
+    #[must_use]
+    pub fn broadcast(mut self, address: Ipv4Addr) -> Self {
+        if let Some(net) = &mut self.discovery {
+            net.broadcast = Some(address);
+        }
+        self
+    }
+
+    /// The UDP port of discovery, here and on the server. Default 57854.
+    #[must_use]
+    pub fn discovery_port(mut self, port: u16) -> Self {
+        if let Some(net) = &mut self.discovery {
+            net.port = port;
+        }
+        self
+    }
+
+    /// Everything else about interfaces; replaces what was said about discovery before.
+    #[must_use]
+    pub fn discovery_net(mut self, net: finding::Net) -> Self {
+        self.discovery = Some(net);
+        self
+    }
+
+    /// No discovery: the server has this device in its list.
+    #[must_use]
+    pub fn no_discovery(mut self) -> Self {
+        self.discovery = None;
+        self
+    }
+
+    /// A server to announce itself to by unicast instead of asking the LAN; at most four, further ones are left out.
+    #[must_use]
+    pub fn seed(mut self, server: SocketAddrV4) -> Self {
+        if let Some(place) = self.find.seeds.get_mut(self.seeds) {
+            *place = Some(server);
+            self.seeds += 1;
+        }
+        self
+    }
+
+    /// Its boot epoch: must rise at each start, so keep it on disk. Default: a random one.
+    #[must_use]
+    pub fn epoch(mut self, epoch: u32) -> Self {
+        self.find.epoch = epoch;
+        self.find.epoch_random = false;
+        self
+    }
+
+    /// Opens the sockets and starts; `handler` is called for each order, one at a time, inside the device's task, and
+    /// should answer within a second. On an error nothing is left running.
+    #[expect(clippy::unused_async, reason = "keys and a journal will have to be waited for; callers shall not change then")]
+    pub async fn start<H: Handler + Send + 'static>(mut self, handler: H) -> Result<Device, StartError> {
+        if self.security.is_none() {
+            return Err(StartError::SecurityNotChosen);
+        }
+        let find = &self.find;
+        let mut config = ReceiverConfig::new(find.id, find.store, chance::random());
+        config.kind = find.kind;
+        config.staging = find.staging;
+        config.zone = find.zone.unwrap_or(0);
+        config.tags = find.tags;
+        let address = SocketAddr::from((self.bind.unwrap_or(Ipv4Addr::UNSPECIFIED), find.port));
+        let listener = serving::Listener::spawn(address, config, handler)?;
+        self.find.port = listener.address().port();
+        let finder = self.discovery.take().map(|mut net| {
+            net.bind = self.bind;
+            finding::device::spawn(net, self.find.clone(), chance::random())
+        });
+        let finder = finder.transpose()?;
+        let (events, _) = broadcast::channel(EVENTS_MAX);
+        let (stop, stopping) = watch::channel(false);
+        let address = listener.address();
+        let join = Join { finder, listener, events: events.clone() };
+        let task = tokio::spawn(join.run(stopping));
+        Ok(Device { id: self.find.id, address, events, stop, task })
+    }
+}
+
+/// A device of the store.
+///
+/// Dropping it ends it at once; [`Device::shutdown`] says goodbye to the server first.
+#[derive(Debug)]
+pub struct Device {
+    id: NodeId,
+    address: SocketAddr,
+    events: broadcast::Sender<DeviceEvent>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+/// Something happened to a device's link with its server.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum DeviceEvent {
+    /// Discovery saw something; the server as it is now, if there is one.
+    Discovery(finding::device::DeviceEvent),
+    /// A session for orders opened or ended, or a connection was turned away.
+    Session(serving::Event),
+}
+
+impl Device {
+    /// A device of this store with this id; see the builder for what can be said about it.
+    #[must_use]
+    pub fn builder(store: Store, id: NodeId) -> DeviceBuilder {
+        DeviceBuilder::new(store, id)
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub const fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// Where it listens for orders.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What happens from now on. A receiver that lags more than 256 events behind is told how many it missed.
+    #[must_use]
+    pub fn subscribe(&self) -> broadcast::Receiver<DeviceEvent> {
+        self.events.subscribe()
+    }
+
+    /// Says goodbye to the server, closes the sockets and ends the tasks.
+    pub async fn shutdown(mut self) {
+        let _ = self.stop.send(true);
+        let _ = (&mut self.task).await;
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The only place on a device that knows both halves.
+struct Join {
+    finder: Option<finding::device::DeviceDriver>,
+    listener: serving::Listener,
+    events: broadcast::Sender<DeviceEvent>,
+}
+
+impl Join {
+    async fn run(mut self, mut stopping: watch::Receiver<bool>) {
+        let mut sessions = self.listener.subscribe();
+        loop {
+            let found = async {
+                match &mut self.finder {
+                    Some(finder) => finder.next_event().await,
+                    None => core::future::pending().await,
+                }
+            };
+            tokio::select! {
+                event = found => match event {
+                    Some(event) => drop(self.events.send(DeviceEvent::Discovery(event))),
+                    None => self.finder = None,
+                },
+                event = sessions.recv() => match event {
+                    Ok(event) => self.session_changed(event).await,
+                    Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => break,
+                },
+                // The sender gone means the device was dropped.
+                _ = stopping.changed() => break,
+            }
+        }
+        self.listener.shutdown(SHUTDOWN_WITHIN).await;
+        if let Some(finder) = self.finder {
+            finder.shutdown().await;
+        }
+    }
+
+    /// A healthy session spares the server refreshes.
+    async fn session_changed(&self, event: serving::Event) {
+        let linked = match event {
+            serving::Event::Session(Served::Served { .. }) => Some(true),
+            serving::Event::Session(Served::Unserved { .. }) => Some(false),
+            _ => None,
+        };
+        if let (Some(finder), Some(linked)) = (&self.finder, linked) {
+            finder.handle().set_linked(linked).await;
+        }
+        let _ = self.events.send(DeviceEvent::Session(event));
+    }
+}

@@ -1,0 +1,418 @@
+//! The store server: discovery and order push, joined by one line each way.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use discovery::What;
+use discovery::driver as finding;
+use push::config::FleetConfig;
+use push::driver::server as pushing;
+use tokio::sync::{broadcast, watch};
+use tokio::task::JoinHandle;
+use wire_format::ids::{DeviceKind, Lineage, Name, NodeId, Store, Tags};
+
+use crate::chance;
+use crate::{FanOut, Order, PushError, Security, StartError, Target};
+
+/// Events a subscriber may lag behind before it is told how many it missed.
+const EVENTS_MAX: usize = 1_024;
+/// How long a shutdown waits for the goodbyes of order push.
+const SHUTDOWN_WITHIN: Duration = Duration::from_secs(3);
+
+/// A device given by address instead of, or beside, being discovered.
+#[derive(Clone, Copy, Debug)]
+pub struct StaticDevice {
+    /// Where it listens for orders.
+    pub address: SocketAddr,
+    /// Its id; `None` to learn it at the first session. With an id, another device at the address gets nothing.
+    pub id: Option<NodeId>,
+    /// Its kind, until it says so itself.
+    pub kind: DeviceKind,
+    /// Its zone, until it says so itself; 0 for none.
+    pub zone: u32,
+    /// Its tags, until it says so itself.
+    pub tags: Tags,
+}
+
+impl StaticDevice {
+    /// A till at `address` whose id is not known.
+    #[must_use]
+    pub const fn at(address: SocketAddr) -> Self {
+        Self { address, id: None, kind: DeviceKind::TILL, zone: 0, tags: Tags::EMPTY }
+    }
+}
+
+/// How a store server is to run; made by [`StoreServer::builder`].
+#[derive(Clone, Debug)]
+pub struct ServerBuilder {
+    security: Option<Security>,
+    discovery: Option<finding::Net>,
+    find: discovery::ServerConfig,
+    server_id: Option<NodeId>,
+    bind: Option<Ipv4Addr>,
+    capacity: usize,
+    devices: Vec<StaticDevice>,
+    push_ports: Vec<u16>,
+    fence: u64,
+}
+
+impl ServerBuilder {
+    fn new(store: Store) -> Self {
+        Self {
+            security: None,
+            discovery: Some(finding::Net::default()),
+            // The id is settled at the start; until then it is a placeholder that never leaves this struct.
+            find: discovery::ServerConfig::new(NodeId([0xFF; 16]), store),
+            server_id: None,
+            bind: None,
+            capacity: pushing::DEVICES_DEFAULT,
+            devices: Vec::new(),
+            push_ports: vec![push::config::PORT],
+            fence: 1,
+        }
+    }
+
+    /// Who may talk to it. Must be chosen: [`ServerBuilder::start`] fails without.
+    #[must_use]
+    pub fn security(mut self, security: Security) -> Self {
+        self.security = Some(security);
+        self
+    }
+
+    /// A test server: it sees test devices only, and no other sees it. Default: production.
+    #[must_use]
+    pub fn staging(mut self, staging: bool) -> Self {
+        self.find.staging = staging;
+        self
+    }
+
+    /// Use this local address only. Needed when several nodes share a host, and on loopback.
+    #[must_use]
+    pub fn bind(mut self, address: Ipv4Addr) -> Self {
+        self.bind = Some(address);
+        self
+    }
+
+    /// With [`ServerBuilder::bind`]: the broadcast address of that subnet. Default: as the interface says.
+    #[must_use]
+    pub fn broadcast(mut self, address: Ipv4Addr) -> Self {
+        if let Some(net) = &mut self.discovery {
+            net.broadcast = Some(address);
+        }
+        self
+    }
+
+    /// The UDP port of discovery, here and on every device. Default 57854.
+    #[must_use]
+    pub fn discovery_port(mut self, port: u16) -> Self {
+        if let Some(net) = &mut self.discovery {
+            net.port = port;
+        }
+        self
+    }
+
+    /// Everything else about interfaces; replaces what was said about discovery before.
+    #[must_use]
+    pub fn discovery_net(mut self, net: finding::Net) -> Self {
+        self.discovery = Some(net);
+        self
+    }
+
+    /// No discovery: only the devices given with [`ServerBuilder::device`].
+    #[must_use]
+    pub fn no_discovery(mut self) -> Self {
+        self.discovery = None;
+        self
+    }
+
+    /// A device given by address. May be called for each.
+    #[must_use]
+    pub fn device(mut self, device: StaticDevice) -> Self {
+        self.devices.push(device);
+        self
+    }
+
+    /// How many devices the store is expected to have: paces their registration. Default 0: not known.
+    #[must_use]
+    pub fn expected_devices(mut self, devices: u32) -> Self {
+        self.find.expected_devices = devices;
+        self
+    }
+
+    /// The most devices there is room for. Default 10,000. Memory for all is taken at the start.
+    #[must_use]
+    pub fn capacity(mut self, devices: usize) -> Self {
+        self.capacity = devices;
+        self
+    }
+
+    /// A further TCP port announced devices may be dialled on. Default: 8081 alone.
+    #[must_use]
+    pub fn push_port(mut self, port: u16) -> Self {
+        self.push_ports.push(port);
+        self
+    }
+
+    /// Base port of the server's HTTP services, told to the devices. Default 80.
+    #[must_use]
+    pub fn http_port(mut self, port: u16) -> Self {
+        self.find.port = port;
+        self
+    }
+
+    /// A name for people. At most 32 bytes; what is longer, or not clean text, is left out.
+    #[must_use]
+    pub fn name(mut self, name: &str) -> Self {
+        self.find.name = Name::new(name).unwrap_or_default();
+        self
+    }
+
+    /// Who it is. Default: derived from the store, the host's name and the bound address, so that it stays.
+    #[must_use]
+    pub fn server_id(mut self, id: NodeId) -> Self {
+        self.server_id = Some(id);
+        self
+    }
+
+    /// Its boot epoch: must rise at each start, so keep it on disk. Default: a random one.
+    #[must_use]
+    pub fn epoch(mut self, epoch: u32) -> Self {
+        self.find.epoch = epoch;
+        self.find.epoch_random = false;
+        self
+    }
+
+    /// The fence of this server: devices refuse a server of the same store with a lower one. Default 1.
+    #[must_use]
+    pub fn fence(mut self, fence: u64) -> Self {
+        self.fence = fence;
+        self
+    }
+
+    /// Opens the sockets and starts. On an error nothing is left running.
+    pub async fn start(mut self) -> Result<StoreServer, StartError> {
+        if self.security.is_none() {
+            return Err(StartError::SecurityNotChosen);
+        }
+        if self.devices.len() > self.capacity {
+            return Err(StartError::TooManyDevices { listed: self.devices.len(), capacity: self.capacity });
+        }
+        let id = self.server_id.unwrap_or_else(|| chance::server_id(&self.find.store, self.bind));
+        self.find.id = id;
+        if self.find.epoch_random {
+            #[expect(clippy::cast_possible_truncation, reason = "any 32 random bits")]
+            let epoch = chance::random() as u32 | 1;
+            self.find.epoch = epoch;
+        }
+        let finder = self.discovery.take().map(|mut net| {
+            net.bind = self.bind;
+            finding::server::spawn(net, self.find.clone(), self.capacity, chance::random())
+        });
+        let finder = finder.transpose()?;
+        let pusher = Arc::new(pushing::Server::spawn(self.push_config(id)));
+        for device in &self.devices {
+            let StaticDevice { address, id, kind, zone, tags } = *device;
+            // The capacity was checked above, and the task has just begun.
+            let _ = pusher.set_device(pushing::Device { id, address, kind, zone, tags }).await;
+        }
+        let (events, _) = broadcast::channel(EVENTS_MAX);
+        let (stop, stopping) = watch::channel(false);
+        let handle = finder.as_ref().map(|finder| finder.handle().clone());
+        let join = Join { finder, pusher: Arc::clone(&pusher), events: events.clone(), push_ports: self.push_ports };
+        let task = tokio::spawn(join.run(stopping));
+        Ok(StoreServer { id, pusher, finder: handle, events, stop, task })
+    }
+
+    fn push_config(&self, id: NodeId) -> pushing::ServerConfig {
+        let mut fleet = FleetConfig::new(id, self.find.store, Lineage(chance::random16()));
+        fleet.staging = self.find.staging;
+        fleet.epoch = self.find.epoch;
+        fleet.fence = self.fence;
+        fleet.run = chance::random();
+        pushing::ServerConfig {
+            fleet,
+            conn: pushing::ConnConfig { source: self.bind.map(Into::into) },
+            devices: self.capacity,
+            orders: pushing::ORDERS_DEFAULT,
+            seed: chance::random(),
+        }
+    }
+}
+
+/// A store server: finds the devices of its store and pushes orders to them.
+///
+/// Dropping it ends it at once; [`StoreServer::shutdown`] says goodbye to the devices first.
+#[derive(Debug)]
+pub struct StoreServer {
+    id: NodeId,
+    pusher: Arc<pushing::Server>,
+    finder: Option<finding::server::ServerHandle>,
+    events: broadcast::Sender<ServerEvent>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+/// Something happened to a device.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum ServerEvent {
+    /// Discovery saw something; the device as it is now, where it is in the roster.
+    Roster(finding::server::ServerEvent),
+    /// A session for orders opened or ended.
+    Session(pushing::Event),
+}
+
+/// A device as the server knows it: from the list, from discovery and from its sessions.
+#[derive(Clone, Debug)]
+pub struct DeviceInfo {
+    /// What order push knows of it.
+    pub push: pushing::Entry,
+    /// What discovery knows of it; `None` if it was never discovered.
+    pub roster: Option<finding::server::Device>,
+}
+
+/// Counters of both halves.
+#[derive(Clone, Debug)]
+pub struct ServerStats {
+    /// Order push.
+    pub push: Box<pushing::Snapshot>,
+    /// Discovery; `None` without it.
+    pub discovery: Option<finding::server::ServerStats>,
+}
+
+impl StoreServer {
+    /// A server for this store; see the builder for what can be said about it.
+    #[must_use]
+    pub fn builder(store: Store) -> ServerBuilder {
+        ServerBuilder::new(store)
+    }
+
+    /// Who this server is.
+    #[must_use]
+    pub const fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// Pushes an order to every known device of the target. Accepted means: numbered, and on its way to whoever is
+    /// connected. It is kept in memory; [`FanOut::durable`] says so.
+    ///
+    /// A device that is not connected gets it when it comes back within the order's lifetime. Devices that become known
+    /// later do not get it.
+    #[expect(clippy::unused_async, reason = "an outbox on disk will have to be waited for; callers shall not change then")]
+    pub async fn push(&self, order: &Order<'_>, target: &Target) -> Result<FanOut, PushError> {
+        self.pusher.push(order, target)
+    }
+
+    /// Every device known.
+    pub async fn devices(&self) -> Vec<DeviceInfo> {
+        let mut found = match &self.finder {
+            Some(finder) => finder.devices().await,
+            None => Vec::new(),
+        };
+        found.sort_unstable_by_key(|device| device.id);
+        let look_up = |id: NodeId| found.binary_search_by_key(&id, |device| device.id).ok().map(|at| found[at]);
+        let devices = self.pusher.devices().into_iter();
+        devices.map(|push| DeviceInfo { roster: push.id.and_then(look_up), push }).collect()
+    }
+
+    /// What happens from now on. A receiver that lags more than 1,024 events behind is told how many it missed.
+    #[must_use]
+    pub fn subscribe(&self) -> broadcast::Receiver<ServerEvent> {
+        self.events.subscribe()
+    }
+
+    /// Counters; `None` once the server has stopped.
+    pub async fn stats(&self) -> Option<ServerStats> {
+        let push = self.pusher.stats().await?;
+        let discovery = match &self.finder {
+            Some(finder) => finder.stats().await,
+            None => None,
+        };
+        Some(ServerStats { push, discovery })
+    }
+
+    /// Says goodbye on every session and on the LAN, closes the sockets and ends the tasks.
+    pub async fn shutdown(mut self) {
+        let _ = self.stop.send(true);
+        let _ = (&mut self.task).await;
+    }
+}
+
+impl Drop for StoreServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The only place that knows both halves.
+struct Join {
+    finder: Option<finding::server::ServerDriver>,
+    pusher: Arc<pushing::Server>,
+    events: broadcast::Sender<ServerEvent>,
+    push_ports: Vec<u16>,
+}
+
+impl Join {
+    async fn run(mut self, mut stopping: watch::Receiver<bool>) {
+        let mut sessions = self.pusher.subscribe();
+        loop {
+            let found = async {
+                match &mut self.finder {
+                    Some(finder) => finder.next_event().await,
+                    None => core::future::pending().await,
+                }
+            };
+            tokio::select! {
+                event = found => match event {
+                    Some(event) => self.roster_changed(event).await,
+                    None => self.finder = None,
+                },
+                event = sessions.recv() => match event {
+                    Ok(event) => self.session_changed(event).await,
+                    // Told again by the next events; refreshes resume meanwhile, so nothing is lost but quiet.
+                    Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => break,
+                },
+                // The sender gone means the server was dropped.
+                _ = stopping.changed() => break,
+            }
+        }
+        self.pusher.stop(SHUTDOWN_WITHIN).await;
+        if let Some(finder) = self.finder {
+            finder.shutdown().await;
+        }
+    }
+
+    /// A roster change sets a push target.
+    async fn roster_changed(&self, event: finding::server::ServerEvent) {
+        let arrived = matches!(
+            event.event.what,
+            What::Joined | What::Back | What::Rebooted { .. } | What::Moved { .. } | What::Changed { .. }
+        );
+        if let Some(device) = event.device.filter(|device| arrived && self.push_ports.contains(&device.address.port())) {
+            let target = pushing::Device {
+                id: Some(device.id),
+                address: device.address.into(),
+                kind: device.kind,
+                zone: device.zone.unwrap_or(0),
+                tags: device.tags,
+            };
+            // Full: the roster has the same capacity, and says so where an operator looks.
+            let _ = self.pusher.set_device(target).await;
+        }
+        let _ = self.events.send(ServerEvent::Roster(event));
+    }
+
+    /// A healthy session spares the device its refreshes.
+    async fn session_changed(&self, event: pushing::Event) {
+        if let Some(finder) = &self.finder {
+            match event {
+                pushing::Event::Connected { id, .. } => finder.handle().set_linked(id, true).await,
+                pushing::Event::Disconnected { id: Some(id), .. } => finder.handle().set_linked(id, false).await,
+                _ => {}
+            }
+        }
+        let _ = self.events.send(ServerEvent::Session(event));
+    }
+}
