@@ -4,8 +4,8 @@ use super::addr::Addrs;
 use super::entry::{Auth, Firmware, Nonce, StoreRef, TagsRef, TextRef};
 use super::header::{Kind, Node};
 use super::service::Services;
-use super::tlv::{Opened, Tlvs};
-use crate::error::{EmitError, ParseError};
+use super::tlv::{self, Tlvs, Walk, number};
+use crate::error::{EmitError, Fault, ParseError};
 
 /// A device's statement to its server: registration, refresh, change. Always complete: what is absent does not hold
 /// any more.
@@ -45,24 +45,51 @@ impl<'a> Announce<'a> {
     /// Reads an ANNOUNCE.
     #[inline]
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
-        let mut opened = Opened::new();
-        opened.open(bytes, Kind::Announce)?;
-        Ok(Self {
-            from: opened.from(),
-            answers: opened.aux(),
-            store: opened.store()?,
-            name: opened.name()?,
-            services: opened.services()?,
-            addrs: opened.addrs()?,
-            firmware: opened.firmware()?,
-            caps: opened.caps()?,
-            zone: opened.zone()?,
-            tags: opened.tags()?,
-            nonce: opened.nonce()?,
-            app: opened.app()?,
-            pad_to: opened.pad_to()?,
-            auth: opened.auth()?,
-        })
+        let mut walk = Walk::new(bytes, Kind::Announce)?;
+        let len = walk.len();
+        let mut announce = Self::without_entries(walk.from(), walk.aux());
+        walk.each(|number, value| announce.take(number, value, len))?;
+        Ok(announce)
+    }
+
+    #[inline]
+    fn take(&mut self, number: u16, value: &'a [u8], len: u16) -> Result<(), Fault> {
+        match number {
+            number::STORE => self.store = Some(StoreRef::parse(value)?),
+            number::NAME => self.name = Some(TextRef::parse(value)?),
+            number::SERVICES => self.services = Some(Services::parse(value)?),
+            number::ADDR => self.addrs = Some(Addrs::parse(value)?),
+            number::FIRMWARE => self.firmware = Some(tlv::firmware(value)?),
+            number::CAPS => self.caps = Some(tlv::u64_value(value)?),
+            number::ZONE => self.zone = Some(tlv::u32_value(value)?),
+            number::TAGS => self.tags = Some(TagsRef::parse(value)?),
+            number::NONCE => self.nonce = Some(tlv::nonce(value)?),
+            number::APP => self.app = Some(tlv::app(value)?),
+            number::PAD => self.pad_to = tlv::pad(value).map(|()| len)?,
+            number::AUTH_SLOT => self.auth = Some(tlv::auth(value)?),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    #[inline]
+    const fn without_entries(from: Node, answers: u32) -> Self {
+        Self {
+            from,
+            answers,
+            store: None,
+            name: None,
+            services: None,
+            addrs: None,
+            firmware: None,
+            caps: None,
+            zone: None,
+            tags: None,
+            nonce: None,
+            app: None,
+            pad_to: 0,
+            auth: None,
+        }
     }
 
     /// Writes it; bytes written.

@@ -2,9 +2,9 @@
 
 use super::addr::Addrs;
 use super::entry::{Auth, StoreRef, TextRef};
-use super::header::{Header, Kind, Node};
+use super::header::{self, Kind, Node};
 use super::service::Services;
-use super::tlv::{Opened, Tlvs};
+use super::tlv::{self, Tlvs, Walk, number};
 use crate::error::{EmitError, Fault, ParseError};
 use crate::ids::NodeId;
 use crate::rng;
@@ -60,24 +60,41 @@ impl Beacon<'_> {
 impl<'a> Beacon<'a> {
     /// Reads a BEACON.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
-        let mut opened = Opened::new();
-        opened.open(bytes, Kind::Beacon)?;
-        let [window0, window1, select_bits, select_salt] = opened.aux().to_le_bytes();
+        let mut walk = Walk::new(bytes, Kind::Beacon)?;
+        let mut beacon = Self::without_entries(walk.from(), walk.aux())?;
+        walk.each(|number, value| {
+            match number {
+                number::STORE => beacon.store = Some(StoreRef::parse(value)?),
+                number::NAME => beacon.name = Some(TextRef::parse(value)?),
+                number::SERVICES => beacon.services = Some(Services::parse(value)?),
+                number::ADDR => beacon.addrs = Some(Addrs::parse(value)?),
+                number::CAPS => beacon.caps = Some(tlv::u64_value(value)?),
+                number::PRIORITY => beacon.priority = Some(tlv::u16_value(value)?),
+                number::AUTH_SLOT => beacon.auth = Some(tlv::auth(value)?),
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(beacon)
+    }
+
+    fn without_entries(from: Node, aux: u32) -> Result<Self, ParseError> {
+        let [window0, window1, select_bits, select_salt] = aux.to_le_bytes();
         if select_bits > SELECT_BITS_MAX {
-            return Err(Header::aux_error(Fault::Range));
+            return Err(header::aux_error(Fault::Range));
         }
         Ok(Self {
-            from: opened.from(),
+            from,
             window_ms: u16::from_le_bytes([window0, window1]),
             select_bits,
             select_salt,
-            store: opened.store()?,
-            name: opened.name()?,
-            services: opened.services()?,
-            addrs: opened.addrs()?,
-            priority: opened.priority()?,
-            caps: opened.caps()?,
-            auth: opened.auth()?,
+            store: None,
+            name: None,
+            services: None,
+            addrs: None,
+            priority: None,
+            caps: None,
+            auth: None,
         })
     }
 

@@ -1,8 +1,8 @@
 //! CHALLENGE: are you alive, at this address, now?
 
 use super::entry::{Auth, Nonce};
-use super::header::{Header, Kind, Node};
-use super::tlv::{Opened, Tlvs};
+use super::header::{self, Kind, Node};
+use super::tlv::{self, Tlvs, Walk, number};
 use crate::error::{EmitError, Fault, ParseError};
 
 /// A question to an address, or its answer.
@@ -21,15 +21,23 @@ pub struct Challenge<'a> {
 impl<'a> Challenge<'a> {
     /// Reads a CHALLENGE.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
-        let mut opened = Opened::new();
-        opened.open(bytes, Kind::Challenge)?;
-        let answer = match opened.aux() {
+        let mut walk = Walk::new(bytes, Kind::Challenge)?;
+        let answer = match walk.aux() {
             0 => false,
             1 => true,
-            _ => return Err(Header::aux_error(Fault::Range)),
+            _ => return Err(header::aux_error(Fault::Range)),
         };
-        let nonce = opened.nonce()?.ok_or_else(|| ParseError::new("NONCE", bytes.len(), Fault::Missing))?;
-        Ok(Self { from: opened.from(), answer, nonce, auth: opened.auth()? })
+        let (mut nonce, mut auth) = (None, None);
+        walk.each(|number, value| {
+            match number {
+                number::NONCE => nonce = Some(tlv::nonce(value)?),
+                number::AUTH_SLOT => auth = Some(tlv::auth(value)?),
+                _ => {}
+            }
+            Ok(())
+        })?;
+        let nonce = nonce.ok_or_else(|| ParseError::new("NONCE", bytes.len(), Fault::Missing))?;
+        Ok(Self { from: walk.from(), answer, nonce, auth })
     }
 
     /// Writes it; bytes written.

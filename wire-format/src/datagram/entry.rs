@@ -195,12 +195,13 @@ pub enum Nonce {
 }
 
 impl Nonce {
+    /// A nonce of these bytes; `None` if they are neither 8 nor 16.
     #[inline]
-    pub(super) fn parse(value: &[u8]) -> Result<Self, Fault> {
-        if let Ok(short) = value.try_into() {
-            Ok(Self::Short(short))
-        } else {
-            value.try_into().map(Self::Long).map_err(|_| Fault::Length)
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        match bytes.as_chunks::<8>() {
+            ([short], []) => Some(Self::Short(*short)),
+            _ => bytes.try_into().ok().map(Self::Long),
         }
     }
 

@@ -299,6 +299,12 @@ pub(super) fn has_auth(fixed: &[u8; LEN]) -> bool {
     Flags(u8_at::<{ field::FLAGS }, LEN>(fixed)).contains(Flags::AUTH)
 }
 
+/// Bytes of the whole datagram.
+#[inline]
+pub(super) fn total_len(fixed: &[u8; LEN]) -> u16 {
+    u16_at::<{ field::TOTAL_LENGTH }, LEN>(fixed)
+}
+
 /// The aux field.
 #[inline]
 pub(super) fn aux(fixed: &[u8; LEN]) -> u32 {
@@ -363,11 +369,6 @@ impl Header {
         bytes
     }
 
-    /// An error about the aux field.
-    pub(super) const fn aux_error(fault: Fault) -> ParseError {
-        ParseError::new("aux", field::AUX, fault)
-    }
-
     /// What `parse` would refuse is not sent.
     pub(super) fn check(&self) -> Result<(), EmitError> {
         if self.from.id.is_none() {
@@ -380,6 +381,11 @@ impl Header {
             Ok(())
         }
     }
+}
+
+/// An error about the aux field.
+pub(super) const fn aux_error(fault: Fault) -> ParseError {
+    ParseError::new("aux", field::AUX, fault)
 }
 
 /// SEEK and ANNOUNCE come from devices, BEACON and ACK from servers, BYE and CHALLENGE from both.

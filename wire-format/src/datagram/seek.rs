@@ -2,7 +2,7 @@
 
 use super::entry::{Auth, StoreRef, TextRef};
 use super::header::{Kind, Node};
-use super::tlv::{Opened, Tlvs};
+use super::tlv::{self, Tlvs, Walk, number};
 use crate::error::{EmitError, ParseError};
 
 /// The question of a device that knows no server.
@@ -26,16 +26,20 @@ pub struct Seek<'a> {
 impl<'a> Seek<'a> {
     /// Reads a SEEK.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
-        let mut opened = Opened::new();
-        opened.open(bytes, Kind::Seek)?;
-        Ok(Self {
-            from: opened.from(),
-            suppressed: opened.aux(),
-            store: opened.store()?,
-            name: opened.name()?,
-            pad_to: opened.pad_to()?,
-            auth: opened.auth()?,
-        })
+        let mut walk = Walk::new(bytes, Kind::Seek)?;
+        let (from, suppressed, len) = (walk.from(), walk.aux(), walk.len());
+        let mut seek = Self { from, suppressed, store: None, name: None, pad_to: 0, auth: None };
+        walk.each(|number, value| {
+            match number {
+                number::STORE => seek.store = Some(StoreRef::parse(value)?),
+                number::NAME => seek.name = Some(TextRef::parse(value)?),
+                number::PAD => seek.pad_to = tlv::pad(value).map(|()| len)?,
+                number::AUTH_SLOT => seek.auth = Some(tlv::auth(value)?),
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(seek)
     }
 
     /// Writes it; bytes written.

@@ -70,10 +70,12 @@ pub struct Services<'a>(&'a [[u8; SERVICE_LEN]]);
 impl<'a> Services<'a> {
     #[inline]
     pub(super) fn parse(value: &'a [u8]) -> Result<Self, Fault> {
-        match value.as_chunks() {
-            ([], _) | (_, [_, ..]) => Err(Fault::Length),
-            (entries, []) if entries.len() > SERVICES_MAX => Err(Fault::TooMany),
-            (entries, []) => Ok(Self(entries)),
+        if value.is_empty() || !value.len().is_multiple_of(SERVICE_LEN) {
+            Err(Fault::Length)
+        } else if value.len() > SERVICES_MAX * SERVICE_LEN {
+            Err(Fault::TooMany)
+        } else {
+            Ok(Self(value.as_chunks().0))
         }
     }
 

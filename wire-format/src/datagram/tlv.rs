@@ -35,110 +35,129 @@ use super::service::Services;
 use crate::bytes::{Writer, u16_at, u32_at};
 use crate::error::{EmitError, Fault, ParseError};
 
-mod kind {
-    pub(super) const STORE: u16 = 1;
-    pub(super) const NAME: u16 = 2;
-    pub(super) const SERVICES: u16 = 3;
-    pub(super) const ADDR: u16 = 4;
-    pub(super) const FIRMWARE: u16 = 5;
-    pub(super) const CAPS: u16 = 6;
-    pub(super) const ZONE: u16 = 7;
-    pub(super) const NONCE: u16 = 8;
-    pub(super) const STATUS: u16 = 9;
-    pub(super) const PAD: u16 = 10;
-    pub(super) const APP: u16 = 11;
-    pub(super) const PRIORITY: u16 = 12;
-    pub(super) const TAGS: u16 = 13;
-    pub(super) const AUTH: u16 = 0x80FF;
+/// The types, without bit 15.
+pub(super) mod number {
+    pub(in super::super) const STORE: u16 = 1;
+    pub(in super::super) const NAME: u16 = 2;
+    pub(in super::super) const SERVICES: u16 = 3;
+    pub(in super::super) const ADDR: u16 = 4;
+    pub(in super::super) const FIRMWARE: u16 = 5;
+    pub(in super::super) const CAPS: u16 = 6;
+    pub(in super::super) const ZONE: u16 = 7;
+    pub(in super::super) const NONCE: u16 = 8;
+    pub(in super::super) const STATUS: u16 = 9;
+    pub(in super::super) const PAD: u16 = 10;
+    pub(in super::super) const APP: u16 = 11;
+    pub(in super::super) const PRIORITY: u16 = 12;
+    pub(in super::super) const TAGS: u16 = 13;
+    pub(super) const AUTH: u16 = 0x00FF;
+    /// AUTH, as [`Walk`](super::Walk) returns it: the bits of all known numbers fit a word.
+    pub(in super::super) const AUTH_SLOT: u16 = 15;
 }
 
 /// Bit 15 of a type: whoever does not know the number drops the datagram.
 pub const CRITICAL: u16 = 0x8000;
 /// Entries of one datagram: bounds the walk.
-pub const COUNT_MAX: usize = 32;
+pub const COUNT_MAX: u32 = 32;
 /// Bytes of APP.
 pub const APP_MAX: usize = 128;
 /// Everything stands on multiples of 4 bytes; type and length fill one such word.
 const WORD: usize = 4;
-const AUTH_NUMBER: u16 = kind::AUTH & !CRITICAL;
-/// Where [`Opened`] keeps AUTH, whose number is beyond its table.
-const AUTH_SLOT: u16 = 15;
+/// Which bits of an entry's last word are padding, by the value's length modulo 4.
+const PADDING: [u32; 4] = [0, 0xFFFF_FF00, 0xFFFF_0000, 0xFF00_0000];
 /// Bytes of AUTH's value.
 const AUTH_LEN: usize = WORD + entry::TAG_LEN;
 /// What AUTH's tag length must be.
 const TAG_LEN: u8 = 16;
 const _: () = assert!(TAG_LEN as usize == entry::TAG_LEN);
-/// Which bits of an entry's last word are padding, by the value's length modulo 4.
-const PADDING: [u32; 4] = [0, 0xFFFF_FF00, 0xFFFF_0000, 0xFF00_0000];
 
-/// An arrived datagram: its header, and where its known entries stand. A kind reads those it uses; the others are
-/// skipped like unknown ones. Filled in place, for moving it about costs more than reading the datagram.
+/// A walk over the entries of an arrived datagram, in their order. A kind takes those it uses; the others were skipped
+/// like unknown ones.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Opened<'a> {
+pub(super) struct Walk<'a> {
     bytes: &'a [u8],
+    words: &'a [[u8; WORD]],
     fixed: &'a [u8; header::LEN],
-    /// By number: the index of the value's first word and its length in bytes. AUTH is the last.
-    spots: [(u16, u16); 16],
-    /// By number: a bit for each that is there.
-    seen: u16,
+    /// The word where the entry in hand begins.
+    at: usize,
+    /// The word behind it.
+    next: usize,
+    /// Entries that may still come.
+    left: u32,
+    /// By number: a bit for each known one that was there.
+    seen: u32,
 }
 
-impl<'a> Opened<'a> {
-    /// Nothing yet.
+impl<'a> Walk<'a> {
+    /// Checks the header of the datagram `bytes`, and stands before its first entry.
     #[inline]
-    pub(super) const fn new() -> Self {
-        Self { bytes: &[], fixed: &[0; header::LEN], spots: [(0, 0); 16], seen: 0 }
+    pub(super) fn new(bytes: &'a [u8], kind: Kind) -> Result<Self, ParseError> {
+        let (fixed, next) = header::check(bytes, kind)?;
+        let (words, rest) = bytes.as_chunks::<WORD>();
+        if !rest.is_empty() {
+            return Err(error("total length", 2, Fault::Length));
+        }
+        Ok(Self { bytes, words, fixed, at: next, next, left: COUNT_MAX, seen: 0 })
     }
 
-    /// Checks the header of the datagram `bytes`, then walks over its entries, word by word.
+    /// Gives every known entry to `take`: its number and its value.
     #[inline]
-    pub(super) fn open(&mut self, bytes: &'a [u8], kind: Kind) -> Result<(), ParseError> {
-        let (fixed, mut at) = header::check(bytes, kind)?;
-        let auth = header::has_auth(fixed);
-        let (words, rest) = bytes.as_chunks::<WORD>();
-        let (mut seen, mut count) = (0_u16, 0_usize);
-        while let Some(head) = words.get(at) {
-            let (number, len) = (u16_at::<0, WORD>(head), u16_at::<2, WORD>(head));
-            let last = at.wrapping_add(usize::from(len).div_ceil(WORD));
-            let Some(last_word) = words.get(last) else {
-                return Err(error("TLV length", at, Fault::Truncated));
+    pub(super) fn each(
+        &mut self,
+        mut take: impl FnMut(u16, &'a [u8]) -> Result<(), Fault>,
+    ) -> Result<(), ParseError> {
+        while let Some(head) = self.words.get(self.next) {
+            let (number, len) = (u16_at::<0, WORD>(head), usize::from(u16_at::<2, WORD>(head)));
+            self.at = self.next;
+            let last = self.at.wrapping_add(len.div_ceil(WORD));
+            let Some(last_word) = self.words.get(last) else {
+                return Err(error("TLV length", self.at, Fault::Truncated));
             };
-            if u32::from_le_bytes(*last_word) & PADDING[usize::from(len & 3)] != 0 {
+            if u32::from_le_bytes(*last_word) & PADDING[len & 3] != 0 {
                 return Err(error("TLV padding", last, Fault::NotZero));
             }
-            if count == COUNT_MAX {
-                return Err(error("TLV", at, Fault::TooMany));
+            if self.left == 0 {
+                return Err(error("TLV", self.at, Fault::TooMany));
             }
-            count = count.wrapping_add(1);
-            let known = number & !CRITICAL;
-            let next = last.wrapping_add(1);
-            let slot = if let kind::STORE..=kind::TAGS = known {
-                known
-            } else if number & CRITICAL != 0 || number == AUTH_NUMBER {
-                check_critical(number, at, auth && next == words.len())?;
-                AUTH_SLOT
-            } else {
-                at = next;
-                continue;
+            self.left = self.left.wrapping_sub(1);
+            self.next = last.wrapping_add(1);
+            let slot = match number & !CRITICAL {
+                known @ number::STORE..=number::TAGS => known,
+                other if number & CRITICAL != 0 || other == number::AUTH => self.critical(number)?,
+                _ => continue,
             };
-            let bit = 1 << slot;
-            if seen & bit != 0 {
-                return Err(error(name(slot), at, Fault::Repeated));
+            let bit = 1_u32 << (slot & 15);
+            if self.seen & bit != 0 {
+                return Err(self.fault(slot, Fault::Repeated));
             }
-            seen |= bit;
-            #[expect(clippy::cast_possible_truncation, reason = "at < words.len() <= DATAGRAM_MAX / WORD")]
-            let spot = (at.wrapping_add(1) as u16, len);
-            self.spots[usize::from(slot & 15)] = spot;
-            at = next;
+            self.seen |= bit;
+            let start = self.at.wrapping_mul(WORD).wrapping_add(WORD);
+            let value = self.bytes.get(start..start.wrapping_add(len)).unwrap_or(&[]);
+            if let Err(fault) = take(slot, value) {
+                return Err(self.fault(slot, fault));
+            }
         }
-        if !rest.is_empty() {
-            return Err(error("TLV", words.len(), Fault::Truncated));
+        if header::has_auth(self.fixed) && self.seen & (1 << number::AUTH_SLOT) == 0 {
+            return Err(error("AUTH", self.next, Fault::Missing));
         }
-        if auth && seen & (1 << AUTH_SLOT) == 0 {
-            return Err(error("AUTH", words.len(), Fault::Missing));
-        }
-        (self.bytes, self.fixed, self.seen) = (bytes, fixed, seen);
         Ok(())
+    }
+
+    /// AUTH must be announced by its flag and be the last entry; without its critical bit it would be a second form of
+    /// the same. Other critical entries are not known.
+    #[cold]
+    fn critical(&self, number: u16) -> Result<u16, ParseError> {
+        let last = self.next == self.words.len() && header::has_auth(self.fixed);
+        match number & !CRITICAL {
+            number::AUTH if last && number & CRITICAL != 0 => Ok(number::AUTH_SLOT),
+            number::AUTH => Err(error("AUTH", self.at, Fault::Misplaced)),
+            _ => Err(error("TLV", self.at, Fault::UnknownCritical)),
+        }
+    }
+
+    #[cold]
+    const fn fault(&self, slot: u16, fault: Fault) -> ParseError {
+        error(name(slot), self.at, fault)
     }
 
     /// Who sends.
@@ -153,122 +172,77 @@ impl<'a> Opened<'a> {
         header::aux(self.fixed)
     }
 
-    /// The value of the known entry `number` and its offset.
+    /// Bytes of the datagram.
     #[inline]
-    fn value(&self, number: u16) -> Option<(&'a [u8], usize)> {
-        if self.seen & (1 << (number & 15)) == 0 {
-            return None;
-        }
-        let (word, len) = self.spots[usize::from(number & 15)];
-        let start = usize::from(word).wrapping_mul(WORD);
-        Some((self.bytes.get(start..start.wrapping_add(usize::from(len)))?, start))
+    pub(super) fn len(&self) -> u16 {
+        header::total_len(self.fixed)
     }
+}
 
-    /// What `read` makes of the entry `number`, if there is one.
-    #[inline]
-    fn read<T>(
-        &self,
-        number: u16,
-        read: impl FnOnce(&'a [u8]) -> Result<T, Fault>,
-    ) -> Result<Option<T>, ParseError> {
-        match self.value(number) {
-            None => Ok(None),
-            Some((value, start)) => match read(value) {
-                Ok(value) => Ok(Some(value)),
-                Err(fault) => Err(error(name(number), (start / WORD).wrapping_sub(1), fault)),
-            },
-        }
-    }
+/// `N` bytes.
+#[inline]
+fn exact<const N: usize>(value: &[u8]) -> Result<&[u8; N], Fault> {
+    value.try_into().map_err(|_| Fault::Length)
+}
 
-    #[inline]
-    pub(super) fn store(&self) -> Result<Option<StoreRef<'a>>, ParseError> {
-        self.read(kind::STORE, StoreRef::parse)
-    }
+/// The value of ZONE.
+#[inline]
+pub(super) fn u32_value(value: &[u8]) -> Result<u32, Fault> {
+    exact(value).map(|bytes| u32::from_le_bytes(*bytes))
+}
 
-    #[inline]
-    pub(super) fn name(&self) -> Result<Option<TextRef<'a>>, ParseError> {
-        self.read(kind::NAME, TextRef::parse)
-    }
+/// The value of CAPS.
+#[inline]
+pub(super) fn u64_value(value: &[u8]) -> Result<u64, Fault> {
+    exact(value).map(|bytes| u64::from_le_bytes(*bytes))
+}
 
-    #[inline]
-    pub(super) fn services(&self) -> Result<Option<Services<'a>>, ParseError> {
-        self.read(kind::SERVICES, Services::parse)
-    }
+/// The value of PRIORITY.
+#[inline]
+pub(super) fn u16_value(value: &[u8]) -> Result<u16, Fault> {
+    exact(value).map(|bytes| u16::from_le_bytes(*bytes))
+}
 
-    #[inline]
-    pub(super) fn addrs(&self) -> Result<Option<Addrs<'a>>, ParseError> {
-        self.read(kind::ADDR, Addrs::parse)
-    }
+/// The value of FIRMWARE.
+#[inline]
+pub(super) fn firmware(value: &[u8]) -> Result<Firmware, Fault> {
+    let value = exact(value)?;
+    Ok(Firmware { version: u32_at::<0, 8>(value), build: u32_at::<4, 8>(value) })
+}
 
-    #[inline]
-    pub(super) fn firmware(&self) -> Result<Option<Firmware>, ParseError> {
-        self.read(kind::FIRMWARE, |value| {
-            let value = exact::<8>(value)?;
-            Ok(Firmware { version: u32_at::<0, 8>(value), build: u32_at::<4, 8>(value) })
-        })
-    }
+/// The value of STATUS.
+#[inline]
+pub(super) fn status(value: &[u8]) -> Result<Status, Fault> {
+    let &[code, retry_after_s, detail0, detail1] = exact(value)?;
+    Ok(Status { code: Code(code), retry_after_s, detail: u16::from_le_bytes([detail0, detail1]) })
+}
 
-    #[inline]
-    pub(super) fn caps(&self) -> Result<Option<u64>, ParseError> {
-        self.read(kind::CAPS, |value| exact(value).map(|bytes| u64::from_le_bytes(*bytes)))
-    }
+/// The value of NONCE.
+#[inline]
+pub(super) fn nonce(value: &[u8]) -> Result<Nonce, Fault> {
+    Nonce::from_bytes(value).ok_or(Fault::Length)
+}
 
-    #[inline]
-    pub(super) fn zone(&self) -> Result<Option<u32>, ParseError> {
-        self.read(kind::ZONE, |value| exact(value).map(|bytes| u32::from_le_bytes(*bytes)))
-    }
+/// PAD holds zeros.
+#[inline]
+pub(super) fn pad(value: &[u8]) -> Result<(), Fault> {
+    if value.iter().all(|&byte| byte == 0) { Ok(()) } else { Err(Fault::NotZero) }
+}
 
-    #[inline]
-    pub(super) fn nonce(&self) -> Result<Option<Nonce>, ParseError> {
-        self.read(kind::NONCE, Nonce::parse)
-    }
+/// The value of APP.
+#[inline]
+pub(super) const fn app(value: &[u8]) -> Result<&[u8], Fault> {
+    if let 1..=APP_MAX = value.len() { Ok(value) } else { Err(Fault::Length) }
+}
 
-    #[inline]
-    pub(super) fn status(&self) -> Result<Option<Status>, ParseError> {
-        self.read(kind::STATUS, |value| {
-            let &[code, retry_after_s, detail0, detail1] = exact(value)?;
-            Ok(Status { code: Code(code), retry_after_s, detail: u16::from_le_bytes([detail0, detail1]) })
-        })
+/// The value of AUTH.
+#[inline]
+pub(super) fn auth(value: &[u8]) -> Result<Auth<'_>, Fault> {
+    let (&[key0, key1, algorithm, tag_len], tag) = value.split_first_chunk().ok_or(Fault::Length)?;
+    if tag_len != TAG_LEN {
+        return Err(Fault::Range);
     }
-
-    /// The datagram's length if it holds PAD, otherwise 0: what it must be padded to, to come out the same.
-    #[inline]
-    pub(super) fn pad_to(&self) -> Result<u16, ParseError> {
-        let zeros =
-            |value: &[u8]| if value.iter().all(|&byte| byte == 0) { Ok(()) } else { Err(Fault::NotZero) };
-        Ok(self.read(kind::PAD, zeros)?.map_or(0, |()| u16::try_from(self.bytes.len()).unwrap_or(0)))
-    }
-
-    #[inline]
-    pub(super) fn app(&self) -> Result<Option<&'a [u8]>, ParseError> {
-        let limits =
-            |value: &'a [u8]| if let 1..=APP_MAX = value.len() { Ok(value) } else { Err(Fault::Length) };
-        self.read(kind::APP, limits)
-    }
-
-    #[inline]
-    pub(super) fn priority(&self) -> Result<Option<u16>, ParseError> {
-        self.read(kind::PRIORITY, |value| exact(value).map(|bytes| u16::from_le_bytes(*bytes)))
-    }
-
-    #[inline]
-    pub(super) fn tags(&self) -> Result<Option<TagsRef<'a>>, ParseError> {
-        self.read(kind::TAGS, TagsRef::parse)
-    }
-
-    #[inline]
-    pub(super) fn auth(&self) -> Result<Option<Auth<'a>>, ParseError> {
-        self.read(AUTH_SLOT, |value| {
-            let (head, tag) = exact::<AUTH_LEN>(value)?.split_first_chunk::<WORD>().ok_or(Fault::Length)?;
-            let tag = tag.first_chunk().ok_or(Fault::Length)?;
-            match *head {
-                [key0, key1, algorithm, TAG_LEN] => {
-                    Ok(Auth { key_id: u16::from_le_bytes([key0, key1]), algorithm, tag })
-                }
-                _ => Err(Fault::Range),
-            }
-        })
-    }
+    Ok(Auth { key_id: u16::from_le_bytes([key0, key1]), algorithm, tag: exact(tag)? })
 }
 
 /// An error about what begins with the word `at`.
@@ -277,39 +251,23 @@ const fn error(field: &'static str, at: usize, fault: Fault) -> ParseError {
     ParseError::new(field, at.saturating_mul(WORD), fault)
 }
 
-/// AUTH is announced by its flag and the last entry. Other critical entries are not known.
-#[cold]
-fn check_critical(number: u16, at: usize, allowed: bool) -> Result<(), ParseError> {
-    match number {
-        kind::AUTH if allowed => Ok(()),
-        // AUTH without its critical bit would be a second form of the same.
-        kind::AUTH | AUTH_NUMBER => Err(error("AUTH", at, Fault::Misplaced)),
-        _ => Err(error("TLV", at, Fault::UnknownCritical)),
-    }
-}
-
-#[inline]
-fn exact<const N: usize>(value: &[u8]) -> Result<&[u8; N], Fault> {
-    value.try_into().map_err(|_| Fault::Length)
-}
-
 /// The name of a known type, for errors.
-const fn name(number: u16) -> &'static str {
-    match number {
-        kind::STORE => "STORE",
-        kind::NAME => "NAME",
-        kind::SERVICES => "SERVICES",
-        kind::ADDR => "ADDR",
-        kind::FIRMWARE => "FIRMWARE",
-        kind::CAPS => "CAPS",
-        kind::ZONE => "ZONE",
-        kind::NONCE => "NONCE",
-        kind::STATUS => "STATUS",
-        kind::PAD => "PAD",
-        kind::APP => "APP",
-        kind::PRIORITY => "PRIORITY",
-        kind::TAGS => "TAGS",
-        AUTH_SLOT => "AUTH",
+const fn name(slot: u16) -> &'static str {
+    match slot {
+        number::STORE => "STORE",
+        number::NAME => "NAME",
+        number::SERVICES => "SERVICES",
+        number::ADDR => "ADDR",
+        number::FIRMWARE => "FIRMWARE",
+        number::CAPS => "CAPS",
+        number::ZONE => "ZONE",
+        number::NONCE => "NONCE",
+        number::STATUS => "STATUS",
+        number::PAD => "PAD",
+        number::APP => "APP",
+        number::PRIORITY => "PRIORITY",
+        number::TAGS => "TAGS",
+        number::AUTH_SLOT => "AUTH",
         _ => "TLV",
     }
 }
@@ -379,7 +337,7 @@ impl Tlvs<'_> {
             let len = writer.len().saturating_add(counter.len());
             let missing = usize::from(self.pad_to).next_multiple_of(4).saturating_sub(len);
             if let Some(zeros) = missing.checked_sub(WORD) {
-                put(writer, kind::PAD, zeros, |writer| writer.zeros(zeros));
+                put(writer, number::PAD, zeros, |writer| writer.zeros(zeros));
             }
         }
         self.emit_after_pad(writer);
@@ -387,37 +345,37 @@ impl Tlvs<'_> {
 
     fn emit_before_pad(&self, writer: &mut Writer<'_>) {
         if let Some(StoreRef { entity, code }) = self.store {
-            put(writer, kind::STORE, code.as_bytes().len().saturating_add(4), |writer| {
+            put(writer, number::STORE, code.as_bytes().len().saturating_add(4), |writer| {
                 writer.u32(entity);
                 writer.bytes(code.as_bytes());
             });
         }
         if let Some(name) = self.name {
-            bytes(writer, kind::NAME, name.as_bytes());
+            bytes(writer, number::NAME, name.as_bytes());
         }
         if let Some(services) = &self.services {
-            bytes(writer, kind::SERVICES, services.as_bytes());
+            bytes(writer, number::SERVICES, services.as_bytes());
         }
         if let Some(addrs) = &self.addrs {
-            bytes(writer, kind::ADDR, addrs.as_bytes());
+            bytes(writer, number::ADDR, addrs.as_bytes());
         }
         if let Some(Firmware { version, build }) = self.firmware {
-            put(writer, kind::FIRMWARE, 8, |writer| {
+            put(writer, number::FIRMWARE, 8, |writer| {
                 writer.u32(version);
                 writer.u32(build);
             });
         }
         if let Some(caps) = self.caps {
-            bytes(writer, kind::CAPS, &caps.to_le_bytes());
+            bytes(writer, number::CAPS, &caps.to_le_bytes());
         }
         if let Some(zone) = self.zone {
-            bytes(writer, kind::ZONE, &zone.to_le_bytes());
+            bytes(writer, number::ZONE, &zone.to_le_bytes());
         }
         if let Some(nonce) = &self.nonce {
-            bytes(writer, kind::NONCE, nonce.as_bytes());
+            bytes(writer, number::NONCE, nonce.as_bytes());
         }
         if let Some(Status { code, retry_after_s, detail }) = self.status {
-            put(writer, kind::STATUS, 4, |writer| {
+            put(writer, number::STATUS, 4, |writer| {
                 writer.u8(code.0);
                 writer.u8(retry_after_s);
                 writer.u16(detail);
@@ -427,16 +385,16 @@ impl Tlvs<'_> {
 
     fn emit_after_pad(&self, writer: &mut Writer<'_>) {
         if let Some(app) = self.app {
-            bytes(writer, kind::APP, app);
+            bytes(writer, number::APP, app);
         }
         if let Some(priority) = self.priority {
-            bytes(writer, kind::PRIORITY, &priority.to_le_bytes());
+            bytes(writer, number::PRIORITY, &priority.to_le_bytes());
         }
         if let Some(tags) = &self.tags {
-            bytes(writer, kind::TAGS, tags.as_packed());
+            bytes(writer, number::TAGS, tags.as_packed());
         }
         if let Some(Auth { key_id, algorithm, tag }) = &self.auth {
-            put(writer, kind::AUTH, AUTH_LEN, |writer| {
+            put(writer, number::AUTH | CRITICAL, AUTH_LEN, |writer| {
                 writer.u16(*key_id);
                 writer.u8(*algorithm);
                 writer.u8(TAG_LEN);
