@@ -9,8 +9,8 @@
 //!   │            (closed)          │
 //! ```
 //!
-//! Header: no flags; `aux16` the [`Code`]; `aux32` the milliseconds before which another session is useless, 0 not said.
-//! No body.
+//! Header: no flags; `aux16` the code (below); `aux32` the milliseconds before which another session is useless, 0 not
+//! said. No body.
 
 use super::codes::codes;
 use super::{Flags, Header, Kind, Raw, emit_bare};

@@ -10,7 +10,7 @@
 //!   │◀─────────────────────── BYE │
 //! ```
 //!
-//! Header: no flags; `aux16` the [`Reason`]; `aux32` the milliseconds after which the sender leaves in any case. No body.
+//! Header: no flags; `aux16` the reason (below); `aux32` the milliseconds after which the sender leaves in any case. No body.
 
 use super::codes::codes;
 use super::{Flags, Header, Kind, Raw, emit_bare};

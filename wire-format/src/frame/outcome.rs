@@ -23,7 +23,7 @@
 //! | --- | --- | --- | --- |
 //! | 0 | 8 | number | the order's number, never 0 |
 //! | 8 | 1 | code | 1 to 9 or 16 to 18 |
-//! | 9 | 1 | detail | DUPLICATE: the first code, 1 or 3 to 9, 0 if forgotten; else the device's own reason, 0 none |
+//! | 9 | 1 | detail | DUPLICATE: the first code, any but DUPLICATE, 0 if forgotten; else the device's own reason, 0 none |
 //! | 10 | 1 | lane | 0 to 3 |
 //! | 11 | 1 | zero | zero |
 //! | 12 | 4 | ms | codes 1 to 9: milliseconds from receipt to end; 16 to 18: before which another attempt is useless |
@@ -148,7 +148,7 @@ impl Row<ENTRY_LEN> for Entry {
             return error("code", field::CODE, Fault::Range);
         }
         let detail = u8_at::<{ field::DETAIL }, ENTRY_LEN>(bytes);
-        if code == Code::DUPLICATE && !matches!(detail, 0 | 1 | 3..=9) {
+        if code == Code::DUPLICATE && !matches!(detail, 0 | 1 | 3..=9 | 16..=18) {
             return error("detail", field::DETAIL, Fault::Range);
         }
         let Some(lane) = Lane::new(u8_at::<{ field::LANE }, ENTRY_LEN>(bytes)) else {
@@ -274,11 +274,19 @@ mod tests {
         for unknown in [0, 10, 15, 19] {
             assert_eq!(fault(40, unknown), error("code", 40, Fault::Range));
         }
-        for detail in [2, 10] {
+        for detail in [2, 10, 15, 19, 32] {
             assert_eq!(fault(41, detail), error("detail", 41, Fault::Range));
         }
         assert_eq!(fault(26, 4), error("lane", 26, Fault::Range));
         assert_eq!(fault(27, 1), error("zero", 27, Fault::NotZero));
+    }
+
+    #[test]
+    fn a_duplicate_may_be_of_an_ended_attempt_and_of_one_forgotten() {
+        for detail in [0, 1, 3, 9, 16, 18] {
+            let entries = [Entry { detail, ..ENTRIES[1] }];
+            check(&Outcome { durable: false, entries: Entries::from(&entries) });
+        }
     }
 
     #[test]

@@ -9,8 +9,8 @@
 //!   │◀───────────────────── REJECT │  and closed
 //! ```
 //!
-//! Header: no flags; `aux16` the [`Code`], never 0; `aux32` the milliseconds before which another try is useless, 0 not
-//! said. Body:
+//! Header: no flags; `aux16` the code (below), never 0; `aux32` the milliseconds before which another try is useless, 0
+//! not said. Body:
 //!
 //! | offset | size | field | rule |
 //! | --- | --- | --- | --- |
