@@ -6,4 +6,6 @@
 //! - [`fuzz`]: the bodies of the fuzz targets, so that every build compiles them and every test run replays their corpora.
 
 pub mod alloc;
+pub mod fuzz;
 pub mod proxy;
+pub mod vectors;

@@ -1,0 +1,83 @@
+//! The bodies of the fuzz targets.
+//!
+//! They live here and not in `fuzz/` so that every build compiles them and `tests/corpus.rs` replays what was kept. None
+//! of them asks only "does it crash": each checks that what was understood means the same when it is said again, or that
+//! a state machine keeps its invariants and its bounds.
+//!
+//! [`seeds`] makes the first inputs from the specification's vectors; `cargo run -p tillwire-testkit --bin corpus` writes
+//! them to `fuzz/corpus/`.
+
+mod datagram;
+mod frame_stream;
+mod payloads;
+
+pub use datagram::datagram;
+pub use frame_stream::frame_stream;
+pub use payloads::payloads;
+
+use crate::vectors::{self, Vector};
+
+/// A fuzz target: its name in `fuzz/`, and its body.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub const TARGETS: &[Target] =
+    &[("datagram", datagram), ("frame_stream", frame_stream), ("payloads", payloads)];
+
+/// A first input of a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seed {
+    /// The target's name.
+    pub target: &'static str,
+    /// The file's name in the target's corpus.
+    pub name: String,
+    /// The input.
+    pub bytes: Vec<u8>,
+}
+
+/// The first inputs of every target, from the specification's vectors.
+#[must_use]
+pub fn seeds() -> Vec<Seed> {
+    let vectors = vectors::all();
+    let mut seeds = Vec::new();
+    seeds.extend(vectors.iter().filter(|vector| vector.is_datagram()).map(datagram_seed));
+    frame_stream::seeds(&vectors, &mut seeds);
+    payloads::seeds(&vectors, &mut seeds);
+    seeds
+}
+
+fn datagram_seed(vector: &Vector) -> Seed {
+    Seed { target: "datagram", name: seed_name(vector), bytes: vector.bytes.clone() }
+}
+
+/// Seeds are told from what a fuzzer found by their names.
+fn seed_name(vector: &Vector) -> String {
+    format!("vector-{}", vector.file_name())
+}
+
+/// Takes an input apart: numbers as long as there are bytes, zeros after that.
+#[derive(Clone, Copy, Debug)]
+struct Source<'a>(&'a [u8]);
+
+impl<'a> Source<'a> {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn u8(&mut self) -> u8 {
+        let [byte] = self.array();
+        byte
+    }
+
+    fn array<const N: usize>(&mut self) -> [u8; N] {
+        let (taken, rest) = self.0.split_at(self.0.len().min(N));
+        self.0 = rest;
+        let mut array = [0; N];
+        array[..taken.len()].copy_from_slice(taken);
+        array
+    }
+
+    fn rest(self) -> &'a [u8] {
+        self.0
+    }
+}
