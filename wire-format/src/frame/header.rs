@@ -165,7 +165,7 @@ impl Header {
     #[inline]
     pub fn parse(bytes: &[u8; LEN]) -> Result<Self, ParseError> {
         let [covered @ .., _, _, _, _] = bytes;
-        if crc::crc32c(covered) != u32_at::<{ field::CHECKSUM }, LEN>(bytes) {
+        if crc::crc32c_of_12(covered) != u32_at::<{ field::CHECKSUM }, LEN>(bytes) {
             return Err(ParseError::new("checksum", field::CHECKSUM, Fault::Checksum));
         }
         let flags = u8_at::<{ field::FLAGS }, LEN>(bytes);
@@ -192,7 +192,7 @@ impl Header {
         put_u16::<{ field::AUX16 }, LEN>(&mut bytes, self.aux16);
         put_u32::<{ field::AUX32 }, LEN>(&mut bytes, self.aux32);
         let [covered @ .., _, _, _, _] = &bytes;
-        let checksum = crc::crc32c(covered);
+        let checksum = crc::crc32c_of_12(covered);
         put_u32::<{ field::CHECKSUM }, LEN>(&mut bytes, checksum);
         bytes
     }
