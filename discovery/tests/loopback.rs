@@ -202,9 +202,10 @@ async fn addresses_that_cannot_be_used_are_errors_with_a_name() {
 #[tokio::test]
 async fn a_shutdown_says_goodbye_and_frees_the_port_at_once() {
     let mut server = server_at(net(host(6, 200), 41_107));
-    let (leaving, mut staying) =
+    let (mut leaving, mut staying) =
         (device_at(net(host(6, 1), 41_107), 1), device_at(net(host(6, 2), 41_107), 2));
     server_says(&mut server, joined(1)).await;
+    device_says(&mut leaving, is_registered).await;
     device_says(&mut staying, is_registered).await;
     let handle = leaving.handle().clone();
     leaving.shutdown().await;

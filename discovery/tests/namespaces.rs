@@ -343,8 +343,8 @@ fn a_device_recovers_when_its_network_comes_late_and_when_its_address_changes() 
     lan.on("d", "addr add 10.57.1.2/24 dev eth0");
     device.says("registered 200 10.57.1.1", RECOVERY + SLACK);
     server.says("1 10.57.1.2:8081 Joined", SLACK);
-    lan.on("d", "addr add 10.57.1.3/24 dev eth0");
     lan.on("d", "addr del 10.57.1.2/24 dev eth0");
+    lan.on("d", "addr add 10.57.1.3/24 dev eth0");
     server.says("1 10.57.1.3:8081 Moved", RECOVERY + SLACK);
 }
 

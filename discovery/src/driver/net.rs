@@ -102,8 +102,14 @@ impl Interface {
             index: self.index,
             address: self.address,
             subnet,
-            broadcast: self.broadcast.unwrap_or_else(|| subnet.broadcast()),
+            broadcast: self.own_broadcast().unwrap_or_else(|| subnet.broadcast()),
         }
+    }
+
+    /// The broadcast address that is set. Linux reports the address itself where none is.
+    fn own_broadcast(&self) -> Option<Ipv4Addr> {
+        let subnet = Subnet::new(self.address, self.prefix);
+        self.broadcast.filter(|&set| set != self.address && subnet.contains(set))
     }
 }
 
@@ -170,7 +176,7 @@ impl Link {
             }
             (None, None) => return None,
         };
-        let own = owner.filter(|_| !address.is_loopback()).and_then(|owner| owner.broadcast);
+        let own = owner.filter(|_| !address.is_loopback()).and_then(Interface::own_broadcast);
         let broadcast = broadcast.or(own).unwrap_or_else(|| subnet.broadcast());
         Some(Self { index: 0, address, subnet, broadcast })
     }
@@ -350,6 +356,21 @@ mod tests {
         ];
         let addresses: Vec<_> = usable(&found, &Net::default()).iter().map(|link| link.address).collect();
         assert_eq!(addresses, [ip("10.57.1.1"), ip("192.168.7.1"), ip("10.57.1.3")]);
+    }
+
+    #[test]
+    fn a_broadcast_address_that_cannot_be_one_is_worked_out() {
+        for (set, expected) in [
+            (None, "10.57.1.255"),
+            (Some("10.57.1.255"), "10.57.1.255"),
+            (Some("10.57.1.127"), "10.57.1.127"),
+            (Some("10.57.1.1"), "10.57.1.255"),
+            (Some("0.0.0.0"), "10.57.1.255"),
+            (Some("10.58.255.255"), "10.57.1.255"),
+        ] {
+            let one = Interface { broadcast: set.map(ip), ..interface("eth0", 2, "10.57.1.1/24") };
+            assert_eq!(one.link().broadcast, ip(expected), "{set:?}");
+        }
     }
 
     #[test]

@@ -22,6 +22,9 @@ const DATAGRAM_BYTES: usize = 2_048;
 /// writes to cost no memory.
 const JOINED_BYTES: usize = 65_536;
 
+/// Whether one read fills as many slots as there are datagrams, so that an empty slot means an empty queue.
+const READS_MANY: bool = cfg!(any(target_os = "linux", target_os = "android", target_os = "freebsd"));
+
 /// The sockets through which a node hears unicast and broadcast on the protocol's port.
 #[derive(Debug)]
 pub(crate) struct Sockets {
@@ -184,9 +187,15 @@ impl Port {
         let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
             array::from_fn(|_| IoSliceMut::new(slots.next().unwrap_or_default()));
         let Some(slices) = slices.get_mut(..free) else { return Ok(0) };
-        let count = self
-            .socket
-            .try_io(Interest::READABLE, || state.recv((&self.socket).into(), slices, &mut metas))?;
+        let mut count = 0;
+        let result = self.socket.try_io(Interest::READABLE, || {
+            count = state.recv((&self.socket).into(), slices, &mut metas)?;
+            // Fewer than asked for: the queue is empty, and saying so here spares the read that would find out.
+            if READS_MANY && count < free { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        if count == 0 {
+            return result.map(|()| 0);
+        }
         let filled = batch.filled.iter_mut().skip(batch.len);
         for (filled, meta) in filled.zip(metas.iter().take(count)) {
             let destination = match meta.dst_ip {
