@@ -163,6 +163,32 @@ async fn garbage_of_every_length_is_counted_and_hurts_nobody() {
 }
 
 #[tokio::test]
+async fn strangers_are_counted_before_the_protocol_sees_them() {
+    // Without `bind`, loopback is no link; and no other interface may be touched here.
+    let net = Net { port: 41_109, deny: vec!["*".into()], ..Net::default() };
+    let server = server_at(net);
+    let stranger = UdpSocket::bind((host(8, 99), 0)).unwrap();
+    for len in 0..=1_500_usize {
+        stranger.send_to(&[7; 1_500][..len], (host(8, 200), 41_109)).unwrap();
+        if len.is_multiple_of(64) {
+            tokio::task::yield_now().await;
+        }
+    }
+    let stats = async {
+        loop {
+            let stats = server.handle().stats().await.unwrap();
+            if stats.net.received >= 1_501 {
+                return stats;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let stats = timeout(PATIENCE, stats).await.unwrap();
+    assert_eq!((stats.net.received, stats.net.off_link, stats.protocol.received), (1_501, 1_501, 0));
+    assert_eq!((stats.net.links, stats.net.sent), (0, 0));
+}
+
+#[tokio::test]
 async fn a_port_in_use_is_an_error_with_a_name_and_nothing_is_half_started() {
     let spawn = |net: Net| device::spawn(net, DeviceConfig::new(id(1), store()), 1).map(drop).unwrap_err();
     let at = SocketAddrV4::new(host(4, 1), 41_104);

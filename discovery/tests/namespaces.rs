@@ -15,7 +15,8 @@ use discovery::driver::{Net, device, server};
 use discovery::{DeviceConfig, SeekerEvent, ServerConfig};
 use wire_format::ids::{NodeId, Store};
 
-/// What the child process is: `server`, `device` or `listen`. Its name is [`NAME`].
+/// What the child process is: `server`, `device` or `listen`, and after a space what it is told: `directed`, or an
+/// address to bind to. Its name is [`NAME`].
 const ROLE: &str = "TILLWIRE_TEST_ROLE";
 /// The number of the node, 1 to 255.
 const NAME: &str = "TILLWIRE_TEST_NODE";
@@ -43,10 +44,12 @@ fn node() {
         let _gone = ended.send(());
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let (role, told) = role.split_once(' ').unwrap_or((&role, ""));
+    let net = Net { directed: told == "directed", bind: told.parse().ok(), ..Net::default() };
     runtime.block_on(async {
-        match role.as_str() {
-            "server" => serve(number, end).await,
-            "device" => seek(number, end).await,
+        match role {
+            "server" => serve(number, net, end).await,
+            "device" => seek(number, net, end).await,
             _ => listen(end).await,
         }
     });
@@ -60,10 +63,9 @@ fn store() -> Store {
     Store::new(7, "LYON-01").expect("a store")
 }
 
-async fn serve(number: u8, mut end: tokio::sync::oneshot::Receiver<()>) {
+async fn serve(number: u8, net: Net, mut end: tokio::sync::oneshot::Receiver<()>) {
     let seed = u64::from(number);
-    let mut driver =
-        server::spawn(Net::default(), ServerConfig::new(id(number), store()), 100, seed).expect("opens");
+    let mut driver = server::spawn(net, ServerConfig::new(id(number), store()), 100, seed).expect("opens");
     println!("{MARK} up");
     loop {
         tokio::select! {
@@ -77,9 +79,9 @@ async fn serve(number: u8, mut end: tokio::sync::oneshot::Receiver<()>) {
     driver.shutdown().await;
 }
 
-async fn seek(number: u8, mut end: tokio::sync::oneshot::Receiver<()>) {
+async fn seek(number: u8, net: Net, mut end: tokio::sync::oneshot::Receiver<()>) {
     let config = DeviceConfig::new(id(number), store());
-    let mut driver = device::spawn(Net::default(), config, u64::from(number)).expect("opens");
+    let mut driver = device::spawn(net, config, u64::from(number)).expect("opens");
     println!("{MARK} up");
     loop {
         tokio::select! {
@@ -259,6 +261,12 @@ impl Node {
         }
     }
 
+    /// What it says within `span`.
+    fn within(&self, span: Duration) -> Vec<String> {
+        sleep(span);
+        self.unexpected()
+    }
+
     /// What it said and nobody waited for.
     fn unexpected(&self) -> Vec<String> {
         self.lines.try_iter().collect()
@@ -375,4 +383,42 @@ fn a_server_recovers_when_its_network_was_down_and_leaks_nothing_meanwhile() {
     lan.on("s", "link set eth0 up");
     device.says("registered 200 10.57.1.1", RECOVERY + SLACK);
     server.says("1 10.57.1.2:8081 Joined", SLACK);
+}
+
+#[test]
+fn several_bound_devices_of_one_host_hear_a_server_that_is_not_bound() {
+    let Some(mut lan) = Lan::new() else { return };
+    lan.switch("br0");
+    lan.host("s");
+    lan.join("s", "eth0", "br0", "10.57.1.1/24");
+    lan.host("d");
+    lan.join("d", "eth0", "br0", "10.57.1.2/24");
+    lan.on("d", "addr add 10.57.1.3/24 dev eth0");
+    let mut devices = [lan.start("d", "device 10.57.1.2", 2), lan.start("d", "device 10.57.1.3", 3)];
+    let mut server = lan.start("s", "server", 200);
+    for device in &mut devices {
+        device.says("registered 200 10.57.1.1", FIRST + SLACK);
+    }
+    server.says("", SLACK);
+    server.says("", SLACK);
+    server.heard.sort();
+    assert_eq!(server.heard, ["2 10.57.1.2:8081 Joined", "3 10.57.1.3:8081 Joined", "up"]);
+}
+
+#[test]
+fn a_directed_broadcast_goes_out_besides_the_limited_one() {
+    let Some(mut lan) = Lan::new() else { return };
+    lan.switch("br0");
+    for (host, address) in [("s", "10.57.1.1/24"), ("l", "10.57.1.2/24")] {
+        lan.host(host);
+        lan.join(host, "eth0", "br0", address);
+    }
+    // The second beacon comes a second after the first.
+    let first = Duration::from_millis(500);
+    for (role, copies) in [("server", 1), ("server directed", 2)] {
+        let listener = lan.start("l", "listen", 9);
+        let server = lan.start("s", role, 200);
+        assert_eq!(listener.within(first).len(), copies, "{role}");
+        drop(server);
+    }
 }
