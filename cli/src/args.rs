@@ -1,0 +1,210 @@
+//! The command line itself, and the options several commands share.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use tillwire::{DeviceKind, NodeId, Security, StaticDevice, Store, Tags};
+
+use crate::error::Failure;
+use crate::{demo, device, explain, names, push, serve, watch};
+
+/// The port of discovery.
+pub(crate) const DISCOVERY_PORT: u16 = wire_format::datagram::PORT;
+/// The port devices listen on for orders.
+pub(crate) const PUSH_PORT: u16 = tillwire::push::config::PORT;
+
+const EXAMPLES: &str = "\
+Examples:
+  tillwire demo                                      200 devices on this machine, found and ordered about
+  tillwire serve --store PARIS-12 --open-network     a store server; then, in another terminal:
+  tillwire push message \"Lane 3 please\" --to kind=till
+  tillwire watch                                     who is here, as it changes
+  tillwire explain 000000003000000078563412448f6258  what these bytes say
+
+Exit codes: 0 done and all as it should be; 1 done, but something was not; 2 not started.";
+
+/// Finds the devices of a store on its LAN and pushes orders to them.
+#[derive(Parser, Debug)]
+#[command(name = "tillwire", version, about, after_help = EXAMPLES, max_term_width = 110)]
+pub(crate) struct Cli {
+    /// One JSON object a line on stdout, logs on stderr.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Run a server and hundreds of devices on this machine, find them, push orders, check every outcome.
+    Demo(demo::Args),
+    /// Run a store server.
+    Serve(serve::Args),
+    /// Run one simulated device that applies what it gets.
+    Device(device::Args),
+    /// Push an order through a running server and report every outcome.
+    Push(Box<push::Args>),
+    /// Show who is here, as it changes.
+    Watch(watch::Args),
+    /// Explain datagrams, frames and payloads field by field.
+    Explain(explain::Args),
+    /// The devices of a demo, in a process of their own.
+    #[command(hide = true)]
+    DemoDevices(demo::child::Args),
+}
+
+/// Which shop.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct StoreArgs {
+    /// The store's code: 1 to 32 bytes of text.
+    #[arg(long = "store", value_name = "CODE")]
+    code: String,
+    /// The number of the legal entity the store belongs to.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    entity: u32,
+}
+
+impl StoreArgs {
+    /// The store, if its code is one.
+    pub(crate) fn store(&self) -> Result<Store, Failure> {
+        Store::new(self.entity, &self.code).map_err(|error| {
+            Failure::start(format!("{:?} is no store code: {error}", self.code), "give --store as the installation has it")
+        })
+    }
+}
+
+/// Which network, and on what terms.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct NetArgs {
+    /// Use this local address only; needed for several nodes on one host and on loopback.
+    #[arg(long, value_name = "IP")]
+    pub(crate) bind: Option<Ipv4Addr>,
+    /// With --bind: the broadcast address of its subnet, if no interface tells it.
+    #[arg(long, value_name = "IP", requires = "bind")]
+    pub(crate) broadcast: Option<Ipv4Addr>,
+    /// The UDP port of discovery, the same on every node.
+    #[arg(long, value_name = "PORT", default_value_t = DISCOVERY_PORT)]
+    pub(crate) discovery_port: u16,
+    /// No discovery: addresses are given.
+    #[arg(long)]
+    pub(crate) no_discovery: bool,
+    /// A test installation: it never talks to a productive one.
+    #[arg(long)]
+    pub(crate) staging: bool,
+    /// Keep the boot epoch here, so that it rises with every start.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
+    /// Run without keys and without encryption: whoever reaches the network can read and push orders.
+    #[arg(long)]
+    open_network: bool,
+}
+
+impl NetArgs {
+    /// The security that was chosen; there is no silent one.
+    pub(crate) fn security(&self) -> Result<Security, Failure> {
+        if self.open_network {
+            return Ok(Security::open_network());
+        }
+        Err(Failure::start(
+            "no security was chosen: without keys whoever reaches the network can read orders and push their own",
+            "if the network is closed by other means (a VLAN of its own, a bench), say so with --open-network",
+        ))
+    }
+}
+
+/// Says once, on stderr, what clear mode means.
+pub(crate) fn say_clear_mode() {
+    crate::out::warn("clear mode (--open-network): orders are neither encrypted nor authenticated on this network");
+}
+
+/// `IP:PORT[=ID][,kind=K][,zone=Z][,tag=T]…`; as a value parser.
+pub(crate) fn static_device(text: &str) -> Result<StaticDevice, String> {
+    let mut parts = text.split(',');
+    let first = parts.next().unwrap_or_default();
+    let (address, id) = first.split_once('=').map_or((first, None), |(address, id)| (address, Some(id)));
+    let address: SocketAddr = address
+        .parse()
+        .ok()
+        .or_else(|| address.parse().ok().map(|ip| SocketAddr::new(ip, PUSH_PORT)))
+        .ok_or_else(|| format!("{address:?} is no IP:PORT"))?;
+    let id: Option<NodeId> = id.map(names::node_id).transpose()?;
+    let mut device = StaticDevice { id, ..StaticDevice::at(address) };
+    for part in parts {
+        match part.split_once('=') {
+            Some(("kind", kind)) => device.kind = names::device_kind(kind)?,
+            Some(("zone", zone)) => {
+                device.zone = zone.parse().map_err(|_| format!("a zone is a number, not {zone:?}"))?;
+            }
+            Some(("tag", tag)) => device.tags.push(tag).map_err(|error| error.to_string())?,
+            _ => return Err(format!("{part:?} is none of kind=K, zone=Z, tag=T")),
+        }
+    }
+    Ok(device)
+}
+
+/// `IP` or `IP:PORT`, the port being that of discovery; as a value parser.
+pub(crate) fn seed(text: &str) -> Result<SocketAddrV4, String> {
+    text.parse()
+        .or_else(|_| text.parse().map(|ip: Ipv4Addr| SocketAddrV4::new(ip, DISCOVERY_PORT)))
+        .map_err(|_| "a seed is IP or IP:PORT of the store server".to_owned())
+}
+
+/// What a device says about itself.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct AboutArgs {
+    /// Its id: 32 hexadecimal digits or a GUID.
+    #[arg(long, value_parser = names::node_id)]
+    pub(crate) id: NodeId,
+    /// Its kind: till, kiosk, signage, tablet, printer, … or a number.
+    #[arg(long, value_name = "K", default_value = "till", value_parser = names::device_kind)]
+    pub(crate) kind: DeviceKind,
+    /// Its zone in the store.
+    #[arg(long, value_name = "Z", default_value_t = 0)]
+    pub(crate) zone: u32,
+    /// A tag; may be given up to 8 times.
+    #[arg(long = "tag", value_name = "T")]
+    tags: Vec<String>,
+    /// A name for people.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) name: String,
+}
+
+impl AboutArgs {
+    /// The tags, if they are some.
+    pub(crate) fn tags(&self) -> Result<Tags, Failure> {
+        Tags::new(self.tags.iter().map(String::as_str))
+            .map_err(|error| Failure::start(format!("the tags are not usable: {error}"), "see tillwire device --help"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn devices_by_address() {
+        let device = static_device("127.0.0.2:8082").unwrap();
+        assert_eq!((device.address.port(), device.id, device.kind), (8082, None, DeviceKind::TILL));
+        let device = static_device("10.0.0.9=6f9619ff8b86d011b42d00c04fc964ff,kind=kiosk,zone=3,tag=a,tag=b").unwrap();
+        assert_eq!((device.address.port(), device.zone), (PUSH_PORT, 3));
+        assert_eq!((device.kind, device.tags.iter().count()), (DeviceKind::KIOSK, 2));
+        assert_eq!(device.id.unwrap().to_string(), "6f9619ff8b86d011b42d00c04fc964ff");
+        for wrong in ["", "here", "127.0.0.2:99999", "127.0.0.2=12", "127.0.0.2,zone=x", "127.0.0.2,colour=red"] {
+            assert!(static_device(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn seeds_with_and_without_port() {
+        assert_eq!(seed("10.0.0.1"), Ok("10.0.0.1:57854".parse().unwrap()));
+        assert_eq!(seed("10.0.0.1:7"), Ok("10.0.0.1:7".parse().unwrap()));
+        assert!(seed("server").is_err());
+    }
+}

@@ -1,0 +1,222 @@
+//! What may be asked over the control socket, as JSON and as values.
+
+use core::time::Duration;
+
+use serde_json::{Map, Value, json};
+use wire_format::frame::order::{KindFlags, PAYLOAD_MAX};
+use wire_format::ids::{Lane, OrderKind};
+
+use crate::names::{self, To};
+
+/// The longest wait for outcomes: a day.
+const WAIT_MS_MAX: u64 = 86_400_000;
+/// The longest lifetime of an order: 30 days.
+pub(crate) const LIFETIME_S_MAX: u64 = 30 * 86_400;
+
+/// A request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// Push an order and wait for its outcomes.
+    Push(Box<Push>),
+    /// The devices as they are, then every change.
+    Watch,
+    /// The devices as they are.
+    Roster,
+    /// The server's counters.
+    Stats,
+}
+
+/// An order to push.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Push {
+    /// What it asks for.
+    pub(crate) kind: OrderKind,
+    /// The version of the payload's encoding.
+    pub(crate) schema: u16,
+    /// What it carries.
+    pub(crate) payload: Vec<u8>,
+    /// Its priority class.
+    pub(crate) lane: Lane,
+    /// What it may do.
+    pub(crate) flags: KindFlags,
+    /// Whom it is for.
+    pub(crate) to: To,
+    /// The application's key.
+    pub(crate) key: Option<String>,
+    /// How long it is worth delivering; the server's default if not said.
+    pub(crate) lifetime: Option<Duration>,
+    /// It need not survive the server.
+    pub(crate) volatile: bool,
+    /// How long to wait for outcomes.
+    pub(crate) wait: Duration,
+    /// A line per device before the summary.
+    pub(crate) each: bool,
+}
+
+impl Push {
+    /// The request as JSON.
+    pub(crate) fn json(&self) -> Value {
+        let mut object = json!({
+            "do": "push",
+            "kind": self.kind.to_string(),
+            "schema": self.schema,
+            "payload": hex(&self.payload),
+            "lane": self.lane.index(),
+            "idempotent": self.flags.contains(KindFlags::IDEMPOTENT),
+            "perishable": self.flags.contains(KindFlags::PERISHABLE),
+            "cancellable": self.flags.contains(KindFlags::CANCELLABLE),
+            "to": self.to.to_string(),
+            "volatile": self.volatile,
+            "wait_ms": millis(self.wait),
+            "each": self.each,
+        });
+        if let Some(key) = &self.key {
+            object["key"] = json!(key);
+        }
+        if let Some(lifetime) = self.lifetime {
+            object["lifetime_ms"] = json!(millis(lifetime));
+        }
+        object
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Request {
+    /// Reads a request; what is wrong with it otherwise, in one sentence.
+    pub(crate) fn read(object: &Value) -> Result<Self, String> {
+        let Value::Object(fields) = object else { return Err("a request is an object".to_owned()) };
+        match fields.get("do").and_then(Value::as_str) {
+            Some("push") => read_push(fields).map(Box::new).map(Self::Push),
+            Some("watch") => Ok(Self::Watch),
+            Some("roster") => Ok(Self::Roster),
+            Some("stats") => Ok(Self::Stats),
+            Some(other) => Err(format!("\"do\" is {other:?}, and push, watch, roster, stats are what can be done")),
+            None => Err("\"do\" is missing".to_owned()),
+        }
+    }
+}
+
+fn read_push(fields: &Map<String, Value>) -> Result<Push, String> {
+    let flag = |name: &str, flag: KindFlags| Ok::<_, String>(if bool(fields, name)? { flag } else { KindFlags::NONE });
+    let lane = match number(fields, "lane", 3)? {
+        Some(lane) => u8::try_from(lane).ok().and_then(Lane::new).unwrap_or_default(),
+        None => Lane::default(),
+    };
+    let payload = unhex(text(fields, "payload")?.unwrap_or_default())?;
+    if payload.len() > PAYLOAD_MAX {
+        return Err(format!("the payload has {} bytes, and an order carries at most {PAYLOAD_MAX}", payload.len()));
+    }
+    let lifetime = number(fields, "lifetime_ms", LIFETIME_S_MAX * 1_000)?;
+    if lifetime == Some(0) {
+        return Err("a lifetime of 0 is over before the order is sent".to_owned());
+    }
+    Ok(Push {
+        kind: names::order_kind(text(fields, "kind")?.ok_or("\"kind\" is missing")?)?,
+        schema: number(fields, "schema", u16::MAX.into())?.and_then(|schema| u16::try_from(schema).ok()).unwrap_or(0),
+        payload,
+        lane,
+        flags: flag("idempotent", KindFlags::IDEMPOTENT)?
+            .with(flag("perishable", KindFlags::PERISHABLE)?)
+            .with(flag("cancellable", KindFlags::CANCELLABLE)?),
+        to: names::to(text(fields, "to")?.ok_or("\"to\" is missing")?)?,
+        key: text(fields, "key")?.map(ToOwned::to_owned),
+        lifetime: lifetime.map(Duration::from_millis),
+        volatile: bool(fields, "volatile")?,
+        wait: Duration::from_millis(number(fields, "wait_ms", WAIT_MS_MAX)?.unwrap_or(0)),
+        each: bool(fields, "each")?,
+    })
+}
+
+fn text<'v>(fields: &'v Map<String, Value>, name: &str) -> Result<Option<&'v str>, String> {
+    match fields.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(format!("{name:?} has to be a text")),
+    }
+}
+
+fn number(fields: &Map<String, Value>, name: &str, max: u64) -> Result<Option<u64>, String> {
+    match fields.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => match value.as_u64() {
+            Some(number) if number <= max => Ok(Some(number)),
+            _ => Err(format!("{name:?} has to be a whole number from 0 to {max}")),
+        },
+    }
+}
+
+fn bool(fields: &Map<String, Value>, name: &str) -> Result<bool, String> {
+    match fields.get(name) {
+        None | Some(Value::Null) => Ok(false),
+        Some(Value::Bool(value)) => Ok(*value),
+        Some(_) => Err(format!("{name:?} has to be true or false")),
+    }
+}
+
+/// Bytes as hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Hexadecimal digits as bytes; white space between them is passed over.
+pub(crate) fn unhex(text: &str) -> Result<Vec<u8>, String> {
+    let wrong = || "bytes are written as pairs of hexadecimal digits".to_owned();
+    let digits: Vec<u32> = text
+        .chars()
+        .filter(|c| !c.is_ascii_whitespace())
+        .map(|c| c.to_digit(16).ok_or_else(wrong))
+        .collect::<Result<_, _>>()?;
+    let (pairs, []) = digits.as_chunks::<2>() else { return Err(wrong()) };
+    Ok(pairs.iter().map(|[high, low]| u8::try_from(high * 16 + low).unwrap_or(0)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn push() -> Push {
+        Push {
+            kind: OrderKind(0x8001),
+            schema: 3,
+            payload: vec![0xAB, 0],
+            lane: Lane::Urgent,
+            flags: KindFlags::IDEMPOTENT.with(KindFlags::CANCELLABLE),
+            to: names::to("kind=kiosk,zone=3").unwrap(),
+            key: Some("order 7".to_owned()),
+            lifetime: Some(Duration::from_secs(60)),
+            volatile: true,
+            wait: Duration::from_secs(10),
+            each: true,
+        }
+    }
+
+    #[test]
+    fn a_push_reads_back_as_it_was_written() {
+        assert_eq!(Request::read(&push().json()), Ok(Request::Push(Box::new(push()))));
+        let plain = Push { key: None, lifetime: None, ..push() };
+        assert_eq!(Request::read(&plain.json()), Ok(Request::Push(Box::new(plain))));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_request_is_said() {
+        let with = |name: &str, value: Value| {
+            let mut request = push().json();
+            request[name] = value;
+            Request::read(&request).unwrap_err()
+        };
+        assert!(with("do", json!("dance")).contains("dance"));
+        assert!(with("kind", json!("waltz")).contains("order kind"));
+        assert!(with("kind", json!(null)).contains("missing"));
+        assert!(with("lane", json!(4)).contains("lane"));
+        assert!(with("payload", json!("abc")).contains("pairs"));
+        assert!(with("payload", json!("00".repeat(PAYLOAD_MAX + 1))).contains("65537"));
+        assert!(with("lifetime_ms", json!(0)).contains("lifetime"));
+        assert!(with("lifetime_ms", json!(LIFETIME_S_MAX * 1_000 + 1)).contains("whole number"));
+        assert!(with("wait_ms", json!(-1)).contains("wait_ms"));
+        assert!(with("each", json!("yes")).contains("true or false"));
+        assert!(Request::read(&json!({})).is_err());
+    }
+}

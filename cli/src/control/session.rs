@@ -1,0 +1,187 @@
+//! One caller of the control socket: requests are read line by line and answered in their order.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tillwire::{NodeId, Order, PushError, Store, StoreServer, Target};
+use tokio::io::{AsyncBufReadExt, BufReader, ReadHalf, WriteHalf};
+use tokio::sync::broadcast::error::RecvError;
+
+use super::listener::Stream;
+use super::request::{Push, Request};
+use super::{LineError, VERSION, read_line, write_line};
+use crate::error::Failure;
+use crate::json::Known;
+use crate::names::To;
+use crate::serve::error_line;
+use crate::{json, names};
+
+type Reader = BufReader<ReadHalf<Box<dyn Stream>>>;
+type Writer = WriteHalf<Box<dyn Stream>>;
+
+/// Serves a caller until it leaves, or sends something that is no request's line.
+pub(crate) async fn run(stream: Box<dyn Stream>, server: Arc<StoreServer>, store: Store) {
+    let (reader, mut writer) = tokio::io::split(stream);
+    let hello = json!({
+        "event": "hello", "control": VERSION, "version": env!("CARGO_PKG_VERSION"), "server": server.id().to_string(),
+        "entity": store.entity(), "store": store.code(),
+    });
+    if write_line(&mut writer, &hello).await.is_ok() {
+        // A caller that went away is not an error of the server's.
+        let _ = answer_all(BufReader::new(reader), writer, &server).await;
+    }
+}
+
+async fn answer_all(mut reader: Reader, mut writer: Writer, server: &StoreServer) -> std::io::Result<()> {
+    let mut partial = Vec::new();
+    loop {
+        let request = match read_line(&mut reader, &mut partial).await {
+            Ok(Some(object)) => Request::read(&object),
+            Ok(None) => return Ok(()),
+            Err(LineError::Io(error)) => return Err(error),
+            // Whoever sends this is no caller of ours (a browser, say): one answer, and the end.
+            Err(error) => {
+                let failure = Failure::start(error.to_string(), "one JSON object a line: see docs/CONTROL.md");
+                return write_line(&mut writer, &error_line(&failure)).await;
+            }
+        };
+        match request {
+            Ok(Request::Push(order)) => push(&mut reader, &mut writer, server, &order).await?,
+            Ok(Request::Watch) => return watch(&mut reader, &mut writer, server).await,
+            Ok(Request::Roster) => drop(roster(&mut writer, server).await?),
+            Ok(Request::Stats) => stats(&mut writer, server).await?,
+            Err(wrong) => {
+                let failure = Failure::start(wrong, "see docs/CONTROL.md");
+                write_line(&mut writer, &error_line(&failure)).await?;
+            }
+        }
+    }
+}
+
+/// Returns when the caller has closed its side; requests it sends meanwhile wait.
+async fn gone(reader: &mut Reader) {
+    if reader.fill_buf().await.is_ok_and(|bytes| !bytes.is_empty()) {
+        core::future::pending().await
+    }
+}
+
+async fn push(reader: &mut Reader, writer: &mut Writer, server: &StoreServer, push: &Push) -> std::io::Result<()> {
+    let fan_out = match start_push(server, push).await {
+        Ok(fan_out) => fan_out,
+        Err(failure) => return write_line(writer, &error_line(&failure)).await,
+    };
+    let accepted = json!({
+        "event": "accepted", "order": fan_out.number(), "durable": fan_out.durable(), "targets": fan_out.targets(),
+    });
+    write_line(writer, &accepted).await?;
+    let report = tokio::select! {
+        report = fan_out.settled(push.wait) => report,
+        () = gone(reader) => return Ok(()),
+    };
+    if push.each {
+        for result in report.devices() {
+            write_line(writer, &json::result(result)).await?;
+        }
+    }
+    write_line(writer, &json::report(&fan_out, &report)).await
+}
+
+async fn start_push(server: &StoreServer, push: &Push) -> Result<tillwire::FanOut, Failure> {
+    let target = target(server, &push.to).await?;
+    let mut order =
+        Order::new(push.kind, push.schema, &push.payload).lane(push.lane).with_flags(push.flags);
+    if let Some(lifetime) = push.lifetime {
+        order = order.lifetime(lifetime);
+    }
+    if let Some(key) = &push.key {
+        order = order.key(key);
+    }
+    server.push(&order, &target).await.map_err(|error| refused(&error))
+}
+
+/// `to` against the devices known now: ids may be shortened.
+async fn target(server: &StoreServer, to: &To) -> Result<Target, Failure> {
+    let mut target = Target::all();
+    if let Some(kind) = to.kind {
+        target = target.and_kind(kind);
+    }
+    if let Some(zone) = to.zone {
+        target = target.and_zone(zone);
+    }
+    for tag in &to.tags {
+        target = target.and_tag(tag);
+    }
+    if !to.ids.is_empty() {
+        let known: Vec<NodeId> = server.devices().await.iter().filter_map(|info| info.push.id).collect();
+        let ids: Result<Vec<_>, _> = to.ids.iter().map(|prefix| names::resolve(prefix, &known)).collect();
+        target = target.and_ids(ids?);
+    }
+    Ok(target)
+}
+
+fn refused(error: &PushError) -> Failure {
+    let help = match error {
+        PushError::NoTarget { .. } => "tillwire watch shows who is known; devices that come later get nothing of it",
+        PushError::FullOrders { .. } | PushError::FullBytes { .. } => "wait until some orders have their outcomes",
+        PushError::Order(_) => "see docs/LIMITS.md for what an order may carry",
+        _ => "see the server's log",
+    };
+    Failure::start(error.to_string(), help)
+}
+
+/// The devices as they are.
+async fn roster(writer: &mut Writer, server: &StoreServer) -> std::io::Result<Known> {
+    let mut known = Known::default();
+    if let Some(discovery) = server.stats().await.and_then(|stats| stats.discovery) {
+        known.generation = discovery.generation;
+    }
+    let infos = server.devices().await;
+    for info in &infos {
+        let device = json::device(info);
+        let line = json!({"event": "present", "generation": known.generation, "device": device, "changed": []});
+        write_line(writer, &line).await?;
+    }
+    let line = json!({"event": "listed", "generation": known.generation, "devices": infos.len()});
+    write_line(writer, &line).await?;
+    known.learn(&infos);
+    Ok(known)
+}
+
+/// The devices as they are, then every event, until the caller leaves.
+async fn watch(reader: &mut Reader, writer: &mut Writer, server: &StoreServer) -> std::io::Result<()> {
+    let mut events = server.subscribe();
+    let mut known = roster(writer, server).await?;
+    loop {
+        let event = tokio::select! {
+            event = events.recv() => event,
+            () = gone(reader) => return Ok(()),
+        };
+        let line = match event {
+            Ok(event) => known.tell(server, &event).await,
+            Err(RecvError::Lagged(missed)) => {
+                json!({"event": "missed", "generation": known.generation, "events": missed})
+            }
+            Err(RecvError::Closed) => return Ok(()),
+        };
+        write_line(writer, &line).await?;
+    }
+}
+
+async fn stats(writer: &mut Writer, server: &StoreServer) -> std::io::Result<()> {
+    let mut line = json!({"event": "stats"});
+    if let Some(stats) = server.stats().await {
+        line["devices"] = stats.push.devices.into();
+        line["connected"] = stats.push.connected.into();
+        line["live_orders"] = stats.push.live_orders.into();
+        line["latency_us"] = json::latency(&tillwire::Latency::of(&stats.push.latency));
+        let mut counters = serde_json::Map::new();
+        stats.push.fleet.each(|name, count| drop(counters.insert(name.replace('-', "_"), count.into())));
+        line["push"] = Value::Object(counters);
+        if let Some(discovery) = &stats.discovery {
+            line["roster"] = json!({
+                "devices": discovery.devices, "capacity": discovery.capacity, "generation": discovery.generation,
+            });
+        }
+    }
+    write_line(writer, &line).await
+}

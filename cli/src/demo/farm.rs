@@ -1,0 +1,118 @@
+//! The devices of a demo, real ones on loopback addresses, and what their handlers saw.
+
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tillwire::{Delivered, Device, Security, Verdict};
+use wire_format::crc::crc32c;
+
+use super::payloads;
+use super::plan::{BROADCAST, Spec, store};
+use crate::error::Failure;
+use crate::start;
+
+/// One order as a device's application saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// Its number.
+    pub(crate) order: u64,
+    /// CRC-32C of its payload.
+    pub(crate) digest: u32,
+    /// What the application answered: an outcome code.
+    pub(crate) code: u8,
+}
+
+/// What the device with this number saw, in the order it saw it.
+pub(crate) type Record = (u32, Vec<Seen>);
+
+/// Which devices to run, and where.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub(crate) struct Part {
+    /// The first device's number.
+    #[arg(long)]
+    pub(crate) first: u32,
+    /// How many.
+    #[arg(long)]
+    pub(crate) count: u32,
+    /// The demo's seed.
+    #[arg(long)]
+    pub(crate) seed: u64,
+    /// The port of discovery.
+    #[arg(long)]
+    pub(crate) port_discovery: u16,
+    /// The port for orders.
+    #[arg(long)]
+    pub(crate) port_push: u16,
+}
+
+/// Running devices.
+#[derive(Debug)]
+pub(crate) struct Farm {
+    devices: Vec<(u32, Device, Arc<Mutex<Vec<Seen>>>)>,
+}
+
+impl Farm {
+    /// Starts all of them, or none.
+    pub(crate) async fn start(part: Part) -> Result<Self, Failure> {
+        let mut devices = Vec::new();
+        for index in part.first..part.first.saturating_add(part.count) {
+            let spec = Spec::new(index, part.seed);
+            let record = Arc::new(Mutex::new(Vec::new()));
+            let device = start_one(&spec, part, Arc::clone(&record)).await?;
+            devices.push((index, device, record));
+            // The devices that run already shall not wait for those that start.
+            tokio::task::yield_now().await;
+        }
+        Ok(Self { devices })
+    }
+
+    /// What every device saw so far.
+    pub(crate) fn seen(&self) -> Vec<Record> {
+        let record = |seen: &Mutex<Vec<Seen>>| seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.devices.iter().map(|(index, _, seen)| (*index, record(seen))).collect()
+    }
+
+    /// Says goodbye for all of them.
+    pub(crate) async fn shutdown(self) {
+        let mut leaving = tokio::task::JoinSet::new();
+        for (_, device, _) in self.devices {
+            leaving.spawn(device.shutdown());
+        }
+        leaving.join_all().await;
+    }
+}
+
+async fn start_one(spec: &Spec, part: Part, record: Arc<Mutex<Vec<Seen>>>) -> Result<Device, Failure> {
+    let store = store().ok_or_else(|| Failure::start("the demo's store has no name", ""))?;
+    Device::builder(store, spec.id)
+        .security(Security::open_network())
+        .staging(true)
+        .kind(spec.kind)
+        .zone(spec.zone)
+        .tags(spec.tags)
+        .bind(spec.address)
+        .broadcast(BROADCAST)
+        .discovery_port(part.port_discovery)
+        .port(part.port_push)
+        .start(move |delivered: &Delivered<'_>| handle(delivered, &record))
+        .await
+        .map_err(|error| with_ports(start::failure(&error), spec.address))
+}
+
+/// The application of a demo's device: it answers, and remembers what it answered.
+fn handle(delivered: &Delivered<'_>, record: &Mutex<Vec<Seen>>) -> Verdict {
+    let order = &delivered.order;
+    let verdict = payloads::judge(order);
+    let seen = Seen { order: order.number, digest: crc32c(order.payload), code: verdict.code().0.0 };
+    record.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
+    verdict
+}
+
+/// A demo takes its ports on addresses of its own, so only a program that listens on every address is in the way.
+fn with_ports(failure: Failure, address: Ipv4Addr) -> Failure {
+    let help = format!(
+        "a program that listens on every address keeps {address} from listening: give --port-push or --port-discovery \
+         another number"
+    );
+    Failure::start(failure.cause, help)
+}

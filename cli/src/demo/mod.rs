@@ -1,0 +1,282 @@
+//! `tillwire demo`: a store server and its devices on this machine, found over real broadcasts and ordered about over
+//! real connections, every outcome checked on both sides.
+
+mod check;
+pub(crate) mod child;
+mod farm;
+mod find;
+mod payloads;
+mod plan;
+mod show;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tillwire::{Order, Security, StoreServer};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use self::check::{Pushed, Wrong};
+use self::child::Process;
+use self::farm::{Farm, Part, Record};
+use self::find::Found;
+use self::plan::{DEVICES_MAX, Plan, SERVER};
+use crate::args::{DISCOVERY_PORT, PUSH_PORT};
+use crate::error::{Failure, Outcome, Verdict};
+use crate::{out, start};
+
+/// Devices inside the demo's own process; more run in processes of their own.
+const DEVICES_INSIDE_MAX: u32 = 500;
+/// Devices of one process.
+const DEVICES_PER_PROCESS_MAX: u32 = 4_000;
+/// Descriptors a device needs: two for discovery, one that listens, one session; and one to spare.
+const FILES_PER_DEVICE: u64 = 5;
+/// Descriptors of a process besides its devices.
+const FILES_BESIDE: u64 = 64;
+/// Orders on their way at a time.
+const IN_FLIGHT: usize = 8;
+/// How long an order may take to reach everybody.
+const ORDER_WITHIN: Duration = Duration::from_secs(20);
+
+/// Run a server and its devices on this machine (clear mode, loopback only), find them, push orders, check each outcome.
+///
+/// Exit code 0 only if every device was found and every (order, device) pair ended as planned: by the server's report,
+/// and by what the device's application saw. Examples:
+///   tillwire demo
+///   tillwire demo --devices 10000 --orders 100
+///   tillwire demo --devices 20 --orders 10 --json
+#[derive(clap::Args, Clone, Copy, Debug)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Args {
+    /// How many devices; above 500 they run in processes of their own.
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=i64::from(DEVICES_MAX)))]
+    devices: u32,
+    /// How many orders, of mixed kinds and for mixed targets.
+    #[arg(long, value_name = "M", default_value_t = 50, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    orders: u32,
+    /// About how many bytes each order carries.
+    #[arg(long, value_name = "BYTES", default_value_t = 200, value_parser = clap::value_parser!(u32).range(0..=32_768))]
+    payload: u32,
+    /// The same seed gives the same devices and orders.
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+    /// The UDP port of discovery.
+    #[arg(long, value_name = "PORT", default_value_t = DISCOVERY_PORT)]
+    port_discovery: u16,
+    /// The TCP port the devices listen on.
+    #[arg(long, value_name = "PORT", default_value_t = PUSH_PORT)]
+    port_push: u16,
+}
+
+/// Runs the demo; not right if one pair ended otherwise than planned.
+pub(crate) async fn run(args: Args, json: bool) -> Outcome {
+    tokio::select! {
+        result = demo(args, json) => result,
+        // Devices and children end with what is dropped here.
+        () = start::told_to_end() => Err(Failure::broken("interrupted", "what ran of the demo was stopped")),
+    }
+}
+
+async fn demo(args: Args, json: bool) -> Outcome {
+    let begun = Instant::now();
+    let files = start::raise_open_files();
+    let parts = split(args, files)?;
+    let plan = Arc::new(Plan::new(args.devices, args.orders, args.payload as usize, args.seed));
+    show::announce(args, parts.as_ref().map_or(0, Vec::len));
+    let server = Arc::new(server(args).await?);
+    let (devices, found) = tokio::try_join!(Devices::start(args, parts), async {
+        Ok::<_, Failure>(find::all(&server, &plan, begun).await)
+    })?;
+    let bar = show::bar(u64::from(args.orders), "orders settled");
+    let pushed = push_all(&server, &plan, &bar).await?;
+    bar.finish_and_clear();
+    let stats = server.stats().await;
+    let (devices, records) = devices.seen().await?;
+    let wrong = check::check(&plan, &pushed, &records);
+    if let Some(server) = Arc::into_inner(server) {
+        server.shutdown().await;
+    }
+    devices.shutdown().await;
+    let done = Done { args, plan: &plan, found, pushed: &pushed, stats, wrong, took: begun.elapsed() };
+    let ok = done.is_right();
+    if json { out::json(&done.json()) } else { out::text(&done.people()) }
+    Ok(Verdict::of(ok))
+}
+
+/// Everything there is to say at the end.
+struct Done<'p> {
+    args: Args,
+    plan: &'p Plan,
+    found: Found,
+    pushed: &'p [Pushed],
+    stats: Option<tillwire::ServerStats>,
+    wrong: Wrong,
+    took: Duration,
+}
+
+impl Done<'_> {
+    fn is_right(&self) -> bool {
+        let all = self.args.devices as usize;
+        self.found.joined.len() == all
+            && self.found.connected.len() == all
+            && self.pushed.len() == self.plan.orders.len()
+            && self.wrong.is_nothing()
+    }
+}
+
+/// The parts of the devices that run in processes of their own; `None` if all run inside.
+fn split(args: Args, files: u64) -> Result<Option<Vec<Part>>, Failure> {
+    let devices = u64::from(args.devices);
+    let short = |need: u64| {
+        Failure::start(
+            format!("{devices} devices need {need} open files in a process, and {files} are allowed"),
+            "raise the limit (ulimit -n), or run fewer --devices",
+        )
+    };
+    if devices + FILES_BESIDE > files {
+        return Err(short(devices + FILES_BESIDE));
+    }
+    let part = |first, count| Part {
+        first,
+        count,
+        seed: args.seed,
+        port_discovery: args.port_discovery,
+        port_push: args.port_push,
+    };
+    if args.devices <= DEVICES_INSIDE_MAX && devices * (FILES_PER_DEVICE + 1) + FILES_BESIDE <= files {
+        return Ok(None);
+    }
+    let per_process = files.saturating_sub(FILES_BESIDE) / FILES_PER_DEVICE;
+    let per_process = u32::try_from(per_process).unwrap_or(u32::MAX).min(DEVICES_PER_PROCESS_MAX);
+    if per_process == 0 {
+        return Err(short(FILES_PER_DEVICE + FILES_BESIDE));
+    }
+    // Parts of equal size: no process has the others wait for it.
+    let processes = args.devices.div_ceil(per_process);
+    let count = args.devices.div_ceil(processes);
+    let firsts = (0..args.devices).step_by(count as usize);
+    Ok(Some(firsts.map(|first| part(first, count.min(args.devices - first))).collect()))
+}
+
+async fn server(args: Args) -> Result<StoreServer, Failure> {
+    let store = plan::store().ok_or_else(|| Failure::start("the demo's store has no name", ""))?;
+    StoreServer::builder(store)
+        .security(Security::open_network())
+        .staging(true)
+        .name("demo")
+        .bind(SERVER)
+        .broadcast(plan::BROADCAST)
+        .discovery_port(args.port_discovery)
+        .push_port(args.port_push)
+        .capacity(args.devices as usize)
+        .expected_devices(args.devices)
+        .start()
+        .await
+        .map_err(|error| start::failure(&error))
+}
+
+/// The devices, inside or in processes.
+enum Devices {
+    Inside(Farm),
+    Outside(Vec<Process>),
+}
+
+impl Devices {
+    async fn start(args: Args, parts: Option<Vec<Part>>) -> Result<Self, Failure> {
+        let Some(parts) = parts else {
+            let Args { seed, port_discovery, port_push, .. } = args;
+            let part = Part { first: 0, count: args.devices, seed, port_discovery, port_push };
+            return Ok(Self::Inside(Farm::start(part).await?));
+        };
+        let mut processes = parts.into_iter().map(Process::start).collect::<Result<Vec<_>, _>>()?;
+        for process in &mut processes {
+            process.ready().await?;
+        }
+        Ok(Self::Outside(processes))
+    }
+
+    async fn seen(self) -> Result<(Self, Vec<Record>), Failure> {
+        match self {
+            Self::Inside(farm) => {
+                let seen = farm.seen();
+                Ok((Self::Inside(farm), seen))
+            }
+            Self::Outside(mut processes) => {
+                let mut records = Vec::new();
+                for process in &mut processes {
+                    records.extend(process.seen().await?);
+                }
+                Ok((Self::Outside(processes), records))
+            }
+        }
+    }
+
+    async fn shutdown(self) {
+        match self {
+            Self::Inside(farm) => farm.shutdown().await,
+            Self::Outside(processes) => {
+                for process in processes {
+                    process.shutdown().await;
+                }
+            }
+        }
+    }
+}
+
+/// Pushes every order, several at a time, and waits for its outcomes.
+async fn push_all(
+    server: &Arc<StoreServer>,
+    plan: &Arc<Plan>,
+    bar: &indicatif::ProgressBar,
+) -> Result<Vec<Pushed>, Failure> {
+    let (mut pushed, mut flying) = (Vec::new(), JoinSet::new());
+    let mut waiting = 0..plan.orders.len();
+    loop {
+        while flying.len() < IN_FLIGHT
+            && let Some(at) = waiting.next()
+        {
+            flying.spawn(push_one(Arc::clone(server), Arc::clone(plan), at));
+        }
+        match flying.join_next().await {
+            None => return Ok(pushed),
+            Some(Ok(result)) => pushed.push(result?),
+            Some(Err(error)) => return Err(Failure::broken(format!("a task was lost: {error}"), "")),
+        }
+        bar.inc(1);
+    }
+}
+
+async fn push_one(server: Arc<StoreServer>, plan: Arc<Plan>, at: usize) -> Result<Pushed, Failure> {
+    let refused = |why: String| Failure::broken(format!("an order was not accepted: {why}"), "");
+    let planned = plan.orders.get(at).ok_or_else(|| refused("it is not in the plan".to_owned()))?;
+    let order = Order::new(planned.kind, planned.schema, &planned.payload)
+        .lane(planned.lane)
+        .with_flags(planned.flags);
+    let target = planned.whom.target(plan.seed);
+    let fan_out = server.push(&order, &target).await.map_err(|error| refused(error.to_string()))?;
+    Ok(Pushed { plan: at, report: fan_out.settled(ORDER_WITHIN).await })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(devices: u32) -> Args {
+        Args { devices, orders: 1, payload: 200, seed: 1, port_discovery: 1, port_push: 2 }
+    }
+
+    #[test]
+    fn devices_are_spread_over_processes_as_descriptors_allow() {
+        let sizes = |devices, files| {
+            let parts = split(args(devices), files).ok().flatten();
+            parts.map(|parts| parts.iter().map(|part| part.count).collect::<Vec<_>>())
+        };
+        assert_eq!(sizes(500, 20_000), None, "inside");
+        assert_eq!(sizes(501, 20_000), Some(vec![501]));
+        assert_eq!(sizes(10_000, 20_000), Some(vec![3_334, 3_334, 3_332]));
+        assert_eq!(sizes(500, 1_024), Some(vec![167, 167, 166]), "too few descriptors for one process");
+        assert!(split(args(10_000), 10_000).unwrap_err().cause.contains("10064"));
+        let parts = split(args(10_000), 20_000).unwrap().unwrap();
+        assert_eq!(parts.iter().map(|part| part.first).collect::<Vec<_>>(), [0, 3_334, 6_668]);
+    }
+}

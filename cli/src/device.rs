@@ -1,0 +1,228 @@
+//! `tillwire device`: one simulated device that applies what it gets and keeps a ledger of it.
+
+use std::net::SocketAddrV4;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use tillwire::discovery::SeekerEvent;
+use tillwire::push::driver::device::Event as ListenerEvent;
+use tillwire::push::receiver::Event as SessionEvent;
+use tillwire::{Delivered, Device, DeviceEvent, OrderKind, Verdict as Applied};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
+use wire_format::datagram::bye::Reason;
+
+use crate::args::{AboutArgs, NetArgs, PUSH_PORT, StoreArgs, say_clear_mode, seed};
+use crate::error::{Outcome, Verdict};
+use crate::ledger::{Entry, Ledger};
+use crate::state::State;
+use crate::{names, out, start};
+
+/// Orders that wait to be printed; what comes faster than the terminal takes is counted instead.
+const LINES_MAX: usize = 4_096;
+/// The detail of a failure whose order could not be entered into the ledger.
+const DETAIL_LEDGER: u8 = 1;
+
+/// Run one simulated device until Ctrl-C. Examples:
+///   tillwire device --store PARIS-12 --id 6f9619ff-8b86-d011-b42d-00c04fc964ff --kind kiosk --open-network
+///   tillwire device --store BENCH --id 0123456789abcdef0123456789abcdef --bind 127.0.0.2 --broadcast 127.255.255.255 \
+///     --ledger orders.jsonl --open-network
+#[derive(clap::Args, Debug)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    store: StoreArgs,
+    #[command(flatten)]
+    about: AboutArgs,
+    #[command(flatten)]
+    net: NetArgs,
+    /// The TCP port where it listens for orders.
+    #[arg(long, value_name = "PORT", default_value_t = PUSH_PORT)]
+    port: u16,
+    /// Announce to this server by unicast instead of asking the LAN; may be given up to 4 times.
+    #[arg(long = "seed", value_name = "IP[:PORT]", value_parser = seed)]
+    seeds: Vec<SocketAddrV4>,
+    /// Append a JSON line per order to this file before its outcome is reported.
+    #[arg(long, value_name = "FILE")]
+    ledger: Option<PathBuf>,
+    /// Refuse orders of this kind; may be given for each.
+    #[arg(long = "reject", value_name = "KIND", value_parser = names::order_kind)]
+    rejected: Vec<OrderKind>,
+}
+
+/// Runs until told to end.
+pub(crate) async fn run(args: Args, json: bool) -> Outcome {
+    let store = args.store.store()?;
+    let security = args.net.security()?;
+    let mut builder = Device::builder(store, args.about.id)
+        .security(security)
+        .staging(args.net.staging)
+        .kind(args.about.kind)
+        .zone(args.about.zone)
+        .tags(args.about.tags()?)
+        .name(&args.about.name)
+        .port(args.port);
+    if args.net.no_discovery {
+        builder = builder.no_discovery();
+    } else {
+        builder = builder.discovery_port(args.net.discovery_port);
+    }
+    if let Some(bind) = args.net.bind {
+        builder = builder.bind(bind);
+    }
+    if let Some(broadcast) = args.net.broadcast {
+        builder = builder.broadcast(broadcast);
+    }
+    for &server in &args.seeds {
+        builder = builder.seed(server);
+    }
+    let ledger = args.ledger.as_deref().map(Ledger::open).transpose()?;
+    // Held until the end: it is the directory's lock.
+    let state = args.net.state.as_deref().map(State::open).transpose()?;
+    if let Some(state) = &state {
+        builder = builder.epoch(state.epoch);
+    }
+    let (lines, orders) = mpsc::channel(LINES_MAX);
+    let application = Application { ledger, rejected: args.rejected, lines, skipped: 0 };
+    let device = builder.start(application.handler()).await.map_err(|error| start::failure(&error))?;
+    say_clear_mode();
+    if json {
+        let address = device.address().to_string();
+        out::json(&json!({"event": "listening", "device": device.id().to_string(), "address": address}));
+    } else {
+        out::line(&format!("device {} of store {store} listens on {}; Ctrl-C ends it", device.id(), device.address()));
+    }
+    tell(&device, orders, json).await;
+    device.shutdown().await;
+    if json {
+        out::json(&json!({"event": "stopped"}));
+    }
+    Ok(Verdict::AllRight)
+}
+
+/// What the simulated application does with orders.
+struct Application {
+    ledger: Option<Ledger>,
+    rejected: Vec<OrderKind>,
+    lines: mpsc::Sender<Value>,
+    /// Orders that were not printed because the terminal was too slow.
+    skipped: u64,
+}
+
+impl Application {
+    fn handler(mut self) -> impl FnMut(&Delivered<'_>) -> Applied + Send + 'static {
+        move |delivered| self.handle(delivered)
+    }
+
+    /// Enters the order into the ledger, then answers: an outcome that was reported stands in the ledger.
+    fn handle(&mut self, delivered: &Delivered<'_>) -> Applied {
+        let order = &delivered.order;
+        let mut verdict = if self.rejected.contains(&order.kind) { Applied::RejectedKind } else { Applied::Applied };
+        let outcome = verdict.code().0;
+        let entry = Entry {
+            lineage: &delivered.lineage,
+            order: order.number,
+            order_key: order.order_key,
+            kind: order.kind,
+            payload: order.payload,
+            redelivered: delivered.redelivered,
+            outcome: outcome.name(),
+        };
+        if let Some(ledger) = &mut self.ledger
+            && let Err(error) = ledger.append(&entry)
+        {
+            out::warn(&format!("order {} could not be entered into the ledger: {error}", order.number));
+            verdict = Applied::Failed { detail: DETAIL_LEDGER };
+        }
+        let mut line = entry.json();
+        line["event"] = "order".into();
+        line["outcome"] = verdict.code().0.name().into();
+        line["bytes"] = order.payload.len().into();
+        line["lane"] = order.lane.index().into();
+        line["skipped"] = self.skipped.into();
+        match self.lines.try_send(line) {
+            Ok(()) => self.skipped = 0,
+            Err(_) => self.skipped += 1,
+        }
+        verdict
+    }
+}
+
+/// Prints events and orders until told to end.
+async fn tell(device: &Device, mut orders: mpsc::Receiver<Value>, json: bool) {
+    let mut events = device.subscribe();
+    let end = start::told_to_end();
+    tokio::pin!(end);
+    loop {
+        let line = tokio::select! {
+            () = &mut end => break,
+            Some(order) = orders.recv() => order,
+            event = events.recv() => match event {
+                Ok(event) => event_json(&event),
+                Err(RecvError::Lagged(missed)) => json!({"event": "missed", "events": missed}),
+                Err(RecvError::Closed) => break,
+            },
+        };
+        if json { out::json(&line) } else { out::line(&people(&line)) }
+    }
+}
+
+fn event_json(event: &DeviceEvent) -> Value {
+    match event {
+        DeviceEvent::Discovery(found) => match found.event {
+            SeekerEvent::ServerFound { id, address } => {
+                json!({"event": "server-found", "server": id.to_string(), "address": address.to_string()})
+            }
+            SeekerEvent::Registered { id, address } => {
+                json!({"event": "registered", "server": id.to_string(), "address": address.to_string()})
+            }
+            SeekerEvent::ServerLost { id } => json!({"event": "server-lost", "server": id.to_string()}),
+            SeekerEvent::ServerLeft { id, reason } => {
+                json!({"event": "server-left", "server": id.to_string(), "reason": reason_name(reason)})
+            }
+            SeekerEvent::Refused { id, status } => {
+                json!({"event": "refused", "server": id.to_string(), "why": status.to_string()})
+            }
+        },
+        DeviceEvent::Session(ListenerEvent::Session(session)) => session_json(session),
+        DeviceEvent::Session(ListenerEvent::Closed { peer, why }) => {
+            json!({"event": "closed", "address": peer.to_string(), "why": why.name(), "detail": why.to_string()})
+        }
+        _ => json!({"event": "other"}),
+    }
+}
+
+fn session_json(event: &SessionEvent) -> Value {
+    match event {
+        SessionEvent::Served { peer, known, .. } => {
+            json!({"event": "served", "server": known.server.to_string(), "address": peer.to_string()})
+        }
+        SessionEvent::Leaving(_) => json!({"event": "server-leaving"}),
+        SessionEvent::Unserved { why } => {
+            json!({"event": "unserved", "why": why.name(), "detail": why.to_string()})
+        }
+        _ => json!({"event": "other"}),
+    }
+}
+
+const fn reason_name(reason: Reason) -> &'static str {
+    match reason {
+        Reason::LEAVING => "leaving",
+        Reason::RESTARTING => "restarting",
+        Reason::REPLACED => "replaced",
+        _ => "unknown",
+    }
+}
+
+/// A line for people: the event, and every field that says something.
+fn people(line: &Value) -> String {
+    let event = line["event"].as_str().unwrap_or_default();
+    let fields = ["kind", "order", "outcome", "bytes", "server", "address", "why", "detail", "reason", "events"];
+    let said = fields.iter().filter_map(|&name| match &line[name] {
+        Value::Null => None,
+        Value::String(text) => Some(format!("{name} {text}")),
+        other => Some(format!("{name} {other}")),
+    });
+    let redelivered = (line["redelivered"] == true).then(|| "redelivered".to_owned());
+    format!("{}  {}", out::title(event), said.chain(redelivered).collect::<Vec<_>>().join(", "))
+}

@@ -1,0 +1,215 @@
+//! The objects of the JSON lines: devices, events, reports. One place, so that every command says the same.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use tillwire::discovery::driver::server::ServerEvent as RosterEvent;
+use tillwire::discovery::{Fields, State, What};
+use tillwire::push::driver::server::Event as SessionEvent;
+use tillwire::{
+    DeviceInfo, DeviceResult, FanOut, Latency, NodeId, Outcome, Report, ServerEvent, Standing, StoreServer, Tags,
+};
+
+/// A device: `{id, name, kind, zone, tags, address, state, connected}`.
+pub(crate) fn device(info: &DeviceInfo) -> Value {
+    let push = &info.push;
+    json!({
+        "id": push.id.map(|id| id.to_string()),
+        "name": info.roster.map_or_else(String::new, |device| device.name.to_string()),
+        "kind": push.kind.to_string(),
+        "zone": push.zone,
+        "tags": tags(&push.tags),
+        "address": push.address.map(|address| address.to_string()),
+        "state": info.roster.map_or("listed", |device| state(device.state)),
+        "connected": push.connected,
+    })
+}
+
+fn tags(tags: &Tags) -> Value {
+    tags.iter().collect::<Vec<_>>().into()
+}
+
+const fn state(state: State) -> &'static str {
+    match state {
+        State::Fresh => "fresh",
+        State::Suspect => "suspect",
+        State::Linked => "linked",
+        State::Lost => "lost",
+        State::Left => "left",
+    }
+}
+
+/// A device as discovery alone knows it: turned away, another server's, or just arrived.
+fn from_roster(found: &RosterEvent, connected: bool) -> Value {
+    let address = found.event.address.to_string();
+    match &found.device {
+        Some(device) => json!({
+            "id": device.id.to_string(), "name": device.name.to_string(), "kind": device.kind.to_string(),
+            "zone": device.zone.unwrap_or(0), "tags": tags(&device.tags), "address": address,
+            "state": state(device.state), "connected": connected,
+        }),
+        None => json!({"id": found.event.id.to_string(), "address": address}),
+    }
+}
+
+/// What was told of each device last: an event of a session names a device by its id alone.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    devices: HashMap<NodeId, Value>,
+    /// The roster's last generation told; events of sessions carry it too.
+    pub(crate) generation: u64,
+    refreshed: Option<tokio::time::Instant>,
+}
+
+/// Asking for every device costs; a store that starts up is not asked for each.
+const REFRESH_AFTER: Duration = Duration::from_millis(250);
+
+impl Known {
+    /// What is known now.
+    pub(crate) fn learn(&mut self, infos: &[DeviceInfo]) {
+        let devices = infos.iter().filter_map(|info| Some((info.push.id?, device(info))));
+        self.devices.extend(devices);
+    }
+
+    /// An event of the server: `{event, generation, device{…}, changed[…]}` and what belongs to it.
+    pub(crate) async fn tell(&mut self, server: &StoreServer, event: &ServerEvent) -> Value {
+        if let ServerEvent::Session(SessionEvent::Connected { id, .. }) = event
+            && !self.devices.contains_key(id)
+            && self.refreshed.is_none_or(|at| at.elapsed() > REFRESH_AFTER)
+        {
+            self.learn(&server.devices().await);
+            self.refreshed = Some(tokio::time::Instant::now());
+        }
+        match event {
+            ServerEvent::Roster(found) => self.tell_roster(found),
+            ServerEvent::Session(session) => self.tell_session(session),
+            _ => json!({"event": "other", "generation": self.generation}),
+        }
+    }
+
+    fn tell_roster(&mut self, found: &RosterEvent) -> Value {
+        self.generation = found.event.generation;
+        let before = self.devices.get(&found.event.id);
+        let device = from_roster(found, before.is_some_and(|device| device["connected"] == true));
+        if found.device.is_some() {
+            self.devices.insert(found.event.id, device.clone());
+        }
+        let what = &found.event.what;
+        let mut object = json!({
+            "event": what_name(what), "generation": self.generation, "device": device, "changed": changed(what),
+        });
+        add_details(&mut object, what);
+        object
+    }
+
+    fn tell_session(&mut self, event: &SessionEvent) -> Value {
+        let (name, id, address) = match event {
+            SessionEvent::Connected { id, address, .. } => ("connected", Some(*id), Some(*address)),
+            SessionEvent::Disconnected { id, address, .. } => ("disconnected", *id, *address),
+            _ => ("other", None, None),
+        };
+        let mut device = match id.and_then(|id| self.devices.get_mut(&id)) {
+            Some(device) => {
+                device["connected"] = (name == "connected").into();
+                device.clone()
+            }
+            None => json!({"id": id.map(|id| id.to_string()), "connected": name == "connected"}),
+        };
+        if let Some(address) = address {
+            device["address"] = address.to_string().into();
+        }
+        let mut object = json!({"event": name, "generation": self.generation, "device": device, "changed": []});
+        match event {
+            SessionEvent::Connected { rebooted, .. } => object["rebooted"] = (*rebooted).into(),
+            SessionEvent::Disconnected { why, .. } => {
+                object["why"] = why.name().into();
+                object["detail"] = why.to_string().into();
+            }
+            _ => {}
+        }
+        object
+    }
+}
+
+const fn what_name(what: &What) -> &'static str {
+    match what {
+        What::Joined => "joined",
+        What::Changed { .. } => "changed",
+        What::Rebooted { .. } => "rebooted",
+        What::Moved { .. } => "moved",
+        What::Suspect => "suspect",
+        What::Back => "back",
+        What::Lost => "lost",
+        What::Left => "left",
+        What::Conflict { .. } => "conflict",
+        What::DualServer => "dual-server",
+        What::Refused { .. } => "refused",
+    }
+}
+
+fn changed(what: &What) -> Value {
+    let What::Changed { fields } = what else { return json!([]) };
+    let names = [
+        (Fields::KIND, "kind"),
+        (Fields::NAME, "name"),
+        (Fields::PORT, "port"),
+        (Fields::ZONE, "zone"),
+        (Fields::TAGS, "tags"),
+        (Fields::SERVICES, "services"),
+        (Fields::FIRMWARE, "firmware"),
+        (Fields::CAPS, "caps"),
+    ];
+    names.iter().filter(|(field, _)| fields.contains(*field)).map(|(_, name)| *name).collect::<Vec<_>>().into()
+}
+
+fn add_details(object: &mut Value, what: &What) {
+    match what {
+        What::Rebooted { before, epoch } => {
+            object["epoch_before"] = (*before).into();
+            object["epoch"] = (*epoch).into();
+        }
+        What::Moved { from } => object["from"] = from.to_string().into(),
+        What::Conflict { rival } => object["rival"] = rival.to_string().into(),
+        What::Refused { why } => object["why"] = why.to_string().into(),
+        _ => {}
+    }
+}
+
+/// `{p50, p99, max}` in microseconds.
+pub(crate) fn latency(latency: &Latency) -> Value {
+    let us = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+    json!({"p50": us(latency.p50), "p99": us(latency.p99), "max": us(latency.max)})
+}
+
+/// How one device stands in a report.
+pub(crate) fn result(result: &DeviceResult) -> Value {
+    let (outcome, pending) = match result.standing {
+        Standing::Ended(code) => (Some(code.to_string()), None),
+        Standing::Pending(pending) => (None, Some(pending.to_string())),
+    };
+    json!({
+        "event": "device",
+        "device": result.id.map(|id| id.to_string()),
+        "address": result.address.map(|address| address.to_string()),
+        "outcome": outcome,
+        "pending": pending,
+    })
+}
+
+/// The last line of a push.
+pub(crate) fn report(fan_out: &FanOut, report: &Report) -> Value {
+    let outcomes: Map<_, _> = report.outcomes().into_iter().map(|(code, n)| (code.to_string(), n.into())).collect();
+    let pending: Map<_, _> = report.pending().into_iter().map(|(why, n)| (why.to_string(), n.into())).collect();
+    json!({
+        "event": "summary",
+        "order": report.number(),
+        "durable": fan_out.durable(),
+        "targets": report.targets(),
+        "outcomes": outcomes,
+        "pending": pending,
+        "unsettled": report.unsettled(),
+        "latency_us": latency(&report.latency()),
+        "ok": report.unsettled() == 0 && report.count(Outcome::APPLIED) == report.targets(),
+    })
+}

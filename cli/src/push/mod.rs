@@ -1,0 +1,119 @@
+//! `tillwire push`: an order through a running server, and the outcome of every device.
+
+mod kinds;
+mod payloads;
+mod report;
+
+use std::time::Duration;
+
+use serde_json::Value;
+use wire_format::ids::Lane;
+
+use crate::control::client::Client;
+use crate::control::request::{LIFETIME_S_MAX, Push};
+use crate::control::{Endpoint, endpoint};
+use crate::error::{Failure, Outcome, Verdict};
+use crate::names::{self, To};
+use crate::out;
+
+use self::kinds::Order;
+pub(crate) use self::report::duration;
+
+/// Push an order and wait for the outcome of every device. Examples:
+///   tillwire push message "Lane 3 please" --to kind=till
+///   tillwire push show-page /promo --to kind=signage,zone=3 --lifetime 3600
+///   tillwire push price-list --list 1 --version 42 --currency EUR --change 4006381333931=129 --to all
+///   tillwire push print --file receipt.bin --format esc-pos --to id=6f9619ff
+///   tillwire push custom 0x8001 --hex 0102 --to tag=bakery --each
+#[derive(clap::Args, Debug)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    order: Order,
+}
+
+/// Whom, how, and how long to wait: the same for every kind.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Common {
+    /// Whom: all, or kind=K, zone=Z, tag=T narrowing each other, or id=ID (8 digits or more).
+    #[arg(long, value_name = "WHOM", value_parser = names::to)]
+    to: To,
+    /// Where the server is reached: a path, or a loopback IP:PORT. Default: the socket of this user.
+    #[arg(long, value_name = "SOCKET", value_parser = endpoint)]
+    control: Option<Endpoint>,
+    /// The application's name for this deed; the device sees it beside the order's number.
+    #[arg(long, value_name = "TEXT")]
+    key: Option<String>,
+    /// Seconds the order is worth delivering. Default: a day.
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=LIFETIME_S_MAX))]
+    lifetime: Option<u64>,
+    /// Its priority: 0 urgent, 1 interactive, 2 normal, 3 bulk. Default: as the kind has it.
+    #[arg(long, value_name = "N", value_parser = names::lane)]
+    lane: Option<Lane>,
+    /// Seconds to wait for the outcomes.
+    #[arg(long, value_name = "S", default_value_t = 10.0, value_parser = seconds)]
+    wait: f64,
+    /// The order need not survive the server. (Orders are kept in memory: none does in this release.)
+    #[arg(long)]
+    volatile: bool,
+    /// A line for each device.
+    #[arg(long)]
+    each: bool,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(seconds),
+        _ => Err("seconds from 0 to 86400".to_owned()),
+    }
+}
+
+/// Pushes; right only if every device applied the order in time.
+pub(crate) async fn run(args: Args, json: bool) -> Outcome {
+    let (encoded, common) = args.order.encode()?;
+    let request = Push {
+        kind: encoded.kind,
+        schema: encoded.schema,
+        payload: encoded.payload,
+        lane: common.lane.unwrap_or(encoded.lane),
+        flags: encoded.flags,
+        to: common.to,
+        key: common.key,
+        lifetime: common.lifetime.map(Duration::from_secs),
+        volatile: common.volatile,
+        wait: Duration::from_secs_f64(common.wait),
+        each: common.each,
+    };
+    let mut client = Client::connect(common.control.as_ref()).await?;
+    client.ask(&request.json()).await?;
+    let accepted = client.expect().await?;
+    if accepted["event"] != "accepted" {
+        return Err(Failure::broken(format!("the server answered {accepted}"), "is it of the same version?"));
+    }
+    if json {
+        out::json(&accepted);
+    }
+    loop {
+        tokio::select! {
+            line = client.expect() => {
+                let line = line?;
+                if line["event"] == "summary" {
+                    return Ok(end(&line, json));
+                }
+                if json { out::json(&line) } else { out::line(&report::device(&line)) }
+            }
+            () = crate::start::told_to_end() => {
+                let order = &accepted["order"];
+                return Err(Failure::broken(
+                    format!("interrupted; order {order} is on its way all the same"),
+                    "its outcomes are in the server's counters only",
+                ));
+            }
+        }
+    }
+}
+
+fn end(summary: &Value, json: bool) -> Verdict {
+    if json { out::json(summary) } else { out::text(&report::summary(summary)) }
+    Verdict::of(summary["ok"] == true)
+}

@@ -1,0 +1,68 @@
+//! How the outcomes of an order are shown to people.
+
+use serde_json::Value;
+
+use crate::out::{FAINT, title};
+use crate::watch::table;
+
+/// One device's line.
+pub(super) fn device(line: &Value) -> String {
+    let text = |name: &str| line[name].as_str().unwrap_or("-").to_owned();
+    let standing = match line["outcome"].as_str() {
+        Some(outcome) => outcome.to_owned(),
+        None => format!("pending: {}", text("pending")),
+    };
+    format!("{:<32}  {:<21}  {standing}", text("device"), text("address"))
+}
+
+/// The table of outcomes, and the latency below it.
+pub(super) fn summary(summary: &Value) -> String {
+    let mut rows = table(&["outcome", "devices"]);
+    for (name, prefix) in [("outcomes", ""), ("pending", "pending: ")] {
+        for (outcome, count) in summary[name].as_object().into_iter().flatten() {
+            rows.add_row([format!("{prefix}{outcome}"), count.to_string()]);
+        }
+    }
+    let targets = summary["targets"].as_u64().unwrap_or(0);
+    let head = title(&format!("order {}, {targets} {}", summary["order"], plural(targets)));
+    let latency = &summary["latency_us"];
+    let ended = targets.saturating_sub(summary["unsettled"].as_u64().unwrap_or(0));
+    let latency = if ended == 0 {
+        "no outcome in the time waited; the order stays on its way within its lifetime".to_owned()
+    } else {
+        let of = |name: &str| duration(latency[name].as_u64().unwrap_or(0));
+        format!("latency  p50 {}  p99 {}  max {}", of("p50"), of("p99"), of("max"))
+    };
+    format!("{head}\n{rows}\n{FAINT}{latency}{FAINT:#}\n")
+}
+
+const fn plural(count: u64) -> &'static str {
+    if count == 1 { "device" } else { "devices" }
+}
+
+/// Microseconds in the unit people read best.
+pub(crate) fn duration(us: u64) -> String {
+    match us {
+        0..1_000 => format!("{us} µs"),
+        1_000..1_000_000 => format!("{}.{} ms", us / 1_000, us / 100 % 10),
+        _ => format!("{}.{:02} s", us / 1_000_000, us / 10_000 % 100),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_summary_names_outcomes_and_what_is_pending() {
+        let text = summary(&json!({
+            "order": 7, "targets": 3, "outcomes": {"applied": 2}, "pending": {"unreachable": 1}, "unsettled": 1,
+            "latency_us": {"p50": 950, "p99": 1_234, "max": 2_500_000},
+        }));
+        let text = anstream::adapter::strip_str(&text).to_string();
+        for part in ["order 7, 3 devices", "applied", "pending: unreachable", "p50 950 µs  p99 1.2 ms  max 2.50 s"] {
+            assert!(text.contains(part), "{part} is missing in {text}");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! `tillwire serve`: the store server as a process, with a control socket for `push` and `watch`.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use tillwire::{NodeId, StaticDevice, StoreServer};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::task::JoinSet;
+
+use crate::args::{NetArgs, StoreArgs, say_clear_mode, static_device};
+use crate::control::listener::Listener;
+use crate::control::{Endpoint, default_endpoint, endpoint, session};
+use crate::error::{Failure, Outcome, Verdict};
+use crate::state::State;
+use crate::{json, out, start};
+
+/// Callers of the control socket at a time; more wait until one leaves.
+const CALLERS_MAX: usize = 64;
+/// Pause after the system refused to hand over a caller.
+const ACCEPT_PAUSE: core::time::Duration = core::time::Duration::from_millis(100);
+
+/// Run a store server until Ctrl-C. Examples:
+///   tillwire serve --store PARIS-12 --entity 7 --open-network
+///   tillwire serve --store BENCH --open-network --no-discovery --device 192.168.1.20:8081,kind=kiosk
+#[derive(clap::Args, Debug)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    store: StoreArgs,
+    /// A device by address; may be given for each. With =ID another device at the address gets nothing.
+    #[arg(long = "device", value_name = "IP:PORT[=ID][,kind=K][,zone=Z][,tag=T]…", value_parser = static_device)]
+    devices: Vec<StaticDevice>,
+    #[command(flatten)]
+    net: NetArgs,
+    /// Where push and watch reach this server: a path, or a loopback IP:PORT. Default: a socket of this user.
+    #[arg(long, value_name = "SOCKET", value_parser = endpoint)]
+    control: Option<Endpoint>,
+    /// How many devices the store is expected to have: paces their registration.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    expected: u32,
+    /// A further TCP port announced devices may be dialled on, beside 8081.
+    #[arg(long = "push-port", value_name = "PORT")]
+    push_ports: Vec<u16>,
+    /// A name for people.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    name: String,
+}
+
+/// Runs until told to end.
+pub(crate) async fn run(args: Args, json: bool) -> Outcome {
+    let store = args.store.store()?;
+    let security = args.net.security()?;
+    start::raise_open_files();
+    let mut builder = StoreServer::builder(store)
+        .security(security)
+        .staging(args.net.staging)
+        .expected_devices(args.expected)
+        .name(&args.name);
+    if args.net.no_discovery {
+        builder = builder.no_discovery();
+    } else {
+        builder = builder.discovery_port(args.net.discovery_port);
+    }
+    if let Some(bind) = args.net.bind {
+        builder = builder.bind(bind);
+    }
+    if let Some(broadcast) = args.net.broadcast {
+        builder = builder.broadcast(broadcast);
+    }
+    for &port in &args.push_ports {
+        builder = builder.push_port(port);
+    }
+    for device in &args.devices {
+        builder = builder.device(*device);
+    }
+    let control = args.control.clone().unwrap_or_else(default_endpoint);
+    let listener = Listener::bind(&control).await?;
+    // Held until the end: it is the directory's lock.
+    let state = args.net.state.as_deref().map(State::open).transpose()?;
+    if let Some(state) = &state {
+        builder = builder.epoch(state.epoch).server_id(state.id(|| NodeId(random_id()))?);
+    }
+    let server = Arc::new(builder.start().await.map_err(|error| start::failure(&error))?);
+    say_clear_mode();
+    say_serving(&server, &store, &control, json);
+    serve(&server, &listener, &store, json).await;
+    drop(listener);
+    if let Some(server) = Arc::into_inner(server) {
+        server.shutdown().await;
+    }
+    if json {
+        out::json(&json!({"event": "stopped"}));
+    }
+    Ok(Verdict::AllRight)
+}
+
+/// 16 bytes nobody else has: the hasher keys of this process are drawn from the system's randomness.
+fn random_id() -> [u8; 16] {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    let draw = || RandomState::new().build_hasher().finish() | 1;
+    (u128::from(draw()) << 64 | u128::from(draw())).to_le_bytes()
+}
+
+fn say_serving(server: &StoreServer, store: &tillwire::Store, control: &Endpoint, json: bool) {
+    if json {
+        out::json(&json!({
+            "event": "serving", "server": server.id().to_string(), "entity": store.entity(), "store": store.code(),
+            "control": control.to_string(),
+        }));
+    } else {
+        out::line(&format!("serving store {store} as {}; control socket {control}; Ctrl-C ends it", server.id()));
+    }
+}
+
+/// Answers callers and tells events until told to end.
+async fn serve(server: &Arc<StoreServer>, listener: &Listener, store: &tillwire::Store, json: bool) {
+    let mut events = server.subscribe();
+    let mut known = json::Known::default();
+    let mut callers = JoinSet::new();
+    let end = start::told_to_end();
+    tokio::pin!(end);
+    loop {
+        tokio::select! {
+            () = &mut end => break,
+            event = events.recv() => match event {
+                Ok(event) => say(&known.tell(server, &event).await, json),
+                Err(RecvError::Lagged(missed)) => out::warn(&format!("{missed} events came too fast to be shown")),
+                Err(RecvError::Closed) => break,
+            },
+            caller = listener.accept(), if callers.len() < CALLERS_MAX => match caller {
+                Ok(stream) => drop(callers.spawn(session::run(stream, Arc::clone(server), *store))),
+                Err(error) => {
+                    out::warn(&format!("the control socket refused a caller: {error}"));
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(_) = callers.join_next() => {}
+        }
+    }
+    callers.shutdown().await;
+}
+
+fn say(event: &serde_json::Value, json: bool) {
+    if json { out::json(event) } else { out::line(&crate::watch::line(event)) }
+}
+
+/// An error for whoever called the control socket.
+pub(crate) fn error_line(failure: &Failure) -> serde_json::Value {
+    json!({"event": "error", "error": failure.cause, "help": failure.help, "started": !failure.not_started})
+}

@@ -1,0 +1,151 @@
+//! What a node keeps between its runs: one directory, two small files.
+//!
+//! | file | content |
+//! | --- | --- |
+//! | `epoch` | the boot epoch as a decimal number; raised and synced before this run uses it |
+//! | `id` | the node's id, 32 hexadecimal digits, written once |
+//! | `lock` | empty; locked while a process runs on this directory |
+//!
+//! Files are replaced whole (written beside, synced, renamed), so a power cut leaves the old one or the new one.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+
+use wire_format::ids::NodeId;
+
+use crate::error::Failure;
+
+/// An open state directory. The lock lasts as long as this lives.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// The epoch of this run: higher than that of every run before it.
+    pub(crate) epoch: u32,
+    dir: PathBuf,
+    _lock: File,
+}
+
+impl State {
+    /// Opens or makes `dir` and raises its boot epoch.
+    pub(crate) fn open(dir: &Path) -> Result<Self, Failure> {
+        std::fs::create_dir_all(dir).map_err(|error| cannot("make the state directory", dir, &error))?;
+        let lock = lock(dir)?;
+        let path = dir.join("epoch");
+        let before = match read(&path)? {
+            Some(text) => text.trim().parse::<u32>().map_err(|_| broken(&path, "a number"))?,
+            None => 0,
+        };
+        let epoch = before.checked_add(1).ok_or_else(|| broken(&path, "a number that can still be raised"))?;
+        replace(&path, &format!("{epoch}\n"))?;
+        Ok(Self { epoch, dir: dir.to_owned(), _lock: lock })
+    }
+
+    /// The id kept here; `make` is asked once, at the first run.
+    pub(crate) fn id(&self, make: impl FnOnce() -> NodeId) -> Result<NodeId, Failure> {
+        let path = self.dir.join("id");
+        if let Some(text) = read(&path)? {
+            return text.trim().parse().map_err(|_| broken(&path, "an id"));
+        }
+        let id = make();
+        replace(&path, &format!("{id}\n"))?;
+        Ok(id)
+    }
+}
+
+fn lock(dir: &Path) -> Result<File, Failure> {
+    let path = dir.join("lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(|error| cannot("open", &path, &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Failure::start(
+            format!("the state directory {} is in use by another process", dir.display()),
+            "one process, one directory: stop the other one or give --state another directory",
+        )),
+        Err(TryLockError::Error(error)) => Err(cannot("lock", &path, &error)),
+    }
+}
+
+fn read(path: &Path) -> Result<Option<String>, Failure> {
+    // Longer than anything written here; a larger file is not ours.
+    const BYTES_MAX: u64 = 256;
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(cannot("read", path, &error)),
+    };
+    let mut text = String::new();
+    file.take(BYTES_MAX).read_to_string(&mut text).map_err(|error| cannot("read", path, &error))?;
+    Ok(Some(text))
+}
+
+/// Replaces a file whole: written beside it, synced, renamed, and the rename synced.
+fn replace(path: &Path, text: &str) -> Result<(), Failure> {
+    let beside = path.with_extension("new");
+    let write = || {
+        let mut file = File::create(&beside)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&beside, path)?;
+        match path.parent() {
+            Some(dir) => File::open(dir)?.sync_all(),
+            None => Ok(()),
+        }
+    };
+    write().map_err(|error| cannot("write", path, &error))
+}
+
+fn cannot(what: &str, path: &Path, error: &std::io::Error) -> Failure {
+    Failure::start(
+        format!("cannot {what} {}: {error}", path.display()),
+        "give --state a directory this user may write to",
+    )
+}
+
+fn broken(path: &Path, wanted: &str) -> Failure {
+    Failure::start(
+        format!("{} does not hold {wanted}", path.display()),
+        "it was damaged or is not ours; a removed state directory begins anew as a node nobody knows",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dir(name: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("tillwire-state-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        dir
+    }
+
+    #[test]
+    fn the_epoch_rises_with_every_open_and_the_id_stays() {
+        let dir = dir("rises");
+        for epoch in 1..4 {
+            let state = State::open(&dir).unwrap();
+            assert_eq!(state.epoch, epoch);
+            assert_eq!(state.id(|| NodeId([u8::try_from(epoch).unwrap(); 16])).unwrap(), NodeId([1; 16]));
+            assert_eq!(std::fs::read_to_string(dir.join("epoch")).unwrap(), format!("{epoch}\n"));
+        }
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_directory_in_use_and_a_damaged_one_are_refused() {
+        let dir = dir("refused");
+        let state = State::open(&dir).unwrap();
+        assert!(State::open(&dir).unwrap_err().cause.contains("in use"));
+        drop(state);
+        for (text, says) in [("", "a number"), ("x", "a number"), ("4294967295", "still be raised")] {
+            std::fs::write(dir.join("epoch"), text).unwrap();
+            let failure = State::open(&dir).unwrap_err();
+            assert!(failure.cause.contains(says) && failure.not_started, "{failure:?}");
+        }
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+}
