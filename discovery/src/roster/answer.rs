@@ -11,6 +11,7 @@ use wire_format::ids::DeviceKind;
 use wire_format::time::Instant;
 
 use super::Roster;
+use super::beacons::Call;
 use super::slot::Slot;
 use super::table::{Queue, Ring};
 use crate::config::BEACON_LEN_MAX;
@@ -101,7 +102,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Roster<S> {
                 (to, Kind::Challenge, self.emit_probe(at, buffer))
             } else {
                 let link = self.beacons.take(now)?;
-                (Destination::Broadcast(link), Kind::Beacon, self.emit_beacon(buffer))
+                (Destination::Broadcast(link), Kind::Beacon, self.emit_beacon(now, buffer))
             };
             match emitted {
                 Ok(len) => {
@@ -145,12 +146,11 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Roster<S> {
         Nonce::Short(self.secret.hash_id(slot.id, 1 << 32 | u64::from(slot.ask_number)).to_le_bytes())
     }
 
-    fn emit_beacon(&mut self, buffer: &mut [u8]) -> Result<usize, EmitError> {
+    fn emit_beacon(&mut self, now: Instant, buffer: &mut [u8]) -> Result<usize, EmitError> {
         let present = u32::try_from(self.len()).unwrap_or(u32::MAX);
-        let missing = self.config.expected_devices.saturating_sub(present);
-        let window_ms = self.beacons.window_ms(&self.config, missing);
+        let call = self.beacons.call(now, &self.config, present);
         let from = self.node(true);
-        beacon(&self.config, from, window_ms).emit(buffer)
+        beacon(&self.config, from, call).emit(buffer)
     }
 
     fn emit_bye(&mut self, buffer: &mut [u8]) -> Result<usize, EmitError> {
@@ -167,12 +167,13 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Roster<S> {
 }
 
 /// The server's statement.
-fn beacon(config: &crate::config::ServerConfig, from: Node, window_ms: u16) -> Beacon<'_> {
+fn beacon(config: &crate::config::ServerConfig, from: Node, call: Call) -> Beacon<'_> {
     Beacon {
         from,
-        window_ms,
-        select_bits: 0,
-        select_salt: 0,
+        window_ms: call.window_ms,
+        select_bits: call.select_bits,
+        // Another sample after each restart.
+        select_salt: from.epoch.to_le_bytes()[0],
         store: Some(StoreRef::from(&config.store)),
         name: TextRef::new(config.name.as_str()),
         services: config.services.as_services(),
@@ -186,5 +187,6 @@ fn beacon(config: &crate::config::ServerConfig, from: Node, window_ms: u16) -> B
 /// Bytes of this server's beacons: a SEEK that is shorter is not answered.
 pub(super) fn beacon_len(config: &crate::config::ServerConfig) -> usize {
     let from = Node::new(config.id, DeviceKind::SERVER);
-    beacon(config, from, 0).emit(&mut [0; BEACON_LEN_MAX]).unwrap_or(BEACON_LEN_MAX)
+    let call = Call { window_ms: 0, select_bits: 0 };
+    beacon(config, from, call).emit(&mut [0; BEACON_LEN_MAX]).unwrap_or(BEACON_LEN_MAX)
 }

@@ -25,6 +25,26 @@ const RUSH_MIN: u32 = 8;
 /// At most 2^8 times the computed window.
 const STRETCH_MAX: u32 = 8;
 
+/// What a BEACON asks of unregistered devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Call {
+    /// How long they may take.
+    pub(super) window_ms: u16,
+    /// Only one in 2^bits is meant.
+    pub(super) select_bits: u8,
+}
+
+/// Counting a sample, when nobody knows how many devices there are: the first beacons call one in 2^bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Census {
+    /// With so many bits, once the first beacon leaves.
+    Planned(u8),
+    /// Until then, with so many bits, and so many have answered.
+    Running { until: Instant, bits: u8, answers: u32 },
+    /// So many devices there are, as far as one knows.
+    Done(u32),
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Schedule {
     up: bool,
@@ -45,10 +65,16 @@ pub(super) struct Beacons {
     bin: u32,
     rush: bool,
     stretch: u32,
+    census: Census,
 }
 
 impl Beacons {
-    pub(super) const fn new() -> Self {
+    /// `expected` devices, 0 for unknown, of which `capacity` fit.
+    pub(super) fn new(expected: u32, capacity: u32, rate_per_s: u32) -> Self {
+        // Twice the wanted rate during the shortest window is what a sample may come to.
+        let bearable = (rate_per_s / 2).max(RUSH_MIN);
+        let bits = (0_u8..31).find(|bits| capacity >> bits <= bearable).unwrap_or(31);
+        let census = if expected == 0 && bits != 0 { Census::Planned(bits) } else { Census::Done(expected) };
         let down = Schedule { up: false, starting: 0, pending: false, due: Instant::NEVER, last: None };
         Self {
             links: [down; LINKS_MAX],
@@ -57,6 +83,7 @@ impl Beacons {
             bin: 0,
             rush: false,
             stretch: 0,
+            census,
         }
     }
 
@@ -132,8 +159,12 @@ impl Beacons {
         Some(LinkId(at))
     }
 
-    /// An announce arrived: counts towards a rush.
-    pub(super) fn count_announce(&mut self, now: Instant, rate_per_s: u32) {
+    /// An announce arrived: counts in the census, or towards a rush.
+    pub(super) fn count_announce(&mut self, now: Instant, rate_per_s: u32, solicited: bool) {
+        if let Census::Running { answers, .. } = &mut self.census {
+            *answers = answers.saturating_add(u32::from(solicited));
+            return;
+        }
         if now >= self.bin_end {
             self.bin_end = now + BIN;
             self.bin = 0;
@@ -143,19 +174,33 @@ impl Beacons {
         self.rush |= self.bin > (rate_per_s / 5).max(RUSH_MIN);
     }
 
-    /// The reply window of the next beacon: 1.1·N/λ for `missing` devices, doubled for every beacon since which there
-    /// was a rush, and halved again for every one without.
-    pub(super) fn window_ms(&mut self, config: &ServerConfig, missing: u32) -> u16 {
-        self.stretch = if self.rush {
-            self.stretch.saturating_add(1).min(STRETCH_MAX)
-        } else {
-            self.stretch.saturating_sub(1)
+    /// What the beacon that leaves now asks for, with `present` devices registered: a census first if nobody knows how
+    /// many there are, then a window of 1.1·N/λ for the N that are missing, doubled for every beacon since which there was
+    /// a rush, and halved again for every one without.
+    pub(super) fn call(&mut self, now: Instant, config: &ServerConfig, present: u32) -> Call {
+        if let Census::Planned(bits) = self.census {
+            self.census = Census::Running { until: now + SPACING, bits, answers: 0 };
+        }
+        match self.census {
+            Census::Running { until, bits, .. } if now < until => {
+                return Call { window_ms: WINDOW_MIN_MS as u16, select_bits: bits };
+            }
+            Census::Running { bits, answers, .. } => {
+                self.census = Census::Done(answers.saturating_mul(1 << bits));
+            }
+            _ => {}
+        }
+        let Census::Done(expected) = self.census else {
+            return Call { window_ms: WINDOW_MIN_MS as u16, select_bits: 0 };
         };
+        let stretch = if self.rush { self.stretch.saturating_add(1) } else { self.stretch.saturating_sub(1) };
+        self.stretch = stretch.min(STRETCH_MAX);
         self.rush = false;
-        let computed = u64::from(missing).saturating_mul(1_100).div_ceil(u64::from(config.rate_per_s));
+        let missing = u64::from(expected.saturating_sub(present));
+        let computed = missing.saturating_mul(1_100).div_ceil(u64::from(config.rate_per_s));
         let computed = u32::try_from(computed).unwrap_or(u32::MAX).max(WINDOW_MIN_MS);
         let window = computed.saturating_mul(1 << self.stretch).min(WINDOW_MAX_MS);
-        u16::try_from(window).unwrap_or(u16::MAX)
+        Call { window_ms: u16::try_from(window).unwrap_or(u16::MAX), select_bits: 0 }
     }
 
     fn find_due(&mut self) {
@@ -184,7 +229,7 @@ mod tests {
 
     /// Runs the schedule to `end`, with a SEEK at each of `asks`; when beacons left, in milliseconds.
     fn run(asks: &[u64], end: u64) -> Vec<u64> {
-        let (mut beacons, mut rng, mut sent) = (Beacons::new(), Rng::new(1), vec![]);
+        let (mut beacons, mut rng, mut sent) = (Beacons::new(0, 8, 1_000), Rng::new(1), vec![]);
         beacons.link_up(Instant::ZERO, LINK);
         for ms in 0..end {
             let now = Instant::from_millis(ms);
@@ -219,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_gap_costs_one_beacon_and_an_interface_that_is_down_none() {
-        let (mut beacons, mut rng) = (Beacons::new(), Rng::new(1));
+        let (mut beacons, mut rng) = (Beacons::new(0, 8, 1_000), Rng::new(1));
         beacons.link_up(Instant::ZERO, LINK);
         beacons.link_up(Instant::ZERO, LinkId(16));
         let later = Instant::from_millis(600_000);
@@ -230,20 +275,47 @@ mod tests {
         assert_eq!((beacons.take(later), beacons.due()), (None, Instant::NEVER));
     }
 
+    fn window(beacons: &mut Beacons, rate_per_s: u32, present: u32) -> u16 {
+        let call = beacons.call(Instant::ZERO, &config(rate_per_s), present);
+        assert_eq!(call.select_bits, 0);
+        call.window_ms
+    }
+
     #[test]
     fn the_window_follows_the_missing_devices_and_doubles_in_a_rush() {
-        let mut beacons = Beacons::new();
-        assert_eq!(beacons.window_ms(&config(1_000), 0), 250);
-        assert_eq!(beacons.window_ms(&config(1_000), 10_000), 11_000);
-        assert_eq!(beacons.window_ms(&config(5_000), 10_000), 2_200);
-        assert_eq!(beacons.window_ms(&config(1), u32::MAX), 60_000);
+        assert_eq!(window(&mut Beacons::new(10_000, 10_000, 1_000), 1_000, 10_000), 250);
+        assert_eq!(window(&mut Beacons::new(10_000, 10_000, 1_000), 1_000, 0), 11_000);
+        assert_eq!(window(&mut Beacons::new(10_000, 10_000, 5_000), 5_000, 0), 2_200);
+        assert_eq!(window(&mut Beacons::new(u32::MAX, 10_000, 1), 1, 0), 60_000);
+        let mut beacons = Beacons::new(1_000, 1_000, 1_000);
         for _ in 0..201 {
-            beacons.count_announce(Instant::ZERO, 1_000);
+            beacons.count_announce(Instant::ZERO, 1_000, true);
         }
-        assert_eq!(beacons.window_ms(&config(1_000), 1_000), 2_200);
+        assert_eq!(window(&mut beacons, 1_000, 0), 2_200);
         for _ in 0..200 {
-            beacons.count_announce(Instant::from_millis(500), 1_000);
+            beacons.count_announce(Instant::from_millis(500), 1_000, true);
         }
-        assert_eq!(beacons.window_ms(&config(1_000), 1_000), 1_100);
+        assert_eq!(window(&mut beacons, 1_000, 0), 1_100);
+    }
+
+    #[test]
+    fn a_large_roster_that_knows_nothing_counts_a_sample_first() {
+        let mut beacons = Beacons::new(0, 10_000, 1_000);
+        let call = beacons.call(Instant::ZERO, &config(1_000), 0);
+        assert_eq!(call, Call { window_ms: 250, select_bits: 5 });
+        for _ in 0..100 {
+            beacons.count_announce(Instant::from_millis(100), 1_000, true);
+        }
+        beacons.count_announce(Instant::from_millis(100), 1_000, false);
+        assert_eq!(beacons.call(Instant::from_millis(999), &config(1_000), 99), call);
+        let call = beacons.call(Instant::from_millis(1_000), &config(1_000), 100);
+        assert_eq!(call, Call { window_ms: 3_410, select_bits: 0 });
+    }
+
+    #[test]
+    fn a_small_roster_calls_everybody_at_once() {
+        assert_eq!(window(&mut Beacons::new(0, 500, 1_000), 1_000, 0), 250);
+        let mut one_more = Beacons::new(0, 501, 1_000);
+        assert_eq!(one_more.call(Instant::ZERO, &config(1_000), 0).select_bits, 1);
     }
 }

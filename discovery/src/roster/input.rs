@@ -80,7 +80,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Roster<S> {
         if len < ANNOUNCE_LEN_MIN {
             return Err(Dropped::Short);
         }
-        self.beacons.count_announce(now, self.config.rate_per_s);
+        self.beacons.count_announce(now, self.config.rate_per_s, announce.answers != 0);
         let origin = origin(arrival, announce);
         let Some(at) = self.table.find(announce.from.id) else {
             return self.admit(now, arrival, announce, len);

@@ -18,8 +18,6 @@ mod lease;
 mod notice;
 mod slot;
 mod table;
-#[cfg(test)]
-mod tests;
 
 pub use wire_format::datagram::bye::Reason;
 use wire_format::ids::NodeId;
@@ -79,13 +77,14 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Roster<S> {
         let mut rng = Rng::new(seed);
         let config = config.clamped(rng.next_u64());
         let secret = Secret::new(mix(rng.next_u64()));
+        let table = table::Table::new(slots, secret);
         Self {
+            beacons: beacons::Beacons::new(config.expected_devices, table.capacity(), config.rate_per_s),
             beacon_len: answer::beacon_len(&config),
             screen: Screen::new(config.id, config.store, config.staging),
             config,
-            table: table::Table::new(slots, secret),
+            table,
             lease_clock: lease::LeaseClock::default(),
-            beacons: beacons::Beacons::new(),
             replies: answer::Replies::new(),
             dual_server: notice::Board::new(),
             refused: notice::Board::new(),
@@ -247,6 +246,26 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Roster<S> {
     /// The counters.
     pub const fn stats(&self) -> &Stats {
         &self.stats
+    }
+
+    /// Every list, index and count agrees.
+    #[cfg(test)]
+    pub(crate) fn check(&self) {
+        self.table.check();
+    }
+
+    /// Whether this is what the answer to the question open for a device must carry.
+    #[cfg(test)]
+    pub(crate) fn is_cookie(&self, id: NodeId, nonce: wire_format::datagram::Nonce) -> bool {
+        self.table
+            .find(id)
+            .is_some_and(|at| self.table.at(at).ask != Ask::Nothing && self.cookie(at) == nonce)
+    }
+
+    /// What this server's datagrams count from.
+    #[cfg(test)]
+    pub(crate) fn first_sequence(&self) -> u32 {
+        self.sequence.wrapping_sub(u32::try_from(self.stats.sent).unwrap_or(0))
     }
 
     /// Time moves on. Time asleep is not charged to anybody's lease.

@@ -53,18 +53,6 @@ pub(super) enum Ring {
 }
 
 impl Queue {
-    pub(super) const ALL: [Self; QUEUES] = [
-        Self::Free,
-        Self::Fresh,
-        Self::Suspect,
-        Self::Linked,
-        Self::Gone,
-        Self::Asked,
-        Self::AskedAgain,
-        Self::Probe,
-        Self::News,
-    ];
-
     pub(super) const fn ring(self) -> Ring {
         match self {
             Self::Free | Self::Fresh | Self::Suspect | Self::Linked | Self::Gone => Ring::Lease,
@@ -239,6 +227,21 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Table<S> {
             ends.tail = before;
         }
     }
+}
+
+#[cfg(test)]
+impl Queue {
+    pub(super) const ALL: [Self; QUEUES] = [
+        Self::Free,
+        Self::Fresh,
+        Self::Suspect,
+        Self::Linked,
+        Self::Gone,
+        Self::Asked,
+        Self::AskedAgain,
+        Self::Probe,
+        Self::News,
+    ];
 }
 
 #[cfg(test)]

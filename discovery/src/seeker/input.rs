@@ -178,6 +178,7 @@ impl Seeker {
         if news {
             self.news.push(SeekerEvent::Registered { id, address });
         }
+        self.answers = 0;
         self.refused = None;
         self.trickle = None;
         self.heard_server(now);

@@ -13,8 +13,6 @@ mod news;
 mod output;
 mod register;
 mod server;
-#[cfg(test)]
-mod tests;
 mod trickle;
 
 use core::net::SocketAddrV4;

@@ -1,0 +1,136 @@
+//! Two of something: devices with one id, servers of one store, stores on one LAN, copies of one datagram.
+
+use super::*;
+use wire_format::datagram::ack::Code;
+
+#[test]
+fn of_two_live_devices_with_one_id_the_first_stays_and_one_conflict_a_minute_is_told() {
+    let mut world = World::new(1);
+    world.check = true;
+    let server = world.server(server_config(), 8, address(99), Duration::ZERO);
+    let first = world.device(device_config(1), address(1), secs(4));
+    world.run(secs(6));
+    let clone = world.device(device_config(1), address(2), Duration::ZERO);
+    world.run(secs(600));
+    let view = world.roster(server).find(id(1)).unwrap();
+    assert_eq!((view.source, view.state), (address(1), State::Fresh));
+    let conflicts: Vec<Instant> = world.nodes[server]
+        .events
+        .iter()
+        .filter(|(_, event)| event.what == What::Conflict { rival: address(2) })
+        .map(|(at, _)| *at)
+        .collect();
+    assert!((5..=11).contains(&conflicts.len()), "{} conflicts in ten minutes", conflicts.len());
+    assert!(conflicts.windows(2).all(|pair| pair[1].since(pair[0]) >= secs(60)));
+    assert!(!world.news(server, 1).iter().any(|what| matches!(what, What::Moved { .. })));
+    assert!(world.seeker(first).server().is_some_and(|server| server.registered));
+    assert!(world.seeker(clone).server().is_some_and(|server| !server.registered));
+    let refused = SeekerEvent::Refused { id: id(1_000_000), status: Code::DUPLICATE_ID };
+    assert_eq!(world.nodes[clone].told.iter().filter(|told| told.1 == refused).count(), 1);
+}
+
+#[test]
+fn of_two_servers_devices_choose_the_lower_priority_and_both_tell() {
+    let mut world = World::new(2);
+    let poor = world.server(server_config(), 60, address(98), Duration::ZERO);
+    let config = ServerConfig { id: id(1_000_001), priority: 50, ..server_config() };
+    let good = world.server(config, 60, address(99), ms(1));
+    world.devices(50, secs(5));
+    world.run(secs(150));
+    let chosen = (0..50).filter(|at| world.seeker(2 + at).server().unwrap().id == id(1_000_001)).count();
+    assert!(world.present(good) == chosen && world.present(poor) == 50 - chosen);
+    for server in [good, poor] {
+        let dual = world.nodes[server].events.iter().filter(|(_, event)| event.what == What::DualServer);
+        assert!((2..=3).contains(&dual.count()), "told once a minute");
+    }
+    // Whoever hears both before it is registered takes the better one.
+    let late = world.device(device_config(77), address(77), Duration::ZERO);
+    world.run(ms(200));
+    assert!(world.seeker(late).server().is_none());
+    world.run(secs(30));
+    assert!(world.seeker(late).server().is_some_and(|server| server.registered));
+}
+
+#[test]
+fn an_unregistered_device_changes_to_the_better_server() {
+    let mut world = World::new(3);
+    // Too busy to let anybody in soon: its window is a minute.
+    let config = ServerConfig { expected_devices: 1_000_000, ..server_config() };
+    world.server(config, 8, address(98), Duration::ZERO);
+    let device = world.device(device_config(1), address(1), Duration::ZERO);
+    world.run(secs(4));
+    assert!(world.seeker(device).server().is_some_and(|server| !server.registered));
+    let config = ServerConfig { id: id(1_000_001), priority: 50, ..server_config() };
+    let good = world.server(config, 8, address(99), Duration::ZERO);
+    world.run(secs(1));
+    assert_eq!(world.present(good), 1);
+    assert_eq!(world.seeker(device).server().map(|server| server.id), Some(id(1_000_001)));
+}
+
+#[test]
+fn stores_and_staging_never_mix_on_one_lan() {
+    let mut world = World::new(4);
+    let other = Store::new(7, "PARIS-13").unwrap();
+    let configs = [
+        server_config(),
+        ServerConfig { id: id(1_000_001), staging: true, ..server_config() },
+        ServerConfig { id: id(1_000_002), store: other, ..server_config() },
+    ];
+    for (at, config) in (90..).zip(configs) {
+        world.server(config, 100, address(at), Duration::ZERO);
+    }
+    for number in 1..=60 {
+        let mut config = device_config(number);
+        config.staging = number % 3 == 1;
+        config.store = if number % 3 == 2 { other } else { store() };
+        world.device(config, address(number), ms(u64::from(number) * 50));
+    }
+    world.run(secs(60));
+    for (server, remainder) in [(0, 0), (1, 1), (2, 2)] {
+        assert_eq!(world.present(server), 20);
+        for number in 1..=60 {
+            assert_eq!(world.state(server, number).is_some(), number % 3 == remainder, "device {number}");
+        }
+        let stats = world.roster(server).stats();
+        assert!(stats.dropped_staging > 0 && stats.dropped_staging + stats.dropped_store >= 10);
+        assert!(world.nodes[server].events.iter().all(|(_, event)| event.what != What::DualServer));
+    }
+}
+
+#[test]
+fn copies_of_datagrams_make_one_device_one_event_and_a_count() {
+    let mut world = World::new(5);
+    world.check = true;
+    world.duplicates = 1_000;
+    let server = world.server(server_config(), 8, address(99), Duration::ZERO);
+    world.device(device_config(1), address(1), secs(4));
+    world.run(secs(100));
+    assert_eq!(world.news(server, 1), [What::Joined]);
+    let announces = world.sent(ANNOUNCE) as u64;
+    assert_eq!(world.roster(server).stats().dropped_duplicate, announces, "copies minus one each");
+    assert_eq!(world.roster(server).stats().sent_ack, announces);
+}
+
+#[test]
+fn a_full_roster_turns_the_next_device_away_and_takes_it_when_somebody_is_gone() {
+    let mut world = World::new(6);
+    world.check = true;
+    let server = world.server(server_config(), 3, address(99), Duration::ZERO);
+    for number in 1..=3 {
+        world.device(device_config(number), address(number), secs(4));
+    }
+    world.run(secs(8));
+    assert_eq!((world.present(server), world.roster(server).capacity()), (3, 3));
+    let late = world.device(device_config(4), address(4), Duration::ZERO);
+    world.run(secs(5));
+    let why = Code::ROSTER_FULL;
+    assert_eq!(world.news(server, 4), [What::Refused { why }]);
+    assert!(
+        matches!(world.nodes[late].told.last(), Some((_, SeekerEvent::Refused { status, .. })) if *status == why)
+    );
+    assert!(world.roster(server).stats().dropped_full >= 1);
+    world.off(1);
+    world.run(secs(190));
+    assert_eq!((world.state(server, 1), world.state(server, 4)), (None, Some(State::Fresh)));
+    assert_eq!(world.present(server), 3);
+}

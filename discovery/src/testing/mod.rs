@@ -1,0 +1,426 @@
+//! A store in virtual time: servers and devices on one seeded, lossy LAN, no sockets and no clock.
+//!
+//! Every node is driven by the calling contract: one input, then drain. A broadcast reaches every node that is on, with
+//! one delay for all and a loss of its own for each.
+
+mod conflicts;
+pub(crate) mod datagrams;
+mod hostile;
+mod operations;
+mod scale;
+mod scenarios;
+
+use core::net::{Ipv4Addr, SocketAddrV4};
+use core::time::Duration;
+use std::collections::{BinaryHeap, HashMap};
+use std::rc::Rc;
+
+use wire_format::ids::{NodeId, Store};
+use wire_format::rng::Rng;
+use wire_format::time::Instant;
+
+use crate::config::{DeviceConfig, PORT, ServerConfig};
+use crate::event::{Event, SeekerEvent, What};
+use crate::link::{Arrival, Destination, LinkId, Transmit};
+use crate::roster::{Roster, Slot, State};
+use crate::seeker::Seeker;
+
+pub(crate) const LINK: LinkId = LinkId(0);
+
+pub(crate) fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+pub(crate) fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+pub(crate) fn store() -> Store {
+    Store::new(7, "PARIS-12").unwrap()
+}
+
+/// The id with this number.
+pub(crate) fn id(number: u32) -> NodeId {
+    let mut bytes = [0xA5; 16];
+    bytes[..4].copy_from_slice(&number.to_le_bytes());
+    NodeId(bytes)
+}
+
+/// The address with this number, at the discovery port.
+pub(crate) fn address(number: u32) -> SocketAddrV4 {
+    SocketAddrV4::new(Ipv4Addr::from_bits(0x0A00_0000 + number), PORT)
+}
+
+pub(crate) fn server_config() -> ServerConfig {
+    ServerConfig { epoch: 1, epoch_random: false, ..ServerConfig::new(id(1_000_000), store()) }
+}
+
+pub(crate) fn device_config(number: u32) -> DeviceConfig {
+    DeviceConfig { epoch: 1, epoch_random: false, ..DeviceConfig::new(id(number), store()) }
+}
+
+pub(crate) enum Core {
+    Server(Box<Roster<Vec<Slot>>>),
+    Device(Box<Seeker>),
+}
+
+pub(crate) struct Node {
+    pub(crate) core: Core,
+    pub(crate) address: SocketAddrV4,
+    pub(crate) on: bool,
+    pub(crate) frozen: bool,
+    held: Vec<(Arrival, Rc<[u8]>)>,
+    armed: Option<Instant>,
+    /// What a server told.
+    pub(crate) events: Vec<(Instant, Event)>,
+    /// What a device told.
+    pub(crate) told: Vec<(Instant, SeekerEvent)>,
+    /// When each datagram of this node left, and its kind's number.
+    pub(crate) sent: Vec<(Instant, u8)>,
+}
+
+enum Action {
+    Deliver(usize, Arrival, Rc<[u8]>),
+    Broadcast(usize, Rc<[u8]>),
+    Timer(usize),
+    Boot(usize),
+}
+
+struct Due {
+    at: Instant,
+    order: u64,
+    action: Action,
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        (self.at, self.order) == (other.at, other.order)
+    }
+}
+
+impl Eq for Due {}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<core::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> core::cmp::Ordering {
+        (other.at, other.order).cmp(&(self.at, self.order))
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) now: Instant,
+    pub(crate) nodes: Vec<Node>,
+    /// Copies lost, delivered twice, per 1,000.
+    pub(crate) loss: u64,
+    pub(crate) duplicates: u64,
+    /// Check every invariant of a roster after each of its inputs.
+    pub(crate) check: bool,
+    queue: BinaryHeap<Due>,
+    order: u64,
+    rng: Rng,
+    at: HashMap<SocketAddrV4, usize>,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            now: Instant::from_millis(1_000),
+            nodes: vec![],
+            loss: 0,
+            duplicates: 0,
+            check: false,
+            queue: BinaryHeap::new(),
+            order: 0,
+            rng: Rng::new(seed),
+            at: HashMap::new(),
+        }
+    }
+
+    fn push(&mut self, after: Duration, action: Action) {
+        self.order += 1;
+        self.queue.push(Due { at: self.now + after, order: self.order, action });
+    }
+
+    fn add(&mut self, core: Core, address: SocketAddrV4, after: Duration) -> usize {
+        let at = self.nodes.len();
+        self.nodes.push(Node {
+            core,
+            address,
+            on: false,
+            frozen: false,
+            held: vec![],
+            armed: None,
+            events: vec![],
+            told: vec![],
+            sent: vec![],
+        });
+        self.at.insert(address, at);
+        self.push(after, Action::Boot(at));
+        at
+    }
+
+    /// A server at `address`, starting after `after`.
+    pub(crate) fn server(
+        &mut self,
+        config: ServerConfig,
+        capacity: usize,
+        address: SocketAddrV4,
+        after: Duration,
+    ) -> usize {
+        let seed = self.rng.next_u64();
+        let roster = Roster::new(config, vec![Slot::EMPTY; capacity], self.now, seed);
+        self.add(Core::Server(Box::new(roster)), address, after)
+    }
+
+    /// A device at `address`, booting after `after`.
+    pub(crate) fn device(&mut self, config: DeviceConfig, address: SocketAddrV4, after: Duration) -> usize {
+        let seed = self.rng.next_u64();
+        let seeker = Seeker::new(config, self.now, seed);
+        self.add(Core::Device(Box::new(seeker)), address, after)
+    }
+
+    /// `count` devices, numbered from 1, booting within `within`; the number of the first node.
+    pub(crate) fn devices(&mut self, count: u32, within: Duration) -> usize {
+        let first = self.nodes.len();
+        for number in 1..=count {
+            let after = self.rng.between(Duration::ZERO, within);
+            self.device(device_config(number), address(number), after);
+        }
+        first
+    }
+
+    /// The power is gone: nothing is said, nothing is heard.
+    pub(crate) fn off(&mut self, node: usize) {
+        self.nodes[node].on = false;
+        let address = self.nodes[node].address;
+        self.at.retain(|at, owner| (*at, *owner) != (address, node));
+    }
+
+    pub(crate) fn freeze(&mut self, node: usize) {
+        self.nodes[node].frozen = true;
+    }
+
+    /// The process goes on: first what its socket held, then its clock.
+    pub(crate) fn thaw(&mut self, node: usize) {
+        self.nodes[node].frozen = false;
+        self.nodes[node].armed = None;
+        for (arrival, bytes) in core::mem::take(&mut self.nodes[node].held) {
+            self.input(node, &arrival, &bytes);
+        }
+        self.timeout(node);
+    }
+
+    pub(crate) fn roster(&self, node: usize) -> &Roster<Vec<Slot>> {
+        let Core::Server(roster) = &self.nodes[node].core else { panic!("node {node} is a device") };
+        roster
+    }
+
+    pub(crate) fn seeker(&self, node: usize) -> &Seeker {
+        let Core::Device(seeker) = &self.nodes[node].core else { panic!("node {node} is a server") };
+        seeker
+    }
+
+    /// Does something with a server, then drains it.
+    pub(crate) fn with_roster<R>(
+        &mut self,
+        node: usize,
+        act: impl FnOnce(&mut Roster<Vec<Slot>>, Instant) -> R,
+    ) -> R {
+        let now = self.now;
+        let Core::Server(roster) = &mut self.nodes[node].core else { panic!("node {node} is a device") };
+        let result = act(roster, now);
+        self.drain(node);
+        result
+    }
+
+    /// Does something with a device, then drains it.
+    pub(crate) fn with_seeker<R>(&mut self, node: usize, act: impl FnOnce(&mut Seeker, Instant) -> R) -> R {
+        let now = self.now;
+        let Core::Device(seeker) = &mut self.nodes[node].core else { panic!("node {node} is a server") };
+        let result = act(seeker, now);
+        self.drain(node);
+        result
+    }
+
+    /// A datagram from anywhere to a node, as if the network had delivered it.
+    pub(crate) fn inject(&mut self, node: usize, source: SocketAddrV4, broadcast: bool, bytes: &[u8]) {
+        let arrival = Arrival { link: LINK, source, broadcast };
+        self.input(node, &arrival, bytes);
+    }
+
+    fn input(&mut self, node: usize, arrival: &Arrival, bytes: &[u8]) {
+        let now = self.now;
+        let _reason = match &mut self.nodes[node].core {
+            Core::Server(roster) => roster.handle_datagram(now, arrival, bytes),
+            Core::Device(seeker) => seeker.handle_datagram(now, arrival, bytes),
+        };
+        self.drain(node);
+    }
+
+    fn timeout(&mut self, node: usize) {
+        let now = self.now;
+        match &mut self.nodes[node].core {
+            Core::Server(roster) => roster.handle_timeout(now),
+            Core::Device(seeker) => seeker.handle_timeout(now),
+        }
+        self.drain(node);
+    }
+
+    fn drain(&mut self, node: usize) {
+        let now = self.now;
+        let mut buffer = [0; 1_200];
+        loop {
+            let transmit = match &mut self.nodes[node].core {
+                Core::Server(roster) => roster.poll_transmit(now, &mut buffer),
+                Core::Device(seeker) => seeker.poll_transmit(now, &mut buffer),
+            };
+            let Some(Transmit { to, len }) = transmit else { break };
+            self.nodes[node].sent.push((now, buffer[5]));
+            self.send(node, to, buffer[..len].into());
+        }
+        let check = self.check;
+        let owner = &mut self.nodes[node];
+        let due = match &mut owner.core {
+            Core::Server(roster) => {
+                while let Some(event) = roster.poll_event() {
+                    owner.events.push((now, event));
+                }
+                if check {
+                    roster.check();
+                }
+                roster.poll_timeout()
+            }
+            Core::Device(seeker) => {
+                while let Some(event) = seeker.poll_event() {
+                    owner.told.push((now, event));
+                }
+                seeker.poll_timeout()
+            }
+        };
+        if let Some(due) = due
+            && owner.armed.is_none_or(|armed| due < armed)
+        {
+            owner.armed = Some(due);
+            self.push(due.since(now), Action::Timer(node));
+        }
+    }
+
+    fn send(&mut self, node: usize, to: Destination, bytes: Rc<[u8]>) {
+        let delay = self.rng.between(Duration::from_micros(100), ms(1));
+        match to {
+            Destination::Broadcast(_) => self.push(delay, Action::Broadcast(node, bytes)),
+            Destination::Unicast(_, to) => {
+                let Some(&receiver) = self.at.get(&to) else { return };
+                for _ in 0..self.copies() {
+                    let arrival = Arrival { link: LINK, source: self.nodes[node].address, broadcast: false };
+                    self.push(delay, Action::Deliver(receiver, arrival, bytes.clone()));
+                }
+            }
+        }
+    }
+
+    /// How many copies of a datagram arrive.
+    fn copies(&mut self) -> usize {
+        if self.rng.below(1_000) < self.loss {
+            0
+        } else if self.rng.below(1_000) < self.duplicates {
+            2
+        } else {
+            1
+        }
+    }
+
+    pub(crate) fn run(&mut self, span: Duration) {
+        let end = self.now + span;
+        while self.queue.peek().is_some_and(|due| due.at <= end) {
+            let due = self.queue.pop().unwrap();
+            self.now = self.now.max(due.at);
+            self.act(due.action);
+        }
+        self.now = end;
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Boot(node) => {
+                self.nodes[node].on = true;
+                let now = self.now;
+                match &mut self.nodes[node].core {
+                    Core::Server(roster) => roster.link_up(now, LINK),
+                    Core::Device(seeker) => seeker.link_up(now, LINK),
+                }
+                self.drain(node);
+            }
+            Action::Deliver(node, arrival, bytes) => self.deliver(node, arrival, &bytes),
+            Action::Broadcast(sender, bytes) => {
+                let source = self.nodes[sender].address;
+                let arrival = Arrival { link: LINK, source, broadcast: true };
+                for node in (0..self.nodes.len()).filter(|node| *node != sender) {
+                    for _ in 0..self.copies() {
+                        self.deliver(node, arrival, &bytes);
+                    }
+                }
+            }
+            Action::Timer(node) => {
+                if self.nodes[node].on && !self.nodes[node].frozen && self.nodes[node].armed <= Some(self.now)
+                {
+                    self.nodes[node].armed = None;
+                    self.timeout(node);
+                }
+            }
+        }
+    }
+
+    fn deliver(&mut self, node: usize, arrival: Arrival, bytes: &Rc<[u8]>) {
+        let receiver = &mut self.nodes[node];
+        if receiver.on && receiver.frozen {
+            receiver.held.push((arrival, bytes.clone()));
+        } else if receiver.on {
+            self.input(node, &arrival, bytes);
+        }
+    }
+
+    /// Devices here, as this server sees them.
+    pub(crate) fn present(&self, server: usize) -> usize {
+        self.roster(server).len()
+    }
+
+    /// The state of the device with this number.
+    pub(crate) fn state(&self, server: usize, number: u32) -> Option<State> {
+        self.roster(server).find(id(number)).map(|view| view.state)
+    }
+
+    /// Runs in steps until `done`, at most `limit`; how long it took.
+    pub(crate) fn run_until(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) -> Option<Duration> {
+        let start = self.now;
+        while self.now.since(start) < limit {
+            if done(self) {
+                return Some(self.now.since(start));
+            }
+            self.run(ms(10));
+        }
+        None
+    }
+
+    /// Datagrams of a kind sent by everybody.
+    pub(crate) fn sent(&self, kind: u8) -> usize {
+        self.nodes.iter().flat_map(|node| &node.sent).filter(|sent| sent.1 == kind).count()
+    }
+
+    /// What a server told about a device, in order.
+    pub(crate) fn news(&self, server: usize, number: u32) -> Vec<What> {
+        let events = &self.nodes[server].events;
+        events.iter().filter(|(_, event)| event.id == id(number)).map(|(_, event)| event.what).collect()
+    }
+}
+
+pub(crate) const SEEK: u8 = 1;
+pub(crate) const BEACON: u8 = 2;
+pub(crate) const ANNOUNCE: u8 = 3;
+pub(crate) const BYE: u8 = 5;
+pub(crate) const CHALLENGE: u8 = 6;
