@@ -4,7 +4,7 @@ use core::fmt;
 
 use super::entry::{Auth, Nonce, Status};
 use super::header::{Kind, Node};
-use super::tlv::{self, Tlvs, Walk, number};
+use super::tlv::{self, Opened, Tlvs, number};
 use crate::error::{EmitError, Fault, ParseError};
 
 /// The result of an announce. Unknown numbers are kept: a device treats them like [`Code::BUSY`].
@@ -60,19 +60,19 @@ pub struct Ack<'a> {
 impl<'a> Ack<'a> {
     /// Reads an ACK.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
-        let mut walk = Walk::new(bytes, Kind::Ack)?;
+        let opened = Opened::new(bytes, Kind::Ack)?;
         let (mut status, mut nonce, mut auth) = (None, None, None);
-        walk.each(|number, value| {
+        opened.each(|number, value| {
             match number {
                 number::STATUS => status = Some(tlv::status(value)?),
                 number::NONCE => nonce = Some(tlv::nonce(value)?),
-                number::AUTH_SLOT => auth = Some(tlv::auth(value)?),
+                number::AUTH => auth = Some(tlv::auth(value)?),
                 _ => {}
             }
             Ok(())
         })?;
         let status = status.ok_or_else(|| ParseError::new("STATUS", bytes.len(), Fault::Missing))?;
-        Ok(Self { from: walk.from(), announce_sequence: walk.aux(), status, nonce, auth })
+        Ok(Self { from: opened.from(), announce_sequence: opened.aux(), status, nonce, auth })
     }
 
     /// Writes it; bytes written.

@@ -4,7 +4,7 @@ use super::addr::Addrs;
 use super::entry::{Auth, Firmware, Nonce, StoreRef, TagsRef, TextRef};
 use super::header::{Kind, Node};
 use super::service::Services;
-use super::tlv::{self, Tlvs, Walk, number};
+use super::tlv::{self, Opened, Tlvs, number};
 use crate::error::{EmitError, Fault, ParseError};
 
 /// A device's statement to its server: registration, refresh, change. Always complete: what is absent does not hold
@@ -45,10 +45,10 @@ impl<'a> Announce<'a> {
     /// Reads an ANNOUNCE.
     #[inline]
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
-        let mut walk = Walk::new(bytes, Kind::Announce)?;
-        let len = walk.len();
-        let mut announce = Self::without_entries(walk.from(), walk.aux());
-        walk.each(|number, value| announce.take(number, value, len))?;
+        let opened = Opened::new(bytes, Kind::Announce)?;
+        let len = opened.len();
+        let mut announce = Self::without_entries(opened.from(), opened.aux());
+        opened.each(|number, value| announce.take(number, value, len))?;
         Ok(announce)
     }
 
@@ -66,7 +66,7 @@ impl<'a> Announce<'a> {
             number::NONCE => self.nonce = Some(tlv::nonce(value)?),
             number::APP => self.app = Some(tlv::app(value)?),
             number::PAD => self.pad_to = tlv::pad(value).map(|()| len)?,
-            number::AUTH_SLOT => self.auth = Some(tlv::auth(value)?),
+            number::AUTH => self.auth = Some(tlv::auth(value)?),
             _ => {}
         }
         Ok(())

@@ -4,7 +4,7 @@ use super::addr::Addrs;
 use super::entry::{Auth, StoreRef, TextRef};
 use super::header::{self, Kind, Node};
 use super::service::Services;
-use super::tlv::{self, Tlvs, Walk, number};
+use super::tlv::{self, Opened, Tlvs, number};
 use crate::error::{EmitError, Fault, ParseError};
 use crate::ids::NodeId;
 use crate::rng;
@@ -60,9 +60,9 @@ impl Beacon<'_> {
 impl<'a> Beacon<'a> {
     /// Reads a BEACON.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
-        let mut walk = Walk::new(bytes, Kind::Beacon)?;
-        let mut beacon = Self::without_entries(walk.from(), walk.aux())?;
-        walk.each(|number, value| {
+        let opened = Opened::new(bytes, Kind::Beacon)?;
+        let mut beacon = Self::without_entries(opened.from(), opened.aux())?;
+        opened.each(|number, value| {
             match number {
                 number::STORE => beacon.store = Some(StoreRef::parse(value)?),
                 number::NAME => beacon.name = Some(TextRef::parse(value)?),
@@ -70,7 +70,7 @@ impl<'a> Beacon<'a> {
                 number::ADDR => beacon.addrs = Some(Addrs::parse(value)?),
                 number::CAPS => beacon.caps = Some(tlv::u64_value(value)?),
                 number::PRIORITY => beacon.priority = Some(tlv::u16_value(value)?),
-                number::AUTH_SLOT => beacon.auth = Some(tlv::auth(value)?),
+                number::AUTH => beacon.auth = Some(tlv::auth(value)?),
                 _ => {}
             }
             Ok(())

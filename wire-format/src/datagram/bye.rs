@@ -2,7 +2,7 @@
 
 use super::entry::{Auth, StoreRef};
 use super::header::{Kind, Node};
-use super::tlv::{self, Tlvs, Walk, number};
+use super::tlv::{self, Opened, Tlvs, number};
 use crate::error::{EmitError, ParseError};
 
 /// Why a node leaves. Unknown numbers are kept.
@@ -36,20 +36,20 @@ pub struct Bye<'a> {
 impl<'a> Bye<'a> {
     /// Reads a BYE.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
-        let mut walk = Walk::new(bytes, Kind::Bye)?;
+        let opened = Opened::new(bytes, Kind::Bye)?;
         let (mut store, mut auth) = (None, None);
-        walk.each(|number, value| {
+        opened.each(|number, value| {
             match number {
                 number::STORE => store = Some(StoreRef::parse(value)?),
-                number::AUTH_SLOT => auth = Some(tlv::auth(value)?),
+                number::AUTH => auth = Some(tlv::auth(value)?),
                 _ => {}
             }
             Ok(())
         })?;
-        let [reason0, reason1, retry0, retry1] = walk.aux().to_le_bytes();
+        let [reason0, reason1, retry0, retry1] = opened.aux().to_le_bytes();
         let reason = Reason(u16::from_le_bytes([reason0, reason1]));
         Ok(Self {
-            from: walk.from(),
+            from: opened.from(),
             reason,
             retry_after_s: u16::from_le_bytes([retry0, retry1]),
             store,

@@ -2,7 +2,7 @@
 
 use super::entry::{Auth, Nonce};
 use super::header::{self, Kind, Node};
-use super::tlv::{self, Tlvs, Walk, number};
+use super::tlv::{self, Opened, Tlvs, number};
 use crate::error::{EmitError, Fault, ParseError};
 
 /// A question to an address, or its answer.
@@ -21,23 +21,23 @@ pub struct Challenge<'a> {
 impl<'a> Challenge<'a> {
     /// Reads a CHALLENGE.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
-        let mut walk = Walk::new(bytes, Kind::Challenge)?;
-        let answer = match walk.aux() {
+        let opened = Opened::new(bytes, Kind::Challenge)?;
+        let answer = match opened.aux() {
             0 => false,
             1 => true,
             _ => return Err(header::aux_error(Fault::Range)),
         };
         let (mut nonce, mut auth) = (None, None);
-        walk.each(|number, value| {
+        opened.each(|number, value| {
             match number {
                 number::NONCE => nonce = Some(tlv::nonce(value)?),
-                number::AUTH_SLOT => auth = Some(tlv::auth(value)?),
+                number::AUTH => auth = Some(tlv::auth(value)?),
                 _ => {}
             }
             Ok(())
         })?;
         let nonce = nonce.ok_or_else(|| ParseError::new("NONCE", bytes.len(), Fault::Missing))?;
-        Ok(Self { from: walk.from(), answer, nonce, auth })
+        Ok(Self { from: opened.from(), answer, nonce, auth })
     }
 
     /// Writes it; bytes written.

@@ -121,31 +121,39 @@ impl<'a> TagsRef<'a> {
         if packed.is_empty() || packed.len() > Tags::BYTES_MAX {
             return Err(Fault::Length);
         }
-        let mut count = 0_usize;
-        let mut rest = packed;
-        while let Some((&len, after)) = rest.split_first() {
-            let (tag, after) = after.split_at_checked(usize::from(len)).ok_or(Fault::Length)?;
-            if tag.is_empty() || tag.len() > Tags::TAG_BYTES_MAX {
+        let (mut rest, mut count) = (packed, 0_usize);
+        while !rest.is_empty() {
+            let (tag, after) = split_tag(rest).ok_or(Fault::Length)?;
+            if !matches!(tag.len(), 1..=Tags::TAG_BYTES_MAX) {
                 return Err(Fault::Length);
-            }
-            if count == Tags::COUNT_MAX {
-                return Err(Fault::TooMany);
             }
             if !text::is_clean_tag(tag) {
                 return Err(Fault::Text);
             }
-            if raw_tags(packed).take(count).any(|before| before == tag) {
-                return Err(Fault::Repeated);
+            let mut earlier = packed;
+            while let Some((before, next)) = split_tag(earlier).filter(|_| earlier.len() > rest.len()) {
+                if before == tag {
+                    return Err(Fault::Repeated);
+                }
+                earlier = next;
             }
             count = count.wrapping_add(1);
             rest = after;
+        }
+        if count > Tags::COUNT_MAX {
+            return Err(Fault::TooMany);
         }
         Ok(())
     }
 
     /// The tags in their order.
     pub fn iter(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        raw_tags(self.0).map(|tag| str::from_utf8(tag).unwrap_or(""))
+        let mut rest = self.0;
+        core::iter::from_fn(move || {
+            let (tag, after) = split_tag(rest)?;
+            rest = after;
+            str::from_utf8(tag).ok()
+        })
     }
 
     /// The packed form.
@@ -161,13 +169,11 @@ impl<'a> TagsRef<'a> {
     }
 }
 
-fn raw_tags(mut packed: &[u8]) -> impl Iterator<Item = &[u8]> {
-    core::iter::from_fn(move || {
-        let (&len, rest) = packed.split_first()?;
-        let (tag, rest) = rest.split_at_checked(usize::from(len))?;
-        packed = rest;
-        Some(tag)
-    })
+/// The first tag and what follows it.
+#[inline]
+fn split_tag(packed: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (&len, rest) = packed.split_first()?;
+    rest.split_at_checked(usize::from(len))
 }
 
 impl fmt::Debug for TagsRef<'_> {

@@ -53,8 +53,8 @@ pub const MAGIC: [u8; 4] = *b"TWLD";
 pub const VERSION: u8 = 0x10;
 const MAJOR_MASK: u8 = 0xF0;
 /// Words of 4 bytes in a header of this version.
-const WORDS: u8 = 12;
-const _: () = assert!(field::AUX + 4 == LEN && WORDS as usize * 4 == LEN);
+const WORDS: usize = LEN / 4;
+const _: () = assert!(field::AUX + 4 == LEN && LEN.is_multiple_of(4));
 const _: () = assert!(DATAGRAM_MAX.is_multiple_of(4), "every entry ends on a multiple of 4");
 
 /// What a datagram is for.
@@ -247,6 +247,12 @@ pub struct Header {
 /// and dropping strangers costs nothing more.
 #[inline]
 pub fn peek(bytes: &[u8]) -> Result<Kind, ParseError> {
+    let fixed = fixed_part(bytes)?;
+    Kind::new(u8_at::<{ field::KIND }, LEN>(fixed)).ok_or_else(|| kind_error(fixed))
+}
+
+#[inline]
+fn fixed_part(bytes: &[u8]) -> Result<&[u8; LEN], ParseError> {
     let error = |field, at, fault| Err(ParseError::new(field, at, fault));
     let Some(fixed) = bytes.first_chunk::<LEN>() else {
         return error("header", bytes.len(), Fault::Truncated);
@@ -263,34 +269,35 @@ pub fn peek(bytes: &[u8]) -> Result<Kind, ParseError> {
     if bytes.len() > DATAGRAM_MAX {
         return error("total length", field::TOTAL_LENGTH, Fault::Range);
     }
-    match Kind::new(u8_at::<{ field::KIND }, LEN>(fixed)) {
-        Some(kind) => Ok(kind),
-        None => error("kind", field::KIND, Fault::UnknownKind),
-    }
+    Ok(fixed)
+}
+
+/// The kind is unknown, or known and not the one that was asked for.
+#[cold]
+fn kind_error(fixed: &[u8; LEN]) -> ParseError {
+    let known = Kind::new(u8_at::<{ field::KIND }, LEN>(fixed)).is_some();
+    ParseError::new("kind", field::KIND, if known { Fault::Misplaced } else { Fault::UnknownKind })
 }
 
 /// The fixed part and the length in words of the header of a datagram of this kind.
 #[inline]
 pub(super) fn check(bytes: &[u8], kind: Kind) -> Result<(&[u8; LEN], usize), ParseError> {
     let error = |field, at, fault| Err(ParseError::new(field, at, fault));
-    let arrived = peek(bytes)?;
-    let Some(fixed) = bytes.first_chunk::<LEN>() else {
-        return error("header", bytes.len(), Fault::Truncated);
-    };
-    let words = u8_at::<{ field::HEADER_WORDS }, LEN>(fixed);
-    if words < WORDS || usize::from(words).wrapping_mul(4) > bytes.len() {
+    let fixed = fixed_part(bytes)?;
+    if u8_at::<{ field::KIND }, LEN>(fixed) != kind as u8 {
+        return Err(kind_error(fixed));
+    }
+    let words = usize::from(u8_at::<{ field::HEADER_WORDS }, LEN>(fixed));
+    if words < WORDS || words > bytes.len() / 4 {
         return error("header words", field::HEADER_WORDS, Fault::Range);
     }
     if id_at::<{ field::NODE_ID }, LEN>(fixed) == 0 {
         return error("node id", field::NODE_ID, Fault::Range);
     }
-    if arrived != kind {
-        return error("kind", field::KIND, Fault::Misplaced);
-    }
     if !side_allowed(kind, DeviceKind(u16_at::<{ field::ROLE }, LEN>(fixed))) {
         return error("role", field::ROLE, Fault::Misplaced);
     }
-    Ok((fixed, usize::from(words)))
+    Ok((fixed, words))
 }
 
 /// Whether the last TLV must be AUTH.
@@ -356,7 +363,7 @@ impl Header {
         put_u8::<{ field::VERSION }, LEN>(&mut bytes, VERSION);
         put_u8::<{ field::KIND }, LEN>(&mut bytes, self.kind as u8);
         put_u8::<{ field::FLAGS }, LEN>(&mut bytes, flags.bits());
-        put_u8::<{ field::HEADER_WORDS }, LEN>(&mut bytes, WORDS);
+        put_u8::<{ field::HEADER_WORDS }, LEN>(&mut bytes, 12);
         put_u16::<{ field::TOTAL_LENGTH }, LEN>(&mut bytes, u16::try_from(self.len).unwrap_or(u16::MAX));
         put_u16::<{ field::ROLE }, LEN>(&mut bytes, role.0);
         put_u32::<{ field::SCOPE }, LEN>(&mut bytes, scope);
@@ -381,6 +388,12 @@ impl Header {
             Ok(())
         }
     }
+}
+
+/// The length is not a multiple of 4.
+#[cold]
+pub(super) const fn length_error() -> ParseError {
+    ParseError::new("total length", field::TOTAL_LENGTH, Fault::Length)
 }
 
 /// An error about the aux field.

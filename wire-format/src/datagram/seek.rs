@@ -2,7 +2,7 @@
 
 use super::entry::{Auth, StoreRef, TextRef};
 use super::header::{Kind, Node};
-use super::tlv::{self, Tlvs, Walk, number};
+use super::tlv::{self, Opened, Tlvs, number};
 use crate::error::{EmitError, ParseError};
 
 /// The question of a device that knows no server.
@@ -26,15 +26,15 @@ pub struct Seek<'a> {
 impl<'a> Seek<'a> {
     /// Reads a SEEK.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
-        let mut walk = Walk::new(bytes, Kind::Seek)?;
-        let (from, suppressed, len) = (walk.from(), walk.aux(), walk.len());
+        let opened = Opened::new(bytes, Kind::Seek)?;
+        let (from, suppressed, len) = (opened.from(), opened.aux(), opened.len());
         let mut seek = Self { from, suppressed, store: None, name: None, pad_to: 0, auth: None };
-        walk.each(|number, value| {
+        opened.each(|number, value| {
             match number {
                 number::STORE => seek.store = Some(StoreRef::parse(value)?),
                 number::NAME => seek.name = Some(TextRef::parse(value)?),
                 number::PAD => seek.pad_to = tlv::pad(value).map(|()| len)?,
-                number::AUTH_SLOT => seek.auth = Some(tlv::auth(value)?),
+                number::AUTH => seek.auth = Some(tlv::auth(value)?),
                 _ => {}
             }
             Ok(())

@@ -3,6 +3,7 @@
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;
+const SPACE: u64 = 0x20;
 
 /// Whether `bytes` is clean text.
 #[inline]
@@ -16,26 +17,27 @@ pub(super) fn is_clean_tag(bytes: &[u8]) -> bool {
     plain(bytes, |word| not_plain(word) | commas(word)) || (clean_unicode(bytes) && !bytes.contains(&b','))
 }
 
-/// Whether `odd` finds nothing (zero) in the words of `bytes`. Words may overlap, so no length needs a tail.
+/// Whether `odd` finds nothing (zero) in the words of `bytes`. Words overlap where the length is no multiple of 8.
 #[inline]
 fn plain(bytes: &[u8], odd: impl Fn(u64) -> u64) -> bool {
-    let found = if let Some(last) = bytes.last_chunk::<8>() {
-        let (words, _) = bytes.as_chunks::<8>();
-        words
-            .iter()
-            .fold(odd(u64::from_le_bytes(*last)), |found, word| found | odd(u64::from_le_bytes(*word)))
-    } else if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+    let ends = if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        odd(u64::from_le_bytes(*first)) | odd(u64::from_le_bytes(*last))
+    } else if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
         odd(u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last)))
     } else {
-        bytes.iter().fold(0, |found, &byte| found | odd(ONES * u64::from(byte)))
+        odd(bytes.iter().fold(ONES * SPACE, |word, &byte| word << 8 | u64::from(byte)))
     };
-    found == 0
+    if bytes.len() <= 16 {
+        return ends == 0;
+    }
+    let (words, _) = bytes.as_chunks();
+    words.iter().fold(ends, |found, word| found | odd(u64::from_le_bytes(*word))) == 0
 }
 
 /// Zero if and only if all eight bytes are in 0x20 to 0x7E.
 #[inline]
 const fn not_plain(word: u64) -> u64 {
-    let below_space = word.wrapping_sub(ONES * 0x20);
+    let below_space = word.wrapping_sub(ONES * SPACE);
     let above_tilde = word.wrapping_add(ONES);
     (below_space | above_tilde | word) & HIGH
 }

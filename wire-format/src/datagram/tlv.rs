@@ -50,9 +50,7 @@ pub(super) mod number {
     pub(in super::super) const APP: u16 = 11;
     pub(in super::super) const PRIORITY: u16 = 12;
     pub(in super::super) const TAGS: u16 = 13;
-    pub(super) const AUTH: u16 = 0x00FF;
-    /// AUTH, as [`Walk`](super::Walk) returns it: the bits of all known numbers fit a word.
-    pub(in super::super) const AUTH_SLOT: u16 = 15;
+    pub(in super::super) const AUTH: u16 = 0x00FF;
 }
 
 /// Bit 15 of a type: whoever does not know the number drops the datagram.
@@ -71,93 +69,24 @@ const AUTH_LEN: usize = WORD + entry::TAG_LEN;
 const TAG_LEN: u8 = 16;
 const _: () = assert!(TAG_LEN as usize == entry::TAG_LEN);
 
-/// A walk over the entries of an arrived datagram, in their order. A kind takes those it uses; the others were skipped
-/// like unknown ones.
+/// An arrived datagram whose header was right.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Walk<'a> {
-    bytes: &'a [u8],
-    words: &'a [[u8; WORD]],
+pub(super) struct Opened<'a> {
     fixed: &'a [u8; header::LEN],
-    /// The word where the entry in hand begins.
-    at: usize,
-    /// The word behind it.
-    next: usize,
-    /// Entries that may still come.
-    left: u32,
-    /// By number: a bit for each known one that was there.
-    seen: u32,
+    words: &'a [[u8; WORD]],
+    /// Where the entries begin.
+    start: usize,
 }
 
-impl<'a> Walk<'a> {
-    /// Checks the header of the datagram `bytes`, and stands before its first entry.
+impl<'a> Opened<'a> {
+    /// Checks the header of the datagram `bytes`.
     #[inline]
     pub(super) fn new(bytes: &'a [u8], kind: Kind) -> Result<Self, ParseError> {
-        let (fixed, next) = header::check(bytes, kind)?;
-        let (words, rest) = bytes.as_chunks::<WORD>();
-        if !rest.is_empty() {
-            return Err(error("total length", 2, Fault::Length));
+        let (fixed, start) = header::check(bytes, kind)?;
+        match bytes.as_chunks() {
+            (words, []) => Ok(Self { fixed, words, start }),
+            _ => Err(header::length_error()),
         }
-        Ok(Self { bytes, words, fixed, at: next, next, left: COUNT_MAX, seen: 0 })
-    }
-
-    /// Gives every known entry to `take`: its number and its value.
-    #[inline]
-    pub(super) fn each(
-        &mut self,
-        mut take: impl FnMut(u16, &'a [u8]) -> Result<(), Fault>,
-    ) -> Result<(), ParseError> {
-        while let Some(head) = self.words.get(self.next) {
-            let (number, len) = (u16_at::<0, WORD>(head), usize::from(u16_at::<2, WORD>(head)));
-            self.at = self.next;
-            let last = self.at.wrapping_add(len.div_ceil(WORD));
-            let Some(last_word) = self.words.get(last) else {
-                return Err(error("TLV length", self.at, Fault::Truncated));
-            };
-            if u32::from_le_bytes(*last_word) & PADDING[len & 3] != 0 {
-                return Err(error("TLV padding", last, Fault::NotZero));
-            }
-            if self.left == 0 {
-                return Err(error("TLV", self.at, Fault::TooMany));
-            }
-            self.left = self.left.wrapping_sub(1);
-            self.next = last.wrapping_add(1);
-            let slot = match number & !CRITICAL {
-                known @ number::STORE..=number::TAGS => known,
-                other if number & CRITICAL != 0 || other == number::AUTH => self.critical(number)?,
-                _ => continue,
-            };
-            let bit = 1_u32 << (slot & 15);
-            if self.seen & bit != 0 {
-                return Err(self.fault(slot, Fault::Repeated));
-            }
-            self.seen |= bit;
-            let start = self.at.wrapping_mul(WORD).wrapping_add(WORD);
-            let value = self.bytes.get(start..start.wrapping_add(len)).unwrap_or(&[]);
-            if let Err(fault) = take(slot, value) {
-                return Err(self.fault(slot, fault));
-            }
-        }
-        if header::has_auth(self.fixed) && self.seen & (1 << number::AUTH_SLOT) == 0 {
-            return Err(error("AUTH", self.next, Fault::Missing));
-        }
-        Ok(())
-    }
-
-    /// AUTH must be announced by its flag and be the last entry; without its critical bit it would be a second form of
-    /// the same. Other critical entries are not known.
-    #[cold]
-    fn critical(&self, number: u16) -> Result<u16, ParseError> {
-        let last = self.next == self.words.len() && header::has_auth(self.fixed);
-        match number & !CRITICAL {
-            number::AUTH if last && number & CRITICAL != 0 => Ok(number::AUTH_SLOT),
-            number::AUTH => Err(error("AUTH", self.at, Fault::Misplaced)),
-            _ => Err(error("TLV", self.at, Fault::UnknownCritical)),
-        }
-    }
-
-    #[cold]
-    const fn fault(&self, slot: u16, fault: Fault) -> ParseError {
-        error(name(slot), self.at, fault)
     }
 
     /// Who sends.
@@ -176,6 +105,63 @@ impl<'a> Walk<'a> {
     #[inline]
     pub(super) fn len(&self) -> u16 {
         header::total_len(self.fixed)
+    }
+
+    /// Walks over the entries and gives every known one to `take`, its number and its value. The kind uses it or not.
+    #[inline]
+    pub(super) fn each(
+        &self,
+        mut take: impl FnMut(u16, &'a [u8]) -> Result<(), Fault>,
+    ) -> Result<(), ParseError> {
+        let Self { fixed, words, start: mut at } = *self;
+        let (mut count, mut seen, mut auth) = (0_u32, 0_u32, None);
+        while let Some(head) = words.get(at) {
+            let (number, len) = (u16_at::<0, WORD>(head), usize::from(u16_at::<2, WORD>(head)));
+            let last = at.wrapping_add(len.div_ceil(WORD));
+            let next = last.wrapping_add(1);
+            let (Some(last_word), Some(rest)) = (words.get(last), words.get(at.wrapping_add(1)..)) else {
+                return Err(error("TLV length", at, Fault::Truncated));
+            };
+            let Some(value) = rest.as_flattened().get(..len) else {
+                return Err(error("TLV length", at, Fault::Truncated));
+            };
+            if u32::from_le_bytes(*last_word) & PADDING[len & 3] != 0 {
+                return Err(error("TLV padding", last, Fault::NotZero));
+            }
+            if let known @ number::STORE..=number::TAGS = number & !CRITICAL {
+                if seen >> known & 1 != 0 {
+                    return Err(error(name(known), at, Fault::Repeated));
+                }
+                seen |= 1 << known;
+                if let Err(fault) = take(known, value) {
+                    return Err(error(name(known), at, fault));
+                }
+            } else if number & CRITICAL != 0 || number == number::AUTH {
+                check_auth(number, at, header::has_auth(fixed) && next == words.len())?;
+                auth = Some(value);
+            }
+            count = count.wrapping_add(1);
+            at = next;
+        }
+        if count > COUNT_MAX {
+            return Err(error("TLV", self.start, Fault::TooMany));
+        }
+        match auth {
+            Some(value) => take(number::AUTH, value).map_err(|fault| error("AUTH", at, fault)),
+            None if header::has_auth(fixed) => Err(error("AUTH", at, Fault::Missing)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// AUTH must be announced by its flag and be the last entry; without its critical bit it would be a second form of the
+/// same. Other critical entries are not known.
+#[cold]
+fn check_auth(number: u16, at: usize, auth_allowed: bool) -> Result<(), ParseError> {
+    match number & !CRITICAL {
+        number::AUTH if auth_allowed && number & CRITICAL != 0 => Ok(()),
+        number::AUTH => Err(error("AUTH", at, Fault::Misplaced)),
+        _ => Err(error("TLV", at, Fault::UnknownCritical)),
     }
 }
 
@@ -252,8 +238,8 @@ const fn error(field: &'static str, at: usize, fault: Fault) -> ParseError {
 }
 
 /// The name of a known type, for errors.
-const fn name(slot: u16) -> &'static str {
-    match slot {
+const fn name(number: u16) -> &'static str {
+    match number {
         number::STORE => "STORE",
         number::NAME => "NAME",
         number::SERVICES => "SERVICES",
@@ -267,7 +253,6 @@ const fn name(slot: u16) -> &'static str {
         number::APP => "APP",
         number::PRIORITY => "PRIORITY",
         number::TAGS => "TAGS",
-        number::AUTH_SLOT => "AUTH",
         _ => "TLV",
     }
 }
