@@ -8,6 +8,7 @@ use core::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Sleep;
+use wire_format::datagram::header::DATAGRAM_MAX;
 use wire_format::time::Instant;
 
 use super::net::Change;
@@ -23,9 +24,6 @@ pub const STOP_MAX: Duration = Duration::from_secs(2);
 
 /// Commands that wait for the task; whoever has one more waits.
 const COMMANDS_MAX: usize = 64;
-
-/// Bytes of the largest datagram.
-const DATAGRAM_MAX: usize = 1_200;
 
 /// Sends and events in a row before inputs get their turn.
 const DRAIN_MAX: usize = 256;
