@@ -60,6 +60,9 @@ pub struct ServerConfig {
     pub lease_s: u16,
     /// Seconds between two beacons, ±10 %. 2 to 60, default 10.
     pub beacon_interval_s: u16,
+    /// Devices with one address at most, so that one host cannot fill the roster. Raise it for devices behind an address
+    /// translation. Default 4.
+    pub devices_per_address: u16,
     /// Seconds a lost or left device stays in the roster, while there is room. Default 600.
     pub forget_s: u16,
 }
@@ -82,6 +85,7 @@ impl ServerConfig {
             rate_per_s: 1_000,
             lease_s: 90,
             beacon_interval_s: 10,
+            devices_per_address: 4,
             forget_s: 600,
         }
     }

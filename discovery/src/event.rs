@@ -189,6 +189,9 @@ pub enum Dropped {
     /// No room in the roster.
     #[error("no room in the roster")]
     Full,
+    /// More devices at this address than allowed.
+    #[error("more devices at this address than allowed")]
+    Crowded,
     /// Nothing we wait for.
     #[error("not expected now")]
     Unexpected,

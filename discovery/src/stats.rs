@@ -92,6 +92,8 @@ counters! {
     dropped_contested,
     /// Dropped: no room in the roster.
     dropped_full,
+    /// Dropped: more devices at one address than allowed.
+    dropped_crowded,
     /// Dropped: nothing we wait for.
     dropped_unexpected,
     /// Dropped: after goodbye.
@@ -153,6 +155,7 @@ impl Stats {
             Dropped::Short => &mut self.dropped_short,
             Dropped::Contested => &mut self.dropped_contested,
             Dropped::Full => &mut self.dropped_full,
+            Dropped::Crowded => &mut self.dropped_crowded,
             Dropped::Unexpected => &mut self.dropped_unexpected,
             Dropped::Stopped => &mut self.dropped_stopped,
         };

@@ -110,17 +110,18 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Roster<S> {
         announce: &Announce<'_>,
         len: usize,
     ) -> Result<(), Dropped> {
-        let Some(at) = self.room() else {
+        let origin = origin(arrival, announce);
+        let crowded =
+            self.table.devices_at(*arrival.source.ip()) >= usize::from(self.config.devices_per_address);
+        let room = if crowded { None } else { self.room() };
+        let Some(at) = room else {
             self.reply(arrival, announce, len, Code::ROSTER_FULL, RETRY_AFTER_S);
-            let address = origin(arrival, announce).push_address();
-            let what = What::Refused { why: Code::ROSTER_FULL };
+            let (address, what) = (origin.push_address(), What::Refused { why: Code::ROSTER_FULL });
             self.refused.raise(now, Notice { id: announce.from.id, address, what });
-            return Err(Dropped::Full);
+            return Err(if crowded { Dropped::Crowded } else { Dropped::Full });
         };
-        self.table.claim(at, announce.from.id);
-        let slot = self.table.at_mut(at);
-        slot.origin = origin(arrival, announce);
-        slot.update(announce);
+        self.table.claim(at, announce.from.id, origin);
+        self.table.at_mut(at).update(announce);
         self.count_cut_services(announce);
         self.fresh(at, now);
         self.tell(at, News::JOINED);
@@ -142,10 +143,11 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Roster<S> {
 
     /// The device itself speaks: everything it says holds.
     fn accept(&mut self, now: Instant, at: u32, origin: Origin, announce: &Announce<'_>) {
+        let before = self.table.at(at).origin;
+        let moved = before.source.ip() != origin.source.ip();
+        let rebooted = before.epoch != origin.epoch;
+        self.table.set_origin(at, Origin { port: before.port, ..origin });
         let slot = self.table.at_mut(at);
-        let moved = slot.origin.source.ip() != origin.source.ip();
-        let rebooted = slot.origin.epoch != origin.epoch;
-        slot.origin = Origin { port: slot.origin.port, ..origin };
         let changed = slot.update(announce);
         slot.changed.0 |= changed.0;
         self.count_cut_services(announce);

@@ -161,7 +161,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Roster<S> {
         slot.changed.insert_if(Fields::PORT, rival.port != slot.origin.port);
         let changed = !slot.changed.is_empty();
         let rebooted = rival.epoch != slot.origin.epoch;
-        slot.origin = rival;
+        self.table.set_origin(at, rival);
         self.tell_if(at, News::REBOOTED, rebooted);
         self.tell_if(at, News::MOVED, moved);
         self.tell_if(at, News::CHANGED, changed);

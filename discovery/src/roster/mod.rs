@@ -28,7 +28,7 @@ pub use slot::{DeviceView, Slot, State};
 
 use crate::bucket::Buckets;
 use crate::config::ServerConfig;
-use crate::event::{Dropped, Event, Fields, What};
+use crate::event::{Dropped, Event, What};
 use crate::farewell::Farewell;
 use crate::hash::Secret;
 use crate::link::{Arrival, LinkId, Transmit};
@@ -323,7 +323,7 @@ fn slot_news(slot: &mut Slot, news: News) -> What {
         News::MOVED => What::Moved { from: core::mem::replace(&mut slot.told_address, address) },
         News::CHANGED => {
             slot.told_address = address;
-            What::Changed { fields: core::mem::replace(&mut slot.changed, Fields::default()) }
+            What::Changed { fields: core::mem::take(&mut slot.changed) }
         }
         News::SUSPECT => What::Suspect,
         News::LOST => What::Lost,

@@ -6,10 +6,12 @@
 //!
 //! All places in one timed queue last equally long, and new ones enter at the back: the front is the next one due.
 
+use core::net::Ipv4Addr;
+
 use wire_format::ids::NodeId;
 
-use super::index;
-use super::slot::Slot;
+use super::index::{self, By, Hook, TABLES};
+use super::slot::{Origin, Slot};
 use crate::hash::Secret;
 
 /// No slot.
@@ -74,18 +76,14 @@ struct Link {
 pub(super) struct Wiring {
     links: [Link; RINGS],
     queues: [Option<Queue>; RINGS],
-    /// First slot of the index chain with this slot's number.
-    pub(super) chain_head: u32,
-    /// Next slot of the chain this slot's device is in.
-    pub(super) chain_next: u32,
+    hooks: [Hook; TABLES],
 }
 
 impl Wiring {
     pub(super) const NONE: Self = Self {
         links: [Link { before: NONE, after: NONE }; RINGS],
         queues: [None; RINGS],
-        chain_head: NONE,
-        chain_next: NONE,
+        hooks: [Hook::NONE; TABLES],
     };
 
     pub(super) const fn queue(&self, ring: Ring) -> Option<Queue> {
@@ -150,23 +148,50 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Table<S> {
         index::find(self, id)
     }
 
-    /// The chain an id belongs to.
+    pub(super) fn hook(&self, by: By, at: u32) -> Hook {
+        self.at(at).wiring.hooks[by as usize]
+    }
+
+    pub(super) fn hook_mut(&mut self, by: By, at: u32) -> &mut Hook {
+        &mut self.at_mut(at).wiring.hooks[by as usize]
+    }
+
+    /// The chain a key with this hash belongs to.
     #[inline]
-    pub(super) fn chain(&self, id: NodeId) -> u32 {
-        let hash = self.secret.hash_id(id, 0);
+    pub(super) fn chain(&self, hash: impl FnOnce(Secret) -> u64) -> u32 {
+        let hash = hash(self.secret);
         u32::try_from((u128::from(hash) * u128::from(self.capacity())) >> 64).unwrap_or(0)
     }
 
     /// Gives a free slot to `id`. The caller puts it into a lease queue next.
-    pub(super) fn claim(&mut self, at: u32, id: NodeId) {
+    pub(super) fn claim(&mut self, at: u32, id: NodeId, origin: Origin) {
         let wiring = self.at(at).wiring.clone();
-        *self.at_mut(at) = Slot { wiring, id, ..Slot::EMPTY };
-        index::insert(self, at);
+        *self.at_mut(at) = Slot { wiring, id, origin, ..Slot::EMPTY };
+        index::insert(self, By::Id, at);
+        index::insert(self, By::Host, at);
+    }
+
+    /// The device speaks from here now.
+    pub(super) fn set_origin(&mut self, at: u32, origin: Origin) {
+        let moved = self.at(at).origin.source.ip() != origin.source.ip();
+        if moved {
+            index::remove(self, By::Host, at);
+        }
+        self.at_mut(at).origin = origin;
+        if moved {
+            index::insert(self, By::Host, at);
+        }
+    }
+
+    /// Devices here that speak from this address; lost and left ones do not count.
+    pub(super) fn devices_at(&self, host: Ipv4Addr) -> usize {
+        index::at_host(self, host).filter(|&at| !self.at(at).is_gone()).count()
     }
 
     /// Nobody is in this slot any more.
     pub(super) fn release(&mut self, at: u32) {
-        index::remove(self, at);
+        index::remove(self, By::Id, at);
+        index::remove(self, By::Host, at);
         for ring in [Ring::Ask, Ring::Probe, Ring::News] {
             self.remove(ring, at);
         }
@@ -275,6 +300,8 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Table<S> {
             let free = slot.wiring.lease_queue() == Some(Queue::Free);
             assert_eq!(slot.id.is_none(), free);
             assert_eq!(self.find(slot.id), if free { None } else { Some(at) });
+            let at_host = index::at_host(self, *slot.origin.source.ip()).filter(|found| *found == at).count();
+            assert_eq!(at_host, usize::from(!free));
             assert_eq!(slot.ask == super::slot::Ask::Nothing, slot.wiring.queue(Ring::Ask).is_none());
             assert_eq!(slot.news.is_empty(), slot.wiring.queue(Ring::News).is_none());
         }

@@ -116,10 +116,8 @@ impl Seeker {
         if returned {
             self.returned(now, beacon);
         }
-        if !elsewhere || returned {
-            if let Some(server) = &mut self.server {
-                server.heard = now;
-            }
+        if let Some(server) = self.server.as_mut().filter(|_| !elsewhere || returned) {
+            server.heard = now;
         }
         self.heard_server(now);
         Ok(())

@@ -75,7 +75,7 @@ pub struct Seeker {
     /// The last refusal told.
     refused: Option<Code>,
     linked: bool,
-    next_seed: u8,
+    seed_turn: u8,
     /// What the next ANNOUNCE answers.
     answers: u32,
     nonce: Nonce,
@@ -125,7 +125,7 @@ impl Seeker {
             away: None,
             refused: None,
             linked: false,
-            next_seed: 0,
+            seed_turn: 0,
             answers: 0,
             nonce: Nonce::Short([0; 8]),
             nonces: 0,
@@ -318,10 +318,9 @@ impl Seeker {
 
     /// The server is gone, and nobody said so.
     fn lose(&mut self, now: Instant) {
-        if let Some(server) = self.server.take() {
-            if self.away.take().is_none() {
-                self.news.push(SeekerEvent::ServerLost { id: server.id });
-            }
+        let away = self.away.take().is_some();
+        if let Some(server) = self.server.take().filter(|_| !away) {
+            self.news.push(SeekerEvent::ServerLost { id: server.id });
         }
         self.refused = None;
         self.look(now);

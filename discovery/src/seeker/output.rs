@@ -6,7 +6,7 @@ use wire_format::error::EmitError;
 use wire_format::time::Instant;
 
 use super::{Echo, Seeker};
-use crate::config::{ANNOUNCE_LEN_MIN, BEACON_LEN_MAX, SEEDS_MAX};
+use crate::config::{ANNOUNCE_LEN_MIN, BEACON_LEN_MAX};
 use crate::link::{Destination, LinkId, Transmit};
 
 impl Seeker {
@@ -18,7 +18,7 @@ impl Seeker {
             } else if let Some(echo) = self.echo.take() {
                 (Destination::Unicast(echo.link, echo.to), Kind::Challenge, self.emit_echo(&echo, buffer))
             } else if self.register.take_pending() {
-                let Some(to) = self.to_server().or_else(|| self.to_next_seed()) else { continue };
+                let Some(to) = self.to_server().or_else(|| self.next_seed()) else { continue };
                 (to, Kind::Announce, self.emit_announce(buffer))
             } else if self.seek_on != 0 {
                 let link = LinkId(u8::try_from(self.seek_on.trailing_zeros()).unwrap_or(0));
@@ -41,10 +41,10 @@ impl Seeker {
         self.server.as_ref().map(|server| Destination::Unicast(server.link, server.source))
     }
 
-    fn to_next_seed(&mut self) -> Option<Destination> {
+    fn next_seed(&mut self) -> Option<Destination> {
         let seeds = self.config.seeds.iter().flatten().count().max(1);
-        let at = usize::from(self.next_seed) % seeds;
-        self.next_seed = self.next_seed.wrapping_add(1) % (SEEDS_MAX as u8 * 3);
+        let at = usize::from(self.seed_turn) % seeds;
+        self.seed_turn = u8::try_from(at.wrapping_add(1)).unwrap_or(0);
         let seed = self.config.seeds.iter().flatten().nth(at)?;
         Some(Destination::Unicast(LinkId::ROUTED, *seed))
     }

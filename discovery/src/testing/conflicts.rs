@@ -1,6 +1,7 @@
 //! Two of something: devices with one id, servers of one store, stores on one LAN, copies of one datagram.
 
 use super::*;
+use crate::event::Dropped;
 use wire_format::datagram::ack::Code;
 
 #[test]
@@ -133,4 +134,25 @@ fn a_full_roster_turns_the_next_device_away_and_takes_it_when_somebody_is_gone()
     world.run(secs(190));
     assert_eq!((world.state(server, 1), world.state(server, 4)), (None, Some(State::Fresh)));
     assert_eq!(world.present(server), 3);
+}
+
+#[test]
+fn one_address_holds_four_devices_and_a_fifth_once_one_is_gone() {
+    let mut roster = Roster::new(server_config(), vec![Slot::EMPTY; 8], Instant::ZERO, 1);
+    let arrival = Arrival { link: LINK, source: address(1), broadcast: false };
+    let now = Instant::from_millis(1_000);
+    for number in 1..=4 {
+        assert_eq!(roster.handle_datagram(now, &arrival, &datagrams::announce(number, 1, 1)), Ok(()));
+    }
+    let fifth = datagrams::announce(5, 1, 1);
+    assert_eq!(roster.handle_datagram(now, &arrival, &fifth), Err(Dropped::Crowded));
+    let elsewhere = Arrival { source: address(2), ..arrival };
+    assert_eq!(roster.handle_datagram(now, &elsewhere, &fifth), Ok(()));
+    let mut later = now;
+    while !roster.is_empty() {
+        later = later + secs(1);
+        roster.handle_timeout(later);
+    }
+    assert_eq!(roster.handle_datagram(later, &arrival, &datagrams::announce(6, 1, 1)), Ok(()));
+    roster.check();
 }

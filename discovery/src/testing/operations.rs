@@ -62,7 +62,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let config = ServerConfig { forget_s: 100, ..server_config() };
+        let config = ServerConfig { forget_s: 100, devices_per_address: 3, ..server_config() };
         let mut roster = Roster::new(config, vec![Slot::EMPTY; 4], Instant::ZERO, 1);
         roster.link_up(Instant::ZERO, LINK);
         Self { roster, now: Instant::ZERO, sequence: 0, asked: None, generation: 0, mirror: HashMap::new() }
