@@ -4,10 +4,10 @@
 //! A node runs inside a namespace as this very program, started again through `ip netns exec` with [`ROLE`] set.
 #![cfg(target_os = "linux")]
 
+use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Instant;
 

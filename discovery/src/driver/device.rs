@@ -16,6 +16,10 @@ use crate::{Arrival, DeviceConfig, LinkId, Seeker, SeekerEvent, ServerView, Stat
 /// differ between devices: their timing hangs on it.
 ///
 /// No interface need be up: those that come later are found. The seeds of `config` are listened to wherever they live.
+///
+/// # Panics
+///
+/// As tokio does, on a runtime that was built without I/O or time.
 pub fn spawn(net: Net, config: DeviceConfig, seed: u64) -> Result<DeviceDriver, OpenError> {
     let at = SocketAddrV4::new(net.bind.unwrap_or(Ipv4Addr::UNSPECIFIED), net.port);
     let seeds = config.seeds;

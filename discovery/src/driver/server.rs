@@ -19,6 +19,10 @@ use crate::{Arrival, DeviceView, Event, LinkId, Roster, ServerConfig, Slot, Stat
 /// devices. `seed` should differ at each start.
 ///
 /// No interface need be up: those that come later are found.
+///
+/// # Panics
+///
+/// As tokio does, on a runtime that was built without I/O or time.
 pub fn spawn(net: Net, config: ServerConfig, capacity: usize, seed: u64) -> Result<ServerDriver, OpenError> {
     let at = SocketAddrV4::new(net.bind.unwrap_or(Ipv4Addr::UNSPECIFIED), net.port);
     let make = |now| {
