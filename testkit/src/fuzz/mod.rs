@@ -10,10 +10,15 @@
 mod datagram;
 mod frame_stream;
 mod payloads;
+mod roster_ops;
+mod session_frames;
+mod session_ops;
 
 pub use datagram::datagram;
 pub use frame_stream::frame_stream;
 pub use payloads::payloads;
+pub use roster_ops::roster_ops;
+pub use session_ops::session_ops;
 
 use crate::vectors::{self, Vector};
 
@@ -21,8 +26,13 @@ use crate::vectors::{self, Vector};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: &[Target] =
-    &[("datagram", datagram), ("frame_stream", frame_stream), ("payloads", payloads)];
+pub const TARGETS: &[Target] = &[
+    ("datagram", datagram),
+    ("frame_stream", frame_stream),
+    ("payloads", payloads),
+    ("roster_ops", roster_ops),
+    ("session_ops", session_ops),
+];
 
 /// A first input of a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +53,8 @@ pub fn seeds() -> Vec<Seed> {
     seeds.extend(vectors.iter().filter(|vector| vector.is_datagram()).map(datagram_seed));
     frame_stream::seeds(&vectors, &mut seeds);
     payloads::seeds(&vectors, &mut seeds);
+    roster_ops::seeds(&mut seeds);
+    session_ops::seeds(&mut seeds);
     seeds
 }
 
@@ -69,15 +81,24 @@ impl<'a> Source<'a> {
         byte
     }
 
-    fn array<const N: usize>(&mut self) -> [u8; N] {
-        let (taken, rest) = self.0.split_at(self.0.len().min(N));
+    fn u16(&mut self) -> u16 {
+        u16::from_le_bytes(self.array())
+    }
+
+    fn bool(&mut self) -> bool {
+        self.u8() & 1 != 0
+    }
+
+    fn bytes(&mut self, len: usize) -> &'a [u8] {
+        let (taken, rest) = self.0.split_at(self.0.len().min(len));
         self.0 = rest;
+        taken
+    }
+
+    fn array<const N: usize>(&mut self) -> [u8; N] {
+        let taken = self.bytes(N);
         let mut array = [0; N];
         array[..taken.len()].copy_from_slice(taken);
         array
-    }
-
-    fn rest(self) -> &'a [u8] {
-        self.0
     }
 }

@@ -1,0 +1,606 @@
+//! Order push: any list of operations against a server's fleet and a device's receiver that are connected to each other,
+//! while a hostile device talks to the fleet and a hostile server to the receiver.
+//!
+//! What has to hold whatever happens: an order ends exactly once per device and a final mark never changes; APPLIED is
+//! never invented; an order that may not run twice does not; a lane is applied in log order; nobody speaks before a right
+//! HELLO; no timer stays and no table grows.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use push::fleet::{DeviceSlot, Event, NewDevice, NewOrder, OrderSlot};
+use push::receiver::{ConnId, OutcomeSlot, Receiver, ReceiverConfig, Ticket, Verdict};
+use push::{Closed, DeviceIndex, DialError, Fleet, FleetConfig, Mark};
+use wire_format::frame::order::{Delivery, KindFlags};
+use wire_format::frame::outcome::Code;
+use wire_format::frame::{Kind, Raw};
+use wire_format::ids::{Lane, Lineage, NodeId, Store};
+use wire_format::time::Instant;
+
+use super::session_frames::{self, Parties};
+use super::{Seed, Source};
+
+const HONEST: DeviceIndex = DeviceIndex(0);
+const HOSTILE: DeviceIndex = DeviceIndex(1);
+const LINEAGE: Lineage = Lineage([0xEE; 16]);
+const ORDERS: usize = 4;
+const RING: usize = 8;
+/// Writes, closes and events of one drain: every table has fewer entries.
+const DRAIN_MAX: usize = 512;
+
+/// Any bytes as a list of operations.
+///
+/// # Panics
+///
+/// If an invariant is broken.
+pub fn session_ops(data: &[u8]) {
+    drop(run(data));
+}
+
+fn run(data: &[u8]) -> World {
+    let mut source = Source(data);
+    let mut world = World::new(source.u8());
+    for _ in 0..400 {
+        if source.is_empty() {
+            break;
+        }
+        world.operation(&mut source);
+        world.drain();
+        world.check();
+    }
+    world
+}
+
+/// One direction of a connection: bytes under way, and how many more fit.
+#[derive(Default)]
+struct Pipe {
+    bytes: Vec<u8>,
+    room: usize,
+}
+
+impl Pipe {
+    /// Takes what fits; bytes taken.
+    fn write(&mut self, parts: &[&[u8]]) -> usize {
+        let all = parts.concat();
+        let len = all.len().min(self.room);
+        self.room -= len;
+        self.bytes.extend_from_slice(&all[..len]);
+        len
+    }
+}
+
+/// What the receiver's side of a connection is, and whether a right HELLO went in.
+#[derive(Default)]
+struct Peer {
+    conn: Option<ConnId>,
+    greeted: bool,
+}
+
+struct World {
+    fleet: Fleet<Vec<DeviceSlot>, Vec<OrderSlot<Vec<u8>, Vec<u8>>>, Vec<u8>, Vec<u8>>,
+    receiver: Receiver<Vec<OutcomeSlot>, 3>,
+    now: Instant,
+    boot: u64,
+    last_number: u64,
+    dials: Vec<DeviceIndex>,
+    down: Pipe,
+    up: Pipe,
+    /// What the hostile device has said and the fleet has not read; room for what the fleet says to it.
+    hostile_up: Vec<u8>,
+    hostile_room: usize,
+    /// The same for the hostile server.
+    hostile_down: Vec<u8>,
+    honest: Peer,
+    hostile: Peer,
+    work: Option<(Ticket, Lineage, bool)>,
+    /// Per log of the device: what was handed over last in each lane.
+    handed: HashMap<bool, (Lineage, [u64; 4])>,
+    applied: HashMap<u64, u32>,
+    idempotent: HashSet<u64>,
+    marks: HashMap<u64, Vec<u8>>,
+    ended: HashSet<(DeviceIndex, u64)>,
+}
+
+impl World {
+    fn new(mode: u8) -> Self {
+        let now = Instant::from_millis(1_000);
+        let config = FleetConfig { run: 3, ..FleetConfig::new(NodeId([0xA; 16]), store(), LINEAGE) };
+        let devices = vec![DeviceSlot::EMPTY; 2];
+        let orders = (0..ORDERS).map(|_| OrderSlot::EMPTY).collect();
+        let mut fleet = Fleet::new(config, devices, orders, now, u64::from(mode));
+        for (index, known) in [(1, mode & 1 == 0), (2, mode & 2 == 0)] {
+            let id = known.then_some(NodeId([index; 16]));
+            let added = fleet.add_device(now, NewDevice { id, address: Some(address(index)) });
+            assert_eq!(added, Ok(DeviceIndex(u32::from(index) - 1)));
+        }
+        Self {
+            fleet,
+            receiver: receiver(1, now),
+            now,
+            boot: 1,
+            last_number: 0,
+            dials: Vec::new(),
+            down: Pipe::default(),
+            up: Pipe::default(),
+            hostile_up: Vec::new(),
+            hostile_room: 0,
+            hostile_down: Vec::new(),
+            honest: Peer::default(),
+            hostile: Peer::default(),
+            work: None,
+            handed: HashMap::new(),
+            applied: HashMap::new(),
+            idempotent: HashSet::new(),
+            marks: HashMap::new(),
+            ended: HashSet::new(),
+        }
+    }
+
+    fn operation(&mut self, source: &mut Source<'_>) {
+        match source.u8() % 16 {
+            0 => self.wait(Duration::from_millis(u64::from(source.u16()))),
+            1 => self.wait(Duration::from_millis(u64::from(source.u8()))),
+            2 => self.submit(source),
+            3 => self.answer_dial(source.u8()),
+            4 => self.carry_down(usize::from(source.u8()) * 8),
+            5 => self.carry_up(usize::from(source.u8()) * 8),
+            6 => {
+                self.carry_down(usize::MAX);
+                self.carry_up(usize::MAX);
+            }
+            7 => self.cut(source.u8()),
+            8 => {
+                let frame = session_frames::of_device(source, parties(2));
+                self.hostile_up.extend_from_slice(&frame);
+                self.hostile_room += usize::from(source.u8()) * 64;
+                self.fleet.handle_writable(self.now, HOSTILE);
+                self.read_hostile_device();
+            }
+            9 => {
+                let frame =
+                    session_frames::of_server(source, Parties { lineage: Lineage([1; 16]), ..parties(1) });
+                self.hostile_down.extend_from_slice(&frame);
+                self.read_hostile_server();
+            }
+            10 => {
+                let (len, to_fleet) = (usize::from(source.u8()), source.bool());
+                let bytes = source.bytes(len);
+                if to_fleet { &mut self.hostile_up } else { &mut self.hostile_down }.extend_from_slice(bytes);
+                self.read_hostile_device();
+                self.read_hostile_server();
+            }
+            11 => self.complete(source.u8()),
+            12 => self.make_room(source.u8()),
+            13 => self.reboot(),
+            14 => self.connect_hostile_server(),
+            _ => self.administer(source.u8()),
+        }
+    }
+
+    fn submit(&mut self, source: &mut Source<'_>) {
+        let [mask, lane, flags, lifetime] = source.array();
+        let lane = Lane::new(lane % 4).unwrap_or_default();
+        let kind_flags = if flags & 1 != 0 { KindFlags::IDEMPOTENT } else { KindFlags::NONE };
+        let lifetime = (lifetime != 0).then(|| Duration::from_millis(u64::from(lifetime) * 100));
+        let remaining_ms = lifetime.map(Delivery::millis);
+        let delivery = Delivery { durable: false, replay: false, needs_result: false, remaining_ms };
+        let number = self.last_number + u64::from(flags >> 6) + u64::from(flags & 2 == 0);
+        let len = usize::from(source.u8());
+        let frame = session_frames::order(number, lane, kind_flags, &delivery, source.bytes(len));
+        let mark = |bit: u8| if mask & bit != 0 { Mark::PENDING.0 } else { Mark::NOT_TARGETED.0 };
+        let marks = vec![mark(1), mark(2)];
+        let order = NewOrder { number, lane, kind_flags, lifetime, frame, first: HONEST, marks };
+        let live = self.fleet.live_orders();
+        if let Ok(submitted) = self.fleet.submit(self.now, order) {
+            assert!(number > self.last_number, "a number that does not rise was taken");
+            assert!(submitted.targets + submitted.refused == u32::from(mask & 1) + u32::from(mask >> 1 & 1));
+            self.last_number = number;
+            if kind_flags == KindFlags::IDEMPOTENT {
+                self.idempotent.insert(number);
+            }
+            let (_, marks) = self.fleet.marks(number).expect("a taken order is live");
+            self.marks.insert(number, marks.to_vec());
+        } else {
+            assert_eq!(self.fleet.live_orders(), live, "a refused order left something behind");
+        }
+    }
+
+    /// The oldest dial gets its answer.
+    fn answer_dial(&mut self, how: u8) {
+        if self.dials.is_empty() {
+            return;
+        }
+        let device = self.dials.remove(0);
+        let error = match how % 8 {
+            0 => DialError::Refused,
+            1 => DialError::TimedOut,
+            2 => DialError::Unreachable,
+            _ => return self.connected(device),
+        };
+        self.fleet.handle_dial_failed(self.now, device, error);
+    }
+
+    fn connected(&mut self, device: DeviceIndex) {
+        if device == HOSTILE {
+            self.hostile_up.clear();
+            self.hostile_room = 100_000;
+        } else {
+            if let Some(old) = self.honest.conn.take() {
+                self.receiver.handle_closed(self.now, old);
+            }
+            let Ok(conn) = self.receiver.handle_connected(self.now, address(9)) else {
+                return self.fleet.handle_dial_failed(self.now, device, DialError::Refused);
+            };
+            self.honest = Peer { conn: Some(conn), greeted: true };
+            self.down = Pipe { bytes: Vec::new(), room: 100_000 };
+            self.up = Pipe { bytes: Vec::new(), room: 100_000 };
+        }
+        self.fleet.handle_connected(self.now, device);
+    }
+
+    /// Up to `len` bytes from the server reach the device.
+    fn carry_down(&mut self, len: usize) {
+        let Some(conn) = self.honest.conn else { return };
+        let len = len.min(self.down.bytes.len());
+        let mut bytes: Vec<u8> = self.down.bytes.drain(..len).collect();
+        let unread = self.read_receiver(conn, &mut bytes);
+        // What was not used stays first in line.
+        unread.then(|| self.down.bytes.splice(..0, bytes));
+    }
+
+    /// Up to `len` bytes from the device reach the server.
+    fn carry_up(&mut self, len: usize) {
+        if self.honest.conn.is_none() {
+            return;
+        }
+        let len = len.min(self.up.bytes.len());
+        let mut bytes: Vec<u8> = self.up.bytes.drain(..len).collect();
+        if self.read_fleet(HONEST, &mut bytes) {
+            self.up.bytes.splice(..0, bytes);
+        }
+    }
+
+    /// Offers bytes frame by frame; `false` once the session is over.
+    fn read_fleet(&mut self, device: DeviceIndex, bytes: &mut Vec<u8>) -> bool {
+        loop {
+            self.drain_events();
+            match self.fleet.handle_bytes(self.now, device, bytes) {
+                Ok(0) => return true,
+                Ok(used) => drop(bytes.drain(..used)),
+                Err(_) => return false,
+            }
+        }
+    }
+
+    fn read_receiver(&mut self, conn: ConnId, bytes: &mut Vec<u8>) -> bool {
+        loop {
+            let Ok(input) = self.receiver.handle_bytes(self.now, conn, bytes) else { return false };
+            let used = input.consumed;
+            if let Some(order) = input.order {
+                assert!(self.work.is_none() && used > 0, "an order while another is being applied");
+                let (lineage, number, lane) = (order.lineage, order.order.number, order.order.lane);
+                let (known, last) = self.handed.entry(order.durable).or_insert((lineage, [0; 4]));
+                if *known != lineage {
+                    (*known, *last) = (lineage, [0; 4]);
+                }
+                assert!(number > last[lane.index()], "order {number} of lane {lane:?} out of order");
+                last[lane.index()] = number;
+                self.work = Some((order.ticket, lineage, order.redelivered));
+            }
+            bytes.drain(..used);
+            if used == 0 {
+                return true;
+            }
+        }
+    }
+
+    fn read_hostile_device(&mut self) {
+        let mut bytes = core::mem::take(&mut self.hostile_up);
+        if self.read_fleet(HOSTILE, &mut bytes) {
+            bytes.truncate(8_192);
+            self.hostile_up = bytes;
+        }
+    }
+
+    fn read_hostile_server(&mut self) {
+        let mut bytes = core::mem::take(&mut self.hostile_down);
+        let Some(conn) = self.hostile.conn else { return };
+        self.hostile.greeted |=
+            Raw::parse(bytes.get(..448).unwrap_or(&[])).is_ok_and(|raw| raw.header.kind == Kind::HELLO);
+        if self.read_receiver(conn, &mut bytes) {
+            bytes.truncate(8_192);
+            self.hostile_down = bytes;
+        }
+    }
+
+    fn complete(&mut self, how: u8) {
+        let Some((ticket, lineage, redelivered)) = self.work.take() else { return };
+        let (number, verdict) =
+            (ticket.number(), [Verdict::Applied, Verdict::Failed { detail: how }][usize::from(how & 1)]);
+        if lineage == LINEAGE && verdict == Verdict::Applied {
+            let times = self.applied.entry(number).or_default();
+            *times += 1;
+            let may_repeat = self.idempotent.contains(&number) && redelivered;
+            assert!(*times == 1 || may_repeat, "order {number} took effect {times} times");
+        }
+        self.receiver.complete(self.now, ticket, verdict);
+    }
+
+    fn make_room(&mut self, how: u8) {
+        // Down to a few bytes, or plenty again.
+        let room = if how & 0x80 != 0 { usize::from(how & 0x7F) } else { 100_000 };
+        self.down.room = room;
+        self.up.room = room;
+        self.fleet.handle_writable(self.now, HONEST);
+        if let Some(conn) = self.honest.conn {
+            self.receiver.handle_writable(self.now, conn);
+        }
+    }
+
+    fn cut(&mut self, how: u8) {
+        let closed = [Closed::Eof, Closed::Reset, Closed::TimedOut, Closed::Failed][usize::from(how & 3)];
+        if how & 4 != 0 {
+            self.hostile_up.clear();
+            return self.fleet.handle_closed(self.now, HOSTILE, closed);
+        }
+        if how & 8 != 0 {
+            if let Some(conn) = self.hostile.conn.take() {
+                self.receiver.handle_closed(self.now, conn);
+            }
+            return;
+        }
+        if let Some(conn) = self.honest.conn.take() {
+            self.receiver.handle_closed(self.now, conn);
+            self.fleet.handle_closed(self.now, HONEST, closed);
+        }
+    }
+
+    fn reboot(&mut self) {
+        self.boot += 1;
+        self.work = None;
+        self.handed.clear();
+        self.hostile = Peer::default();
+        if self.honest.conn.take().is_some() {
+            self.fleet.handle_closed(self.now, HONEST, Closed::Reset);
+        }
+        self.receiver = receiver(self.boot, self.now);
+    }
+
+    fn connect_hostile_server(&mut self) {
+        if let Some(old) = self.hostile.conn.take() {
+            self.receiver.handle_closed(self.now, old);
+        }
+        self.hostile_down.clear();
+        self.hostile =
+            Peer { conn: self.receiver.handle_connected(self.now, address(66)).ok(), greeted: false };
+    }
+
+    fn administer(&mut self, how: u8) {
+        match how {
+            0 => self.fleet.stop(self.now),
+            1 => self.receiver.stop(self.now),
+            2 => drop(self.fleet.remove_device(self.now, HOSTILE)),
+            3..=127 => self.fleet.set_address(self.now, DeviceIndex(u32::from(how & 1)), address(how)),
+            // This side stood still.
+            _ => {
+                self.now = self.now + Duration::from_millis(u64::from(how) * 50);
+                self.fleet.handle_timeout(self.now);
+                self.receiver.handle_timeout(self.now);
+            }
+        }
+    }
+
+    /// Time passes as a driver lets it: every deadline is kept, and none stays.
+    fn wait(&mut self, span: Duration) {
+        let end = self.now + span;
+        for _ in 0..10_000 {
+            let due = [self.fleet.poll_timeout(), self.receiver.poll_timeout()].into_iter().flatten().min();
+            let Some(due) = due.filter(|due| *due <= end) else {
+                self.now = end;
+                return;
+            };
+            self.now = self.now.max(due);
+            self.fleet.handle_timeout(self.now);
+            self.receiver.handle_timeout(self.now);
+            self.drain();
+        }
+        panic!("more than 10,000 deadlines in {span:?}");
+    }
+
+    fn drain(&mut self) {
+        self.drain_events();
+        self.drain_fleet();
+        self.drain_receiver();
+        self.drain_events();
+    }
+
+    fn drain_fleet(&mut self) {
+        let mut scratch = [0; push::config::SCRATCH_MIN];
+        for round in 0.. {
+            assert!(round < DRAIN_MAX, "the fleet never falls silent");
+            let Some(transmit) = self.fleet.poll_transmit(self.now, &mut scratch) else { break };
+            let device = transmit.device;
+            let parts = [transmit.head, transmit.body];
+            assert!(!parts.concat().is_empty(), "a write of nothing");
+            let written = if device == HONEST {
+                self.down.write(&parts)
+            } else {
+                let len = parts.concat().len().min(self.hostile_room);
+                self.hostile_room -= len;
+                len
+            };
+            self.fleet.handle_written(self.now, device, written);
+            self.drain_events();
+        }
+        while let Some(dial) = self.fleet.poll_dial(self.now) {
+            self.dials.push(dial.device);
+            assert!(self.dials.len() < DRAIN_MAX, "dials without end");
+        }
+        while let Some((device, _why)) = self.fleet.poll_close() {
+            if device == HOSTILE {
+                self.hostile_up.clear();
+            } else if let Some(conn) = self.honest.conn.take() {
+                self.receiver.handle_closed(self.now, conn);
+            }
+        }
+    }
+
+    fn drain_receiver(&mut self) {
+        let mut scratch = [0; push::receiver::SCRATCH_MIN];
+        for round in 0.. {
+            assert!(round < DRAIN_MAX, "the receiver never falls silent");
+            let Some(transmit) = self.receiver.poll_transmit(self.now, &mut scratch) else { break };
+            let conn = transmit.conn;
+            let parts = [transmit.head, transmit.body];
+            let written = if Some(conn) == self.honest.conn {
+                self.up.write(&parts)
+            } else {
+                assert!(
+                    self.hostile.conn != Some(conn) || self.hostile.greeted,
+                    "a word to a stranger before its HELLO"
+                );
+                parts.concat().len()
+            };
+            self.receiver.handle_written(self.now, conn, written);
+        }
+        while let Some((conn, _why)) = self.receiver.poll_close() {
+            if Some(conn) == self.honest.conn {
+                self.honest.conn = None;
+                self.fleet.handle_closed(self.now, HONEST, Closed::Eof);
+            } else if Some(conn) == self.hostile.conn {
+                self.hostile.conn = None;
+            }
+        }
+        for round in 0.. {
+            assert!(round < DRAIN_MAX, "the receiver never runs out of events");
+            if self.receiver.poll_event().is_none() {
+                break;
+            }
+        }
+    }
+
+    fn drain_events(&mut self) {
+        for round in 0.. {
+            assert!(round < DRAIN_MAX, "the fleet never runs out of events");
+            let Some(event) = self.fleet.poll_event() else { break };
+            match event {
+                Event::Outcome { device, number, code, first_code, .. } => {
+                    assert!(self.ended.insert((device, number)), "order {number} ended twice on {device:?}");
+                    assert!(code.is_final() && number <= self.last_number);
+                    if device == HONEST && (code == Code::APPLIED || first_code == Code::APPLIED) {
+                        assert!(self.applied.contains_key(&number), "order {number} was never applied");
+                    }
+                }
+                Event::Settled { number, marks, first, .. } => {
+                    self.marks.remove(&number).expect("settled once");
+                    for (device, mark) in (first.0..).zip(&marks) {
+                        let mark = Mark(*mark);
+                        assert!(mark.is_final() || mark == Mark::NOT_TARGETED, "settled with {mark}");
+                        let told = self.ended.contains(&(DeviceIndex(device), number));
+                        let at_once = matches!(mark.code(), None | Some(Code::OVERFLOW | Code::NOT_TARGETED));
+                        assert!(told || at_once, "the end of {number} on {device} was not told");
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn check(&mut self) {
+        assert!(self.fleet.live_orders() as usize <= ORDERS && self.receiver.owed() <= RING);
+        for (number, before) in &mut self.marks {
+            let Some((_, marks)) = self.fleet.marks(*number) else { panic!("order {number} vanished") };
+            for (before, now) in before.iter_mut().zip(marks) {
+                assert!(!Mark(*before).is_final() || before == now, "a final mark of {number} changed");
+                *before = *now;
+            }
+        }
+    }
+}
+
+fn receiver(boot: u64, now: Instant) -> Receiver<Vec<OutcomeSlot>, 3> {
+    let config = ReceiverConfig { window_orders: 4, ..ReceiverConfig::new(NodeId([1; 16]), store(), boot) };
+    Receiver::new(config, vec![OutcomeSlot::EMPTY; RING], now)
+}
+
+fn store() -> Store {
+    Store::new(7, "PARIS-12").expect("a store code")
+}
+
+fn parties(device: u8) -> Parties {
+    Parties { store: store(), device: NodeId([device; 16]), lineage: LINEAGE }
+}
+
+fn address(number: u8) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, number], 8_081))
+}
+
+/// Lists that reach far: a session opens, an order is applied, a cut and a reboot come between, strangers speak.
+pub(super) fn seeds(seeds: &mut Vec<Seed>) {
+    let connect = [1, 0, 3, 7, 3, 7, 6, 6];
+    let submit = |mask, flags| vec![2, mask, 2, flags, 0, 2, b'h', b'i'];
+    let apply = [6, 11, 0, 6, 1, 200, 6];
+    let welcome = [8, 0, 5, 0, 0, 255, 0, 0, 0, 100];
+    let mut push = |name: &str, parts: &[&[u8]]| {
+        seeds.push(Seed { target: "session_ops", name: name.into(), bytes: parts.concat() });
+    };
+    push("applied", &[&[0], &connect, &submit(1, 0), &apply, &submit(1, 1), &apply]);
+    push(
+        "applied-then-cut",
+        &[&[0], &connect, &submit(1, 0), &[6, 11, 0, 7, 0, 0, 255, 4], &connect, &apply],
+    );
+    push("rebooted-idempotent", &[&[0], &connect, &submit(1, 1), &[6, 13, 0, 255, 4], &connect, &apply]);
+    push("rebooted-in-doubt", &[&[0], &connect, &submit(1, 0), &[6, 11, 0, 13, 0, 255, 4], &connect, &apply]);
+    let outcome = [8, 3, 1, 2, 0, 1, 0, 0, 50];
+    push(
+        "hostile-device",
+        &[&[0], &connect, &welcome, &submit(3, 0), &outcome, &[8, 2, 1, 2, 0, 1, 9], &apply],
+    );
+    let hello = [14, 9, 0, 9, 0, 0, 1, 0, 5, 0];
+    let order = [9, 2, 1, 2, 0, 2, b'n', b'o'];
+    push("hostile-server", &[&[0], &hello, &order, &[11, 0], &connect, &submit(1, 0), &apply]);
+    push(
+        "dribble",
+        &[&[0], &connect, &[12, 0x83], &submit(1, 0), &[4, 1, 12, 0x85, 4, 1, 5, 1, 12, 0], &apply],
+    );
+    push("expires", &[&[0], &[2, 1, 0, 0, 5, 0, 0, 255, 8], &connect, &[15, 255], &submit(2, 0), &[15, 0]]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seed(name: &str) -> World {
+        let seeds = crate::fuzz::seeds();
+        run(&seeds.iter().find(|seed| seed.target == "session_ops" && seed.name == name).unwrap().bytes)
+    }
+
+    /// A list that reaches nothing proves nothing.
+    #[test]
+    fn seeds_reach_what_their_names_say() {
+        let outcomes = |world: &World, code| world.fleet.stats().outcomes.of(code);
+        let applied = seed("applied");
+        assert_eq!(
+            (outcomes(&applied, Code::APPLIED), applied.applied.len(), applied.marks.len()),
+            (2, 2, 0)
+        );
+        let again = seed("applied-then-cut");
+        assert_eq!(
+            (outcomes(&again, Code::APPLIED), again.applied.get(&1)),
+            (1, Some(&1)),
+            "said again, not done again"
+        );
+        let rebooted = seed("rebooted-idempotent");
+        assert_eq!((outcomes(&rebooted, Code::APPLIED), rebooted.boot), (1, 2));
+        assert_eq!(outcomes(&seed("rebooted-in-doubt"), Code::IN_DOUBT), 1);
+        assert_eq!(outcomes(&seed("hostile-device"), Code::APPLIED), 2);
+        let hostile = seed("hostile-server");
+        assert!(
+            hostile.handed.values().any(|(lineage, _)| *lineage != LINEAGE),
+            "a stranger's order was handed over"
+        );
+        assert_eq!(outcomes(&seed("dribble"), Code::APPLIED), 1);
+        assert_eq!(outcomes(&seed("expires"), Code::EXPIRED), 1);
+    }
+}
