@@ -1,4 +1,21 @@
 //! ACK: what became of an ANNOUNCE.
+//!
+//! The server sends it to the address the ANNOUNCE came from, once for each ANNOUNCE, and never longer than that was.
+//!
+//! ```text
+//! device                                                server
+//!   │── ANNOUNCE (sequence 5, nonce n) ─────────────────▶│
+//!   │◀─────────────────────────── ACK (5, n, ok, lease) ─│
+//! ```
+//!
+//! | offset | size | field | rule |
+//! | --- | --- | --- | --- |
+//! | 10 | 2 | role | 0xFFFF |
+//! | 42 | 2 | lease | seconds the registration lasts |
+//! | 44 | 4 | announce sequence | sequence of the ANNOUNCE |
+//! | 48 | – | NONCE | that of the ANNOUNCE, if it had one |
+//! | – | – | STATUS | required |
+//! | – | – | AUTH | optional |
 
 use core::fmt;
 
@@ -96,6 +113,61 @@ impl fmt::Display for Code {
         match Self::NAMES.iter().find(|(code, _)| code == self) {
             Some((_, name)) => f.pad(name),
             None => write!(f, "{}", self.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datagram::{Datagram, samples};
+    use crate::testing;
+
+    fn ack() -> Ack<'static> {
+        Ack {
+            from: samples::server(),
+            announce_sequence: 0x0102_0304,
+            status: Status { code: Code::BUSY, retry_after_s: 5, detail: 0 },
+            nonce: Some(Nonce::Short(*b"a nonce!")),
+            auth: None,
+        }
+    }
+
+    #[test]
+    fn golden_vector() {
+        samples::check_vector("datagram ACK", &Datagram::Ack(ack()));
+    }
+
+    #[test]
+    fn an_ack_says_something() {
+        let bytes = samples::with_length(testing::vector("datagram ACK")[..48].to_vec());
+        assert_eq!(Ack::parse(&bytes), Err(ParseError::new("STATUS", 48, Fault::Missing)));
+        let bytes = samples::with_entry(&bytes, 9, &[0; 5]);
+        assert_eq!(Ack::parse(&bytes), Err(ParseError::new("STATUS", 48, Fault::Length)));
+    }
+
+    #[test]
+    fn devices_send_no_ack() {
+        let ack = Ack { from: samples::device(), ..ack() };
+        assert_eq!(ack.emit(&mut [0; 100]), Err(EmitError::Invalid { field: "role" }));
+    }
+
+    #[test]
+    fn codes_have_names() {
+        assert_eq!(Code::NAMES.len(), 9);
+        for (at, (code, name)) in Code::NAMES.iter().enumerate() {
+            assert_eq!((usize::from(code.0), code.name(), code.to_string().as_str()), (at, *name, *name));
+        }
+        assert_eq!((Code(9).name(), Code(9).to_string().as_str()), ("unknown", "9"));
+    }
+
+    proptest::proptest! {
+        #![proptest_config(testing::config())]
+        #[test]
+        fn round_trip(parts in samples::parts()) {
+            let (status, nonce, auth) = (parts.status, parts.nonce, parts.auth());
+            let ack = Ack { from: parts.server, announce_sequence: parts.aux, status, nonce, auth };
+            samples::check(&Datagram::Ack(ack));
         }
     }
 }

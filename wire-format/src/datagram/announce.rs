@@ -1,4 +1,35 @@
 //! ANNOUNCE: here I am.
+//!
+//! A device sends it to its server, from port 57854 to port 57854: to register, to refresh, and when something about it
+//! changed. It always says everything, so what is absent does not hold any more. The ACK answers it; until then it is
+//! sent again, flagged RETRANSMIT, more and more rarely.
+//!
+//! ```text
+//! device                                                server
+//!   │── ANNOUNCE (sequence 5, nonce n) ─────────────────▶│
+//!   │◀─────────────────────────── ACK (5, n, ok, lease) ─│
+//!   │ … after a third of the lease, unless a session for orders is up …
+//!   │── ANNOUNCE (sequence 6, nonce m) ─────────────────▶│
+//! ```
+//!
+//! | offset | size | field | rule |
+//! | --- | --- | --- | --- |
+//! | 10 | 2 | role | any but 0xFFFF |
+//! | 40 | 2 | port | where the device listens for orders (TCP) |
+//! | 42 | 2 | lease | seconds, as the device wishes; the ACK decides |
+//! | 44 | 4 | answers | boot epoch xor sequence of the BEACON it answers, 0 if nobody asked |
+//! | 48 | – | STORE | its store; without it nobody answers |
+//! | – | – | NAME | optional |
+//! | – | – | SERVICES | optional |
+//! | – | – | ADDR | optional; believed only under a MAC |
+//! | – | – | FIRMWARE | optional |
+//! | – | – | CAPS | optional |
+//! | – | – | ZONE | optional |
+//! | – | – | NONCE | optional; the ACK repeats it |
+//! | – | – | PAD | optional; makes the datagram at least as long as its answer |
+//! | – | – | APP | optional |
+//! | – | – | TAGS | optional |
+//! | – | – | AUTH | optional |
 
 use super::addr::Addrs;
 use super::entry::{Auth, Firmware, Nonce, StoreRef, TagsRef, TextRef};
@@ -110,5 +141,145 @@ impl<'a> Announce<'a> {
             ..Tlvs::NONE
         };
         super::write(self.from, Kind::Announce, self.answers, &tlvs, buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datagram::{Datagram, Service, ServiceList, samples, seal};
+    use crate::ids::{Store, Tags};
+    use crate::testing;
+
+    /// What a kiosk of the product line says.
+    fn announce<'a>(store: &'a Store, tags: &'a Tags, services: &'a ServiceList<1>) -> Announce<'a> {
+        Announce {
+            store: Some(store.into()),
+            name: TextRef::new("Kiosk 3"),
+            services: services.as_services(),
+            firmware: Some(Firmware { version: 0x0001_0203, build: 4711 }),
+            zone: Some(3),
+            tags: TagsRef::new(tags),
+            nonce: Some(Nonce::Short(*b"a nonce!")),
+            ..Announce::without_entries(Node { want_ack: true, ..samples::device() }, 0xCAF4_E20C)
+        }
+    }
+
+    fn with_sample<T>(check: impl FnOnce(Announce<'_>) -> T) -> T {
+        let tags = Tags::new(["bakery", "self-service"]).unwrap();
+        let mut services = ServiceList::EMPTY;
+        assert!(services.push(Service { id: 1, port: 8082, protocol: 6, flags: 0, version: 1 }));
+        check(announce(&samples::store(), &tags, &services))
+    }
+
+    #[test]
+    fn golden_vector() {
+        with_sample(|announce| samples::check_vector("datagram ANNOUNCE", &Datagram::Announce(announce)));
+    }
+
+    #[test]
+    fn golden_vector_with_a_mac() {
+        with_sample(|announce| {
+            let tag = *b"sixteen byte tag";
+            let auth = Some(Auth { key_id: 2, algorithm: Auth::HMAC_SHA256_128, tag: &tag });
+            let announce = Announce { auth, tags: None, services: None, ..announce };
+            samples::check_vector("datagram ANNOUNCE with AUTH", &Datagram::Announce(announce));
+            // The same in two steps, as a sender does it.
+            let mut buffer = [0; 200];
+            let unsigned = Announce { auth: Some(Auth::open(2, Auth::HMAC_SHA256_128)), ..announce };
+            let len = unsigned.emit(&mut buffer).unwrap();
+            let mut covered = Vec::new();
+            seal(&mut buffer[..len], |bytes| {
+                covered.extend_from_slice(bytes);
+                tag
+            });
+            assert_eq!(buffer[..len], testing::vector("datagram ANNOUNCE with AUTH"));
+            let (before, found) = crate::datagram::covered(&buffer[..len]).unwrap();
+            assert_eq!((before, found), (covered.as_slice(), &tag));
+        });
+    }
+
+    /// A later minor version: header of 13 words, an unknown entry, reserved flags.
+    #[test]
+    fn a_newer_minor_version_is_read() {
+        let newer = testing::vector("datagram ANNOUNCE of a later version");
+        let older = testing::vector("datagram ANNOUNCE");
+        assert_eq!((newer[4], newer[6] & 0xC0, newer[7]), (0x13, 0x80, 13));
+        assert_eq!(Announce::parse(&newer), Announce::parse(&older));
+    }
+
+    #[test]
+    fn a_typical_announce_stays_small() {
+        with_sample(|announce| {
+            let len = announce.emit(&mut [0; 200]).unwrap();
+            assert!(len <= 192, "{len} bytes: beyond 192 the kernel charges a datagram half as much again");
+        });
+    }
+
+    /// A device that fills every entry still fits.
+    #[test]
+    fn the_largest_announce() {
+        let store = Store::new(u32::MAX, &"x".repeat(32)).unwrap();
+        let texts = ["a".repeat(15), "b".repeat(15), "c".repeat(15)];
+        let tags = Tags::new(texts.iter().map(String::as_str)).unwrap();
+        let mut services = ServiceList::<32>::EMPTY;
+        for port in 0..32 {
+            assert!(services.push(Service { id: 1, port, protocol: 6, flags: 0, version: 1 }));
+        }
+        let mut addrs = crate::datagram::AddrList::EMPTY;
+        for last in 0..4 {
+            let address = core::net::Ipv6Addr::new(0xFD00, 0, 0, 0, 0, 0, 0, last).into();
+            assert!(addrs.push(crate::datagram::Addr { address, prefix: 64, metric: 1 }));
+        }
+        let announce = Announce {
+            store: Some((&store).into()),
+            name: TextRef::new(&texts[0]),
+            services: services.as_services(),
+            addrs: addrs.as_addrs(),
+            firmware: Some(Firmware::default()),
+            caps: Some(0),
+            zone: Some(0),
+            tags: TagsRef::new(&tags),
+            nonce: Some(Nonce::Long([1; 16])),
+            app: Some(&[1; 128]),
+            pad_to: 1_200,
+            auth: Some(Auth::open(1, 1)),
+            ..Announce::without_entries(samples::device(), 0)
+        };
+        assert_eq!(samples::check(&Datagram::Announce(announce)).len(), 1_200);
+    }
+
+    #[test]
+    fn app_at_the_limit_and_one_past_it() {
+        let bare = Announce::without_entries(samples::device(), 0);
+        let app = [7; 129];
+        samples::check(&Datagram::Announce(Announce { app: Some(&app[..128]), ..bare }));
+        let error = EmitError::TooLarge { field: "APP", limit: 128 };
+        assert_eq!(Announce { app: Some(&app), ..bare }.emit(&mut [0; 300]), Err(error));
+        let error = EmitError::Invalid { field: "APP" };
+        assert_eq!(Announce { app: Some(&[]), ..bare }.emit(&mut [0; 300]), Err(error));
+    }
+
+    proptest::proptest! {
+        #![proptest_config(testing::config())]
+        #[test]
+        fn round_trip(parts in samples::parts()) {
+            let announce = Announce {
+                store: parts.store(),
+                name: parts.name(),
+                services: parts.services(),
+                addrs: parts.addrs(),
+                firmware: parts.firmware,
+                caps: parts.caps,
+                zone: parts.zone,
+                tags: parts.tags(),
+                nonce: parts.nonce,
+                app: parts.app(),
+                auth: parts.auth(),
+                ..Announce::without_entries(parts.device, parts.aux)
+            };
+            let pad_to = parts.pad_to(&Datagram::Announce(announce));
+            samples::check(&Datagram::Announce(Announce { pad_to, ..announce }));
+        }
     }
 }

@@ -1,4 +1,20 @@
 //! BYE: leaving.
+//!
+//! A device sends it to its server, a server to everybody, twice. It is a hint: a device that answers a CHALLENGE stays
+//! registered, whoever said goodbye in its name.
+//!
+//! ```text
+//! device                                                server
+//!   │── BYE (leaving) ──────────────────────────────────▶│
+//!   │◀──────────────────────────── CHALLENGE (question) ─│  gone once nothing comes back
+//! ```
+//!
+//! | offset | size | field | rule |
+//! | --- | --- | --- | --- |
+//! | 44 | 2 | reason | 0 leaving, 1 restarting, 2 replaced; unknown ones are kept |
+//! | 46 | 2 | retry after | seconds after which looking for the sender again makes sense, 0 unknown |
+//! | 48 | – | STORE | the sender's store; without it nobody listens |
+//! | – | – | AUTH | optional |
 
 use super::entry::{Auth, StoreRef};
 use super::header::{Kind, Node};
@@ -64,5 +80,35 @@ impl<'a> Bye<'a> {
         let [retry0, retry1] = retry_after_s.to_le_bytes();
         let aux = u32::from_le_bytes([reason0, reason1, retry0, retry1]);
         super::write(from, Kind::Bye, aux, &Tlvs { store, auth, ..Tlvs::NONE }, buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datagram::{Datagram, samples};
+    use crate::testing;
+
+    #[test]
+    fn golden_vector() {
+        let store = samples::store();
+        let bye = Bye {
+            from: Node { broadcast_copy: true, ..samples::server() },
+            reason: Reason::RESTARTING,
+            retry_after_s: 20,
+            store: Some((&store).into()),
+            auth: None,
+        };
+        samples::check_vector("datagram BYE", &Datagram::Bye(bye));
+    }
+
+    proptest::proptest! {
+        #![proptest_config(testing::config())]
+        #[test]
+        fn round_trip(parts in samples::parts(), reason: u16, retry_after_s: u16) {
+            let from = if parts.flag { parts.server } else { parts.device };
+            let (reason, store, auth) = (Reason(reason), parts.store(), parts.auth());
+            samples::check(&Datagram::Bye(Bye { from, reason, retry_after_s, store, auth }));
+        }
     }
 }

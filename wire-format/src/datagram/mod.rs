@@ -21,6 +21,8 @@ pub mod bye;
 pub mod challenge;
 pub mod entry;
 pub mod header;
+#[cfg(test)]
+mod samples;
 pub mod seek;
 pub mod service;
 mod text;
