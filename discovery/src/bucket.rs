@@ -38,7 +38,7 @@ impl<const N: usize> Buckets<N> {
     #[inline]
     pub(crate) fn take(&mut self, now: Instant, source: Ipv4Addr) -> bool {
         let source = source.to_bits();
-        let at = usize::try_from(self.secret.hash(&[u64::from(source)]) % N as u64).unwrap_or(0);
+        let at = usize::try_from(self.secret.place(&[u64::from(source)]) % N as u64).unwrap_or(0);
         let Some([first, second]) = self.pairs.get_mut(at) else { return true };
         let bucket =
             if second.source == source || first.source != source && second.spent_until < first.spent_until {

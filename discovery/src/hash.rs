@@ -1,5 +1,5 @@
-//! SipHash-2-4 over words: where a stranger picks the key, he must not be able to pick the place in a table, nor guess a
-//! cookie.
+//! SipHash over words: where a stranger picks the key, he must not be able to pick the place in a table (1-3, as the
+//! standard library does), nor guess a cookie (2-4).
 
 use wire_format::ids::NodeId;
 use wire_format::rng::mix;
@@ -23,9 +23,27 @@ impl Secret {
         Self { k0: mix(seed), k1: mix(seed ^ 0x9E37_79B9_7F4A_7C15) }
     }
 
-    /// The hash of `words`.
+    /// Where `words` belong in a table.
     #[inline]
-    pub(crate) fn hash(self, words: &[u64]) -> u64 {
+    pub(crate) fn place(self, words: &[u64]) -> u64 {
+        self.hash::<1, 3>(words)
+    }
+
+    /// Where `id` belongs in a table.
+    #[inline]
+    pub(crate) fn place_id(self, id: NodeId) -> u64 {
+        let [low, high] = halves(id);
+        self.place(&[low, high])
+    }
+
+    /// What nobody else can know about `id` and `number`.
+    pub(crate) fn cookie(self, id: NodeId, number: u64) -> [u8; 8] {
+        let [low, high] = halves(id);
+        self.hash::<2, 4>(&[low, high, number]).to_le_bytes()
+    }
+
+    #[inline]
+    fn hash<const EACH: usize, const LAST: usize>(self, words: &[u64]) -> u64 {
         let mut state = [
             self.k0 ^ 0x736f_6d65_7073_6575,
             self.k1 ^ 0x646f_7261_6e64_6f6d,
@@ -35,25 +53,23 @@ impl Secret {
         let tail = (words.len() as u64 & 0x1F) << 59;
         for &word in words.iter().chain([&tail]) {
             state[3] ^= word;
-            round(&mut state);
-            round(&mut state);
+            for _ in 0..EACH {
+                round(&mut state);
+            }
             state[0] ^= word;
         }
         state[2] ^= 0xFF;
-        for _ in 0..4 {
+        for _ in 0..LAST {
             round(&mut state);
         }
         state[0] ^ state[1] ^ state[2] ^ state[3]
     }
+}
 
-    /// The hash of an id and a number.
-    #[inline]
-    pub(crate) fn hash_id(self, id: NodeId, number: u64) -> u64 {
-        let id = id.as_u128();
-        #[expect(clippy::cast_possible_truncation, reason = "the two halves of the id")]
-        let words = [id as u64, (id >> 64) as u64, number];
-        self.hash(&words)
-    }
+#[expect(clippy::cast_possible_truncation, reason = "the two halves of the id")]
+const fn halves(id: NodeId) -> [u64; 2] {
+    let id = id.as_u128();
+    [id as u64, (id >> 64) as u64]
 }
 
 #[inline]
@@ -75,9 +91,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_authors_vector_of_sixteen_bytes() {
+    fn the_authors_vectors() {
         let secret = Secret { k0: 0x0706_0504_0302_0100, k1: 0x0f0e_0d0c_0b0a_0908 };
-        assert_eq!(secret.hash(&[0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908]), 0x3f2a_cc7f_57c2_9bdb);
-        assert_eq!(secret.hash(&[]), 0x726f_db47_dd0e_0e31);
+        let sixteen_bytes = [0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908];
+        assert_eq!(secret.hash::<2, 4>(&sixteen_bytes), 0x3f2a_cc7f_57c2_9bdb);
+        assert_eq!(secret.hash::<2, 4>(&[]), 0x726f_db47_dd0e_0e31);
+    }
+
+    #[test]
+    fn places_and_cookies_hang_on_the_secret_and_on_every_input() {
+        let (a, b) = (Secret::new(1), Secret::new(2));
+        let (one, two) = (NodeId([1; 16]), NodeId([2; 16]));
+        assert_ne!(a.place_id(one), b.place_id(one));
+        assert_ne!(a.place_id(one), a.place_id(two));
+        assert_ne!(a.cookie(one, 1), b.cookie(one, 1));
+        assert_ne!(a.cookie(one, 1), a.cookie(one, 2));
+        assert_ne!(a.cookie(one, 1), a.cookie(two, 1));
     }
 }

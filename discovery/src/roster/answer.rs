@@ -143,7 +143,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Roster<S> {
     /// What the answer to the question open for this slot must carry.
     pub(super) fn cookie(&self, at: u32) -> Nonce {
         let slot = self.table.at(at);
-        Nonce::Short(self.secret.hash_id(slot.id, 1 << 32 | u64::from(slot.ask_number)).to_le_bytes())
+        Nonce::Short(self.secret.cookie(slot.id, u64::from(slot.ask_number)))
     }
 
     fn emit_beacon(&mut self, now: Instant, buffer: &mut [u8]) -> Result<usize, EmitError> {

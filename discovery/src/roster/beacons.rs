@@ -50,8 +50,6 @@ struct Schedule {
     up: bool,
     /// Start beacons still to come after the one due.
     starting: u8,
-    /// A beacon wants to leave now.
-    pending: bool,
     due: Instant,
     last: Option<Instant>,
 }
@@ -60,6 +58,8 @@ struct Schedule {
 #[derive(Debug)]
 pub(super) struct Beacons {
     links: [Schedule; LINKS_MAX],
+    /// Interfaces a beacon wants to leave on now, as bits.
+    pending: u16,
     due: Instant,
     bin_end: Instant,
     bin: u32,
@@ -75,9 +75,10 @@ impl Beacons {
         let bearable = (rate_per_s / 2).max(RUSH_MIN);
         let bits = (0_u8..31).find(|bits| capacity >> bits <= bearable).unwrap_or(31);
         let census = if expected == 0 && bits != 0 { Census::Planned(bits) } else { Census::Done(expected) };
-        let down = Schedule { up: false, starting: 0, pending: false, due: Instant::NEVER, last: None };
+        let down = Schedule { up: false, starting: 0, due: Instant::NEVER, last: None };
         Self {
             links: [down; LINKS_MAX],
+            pending: 0,
             due: Instant::NEVER,
             bin_end: Instant::ZERO,
             bin: 0,
@@ -99,14 +100,16 @@ impl Beacons {
 
     pub(super) fn link_up(&mut self, now: Instant, link: LinkId) {
         if let Some(schedule) = self.links.get_mut(usize::from(link.0)) {
-            *schedule = Schedule { up: true, starting: 2, pending: true, due: now + SPACING, ..*schedule };
+            *schedule = Schedule { up: true, starting: 2, due: now + SPACING, ..*schedule };
+            self.pending |= link.bit();
         }
         self.find_due();
     }
 
     pub(super) fn link_down(&mut self, link: LinkId) {
         if let Some(schedule) = self.links.get_mut(usize::from(link.0)) {
-            *schedule = Schedule { up: false, pending: false, due: Instant::NEVER, ..*schedule };
+            *schedule = Schedule { up: false, due: Instant::NEVER, ..*schedule };
+            self.pending &= !link.bit();
         }
         self.find_due();
     }
@@ -123,8 +126,9 @@ impl Beacons {
         if now < self.due {
             return;
         }
-        for schedule in self.links.iter_mut().filter(|schedule| schedule.up && schedule.due <= now) {
-            schedule.pending = true;
+        let due = (0_u8..).zip(&mut self.links).filter(|(_, schedule)| schedule.up && schedule.due <= now);
+        for (at, schedule) in due {
+            self.pending |= LinkId(at).bit();
             schedule.due = match schedule.starting {
                 2 => now + SPACING.saturating_mul(2),
                 _ => now + steady(interval, rng),
@@ -143,7 +147,7 @@ impl Beacons {
         if allowed > now {
             schedule.due = schedule.due.min(allowed);
         } else {
-            schedule.pending = true;
+            self.pending |= link.bit();
             if schedule.starting == 0 {
                 schedule.due = now + steady(interval, rng);
             }
@@ -153,9 +157,9 @@ impl Beacons {
 
     /// The next interface a beacon leaves on, and no more.
     pub(super) fn take(&mut self, now: Instant) -> Option<LinkId> {
-        let (at, schedule) = (0_u8..).zip(&mut self.links).find(|(_, schedule)| schedule.pending)?;
-        schedule.pending = false;
-        schedule.last = Some(now);
+        let at = u8::try_from(self.pending.trailing_zeros()).unwrap_or(0);
+        self.pending &= self.pending.wrapping_sub(1);
+        self.links.get_mut(usize::from(at))?.last = Some(now);
         Some(LinkId(at))
     }
 

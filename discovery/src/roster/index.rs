@@ -41,7 +41,7 @@ pub(super) fn find<S: AsRef<[Slot]> + AsMut<[Slot]>>(table: &Table<S>, id: NodeI
     if id.is_none() {
         return None;
     }
-    let chain = table.chain(|secret| hash_id(secret, id));
+    let chain = table.chain(|secret| secret.place_id(id));
     walk(table, By::Id, chain).find(|&at| table.at(at).id == id)
 }
 
@@ -84,15 +84,11 @@ fn walk<S: AsRef<[Slot]> + AsMut<[Slot]>>(table: &Table<S>, by: By, chain: u32) 
 fn chain_of<S: AsRef<[Slot]> + AsMut<[Slot]>>(table: &Table<S>, by: By, at: u32) -> u32 {
     let slot = table.at(at);
     match by {
-        By::Id => table.chain(|secret| hash_id(secret, slot.id)),
+        By::Id => table.chain(|secret| secret.place_id(slot.id)),
         By::Host => table.chain(|secret| hash_host(secret, *slot.origin.source.ip())),
     }
 }
 
-fn hash_id(secret: Secret, id: NodeId) -> u64 {
-    secret.hash_id(id, 0)
-}
-
 fn hash_host(secret: Secret, host: Ipv4Addr) -> u64 {
-    secret.hash(&[u64::from(host.to_bits())])
+    secret.place(&[u64::from(host.to_bits())])
 }

@@ -41,14 +41,16 @@ impl LeaseClock {
 }
 
 impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Roster<S> {
-    /// The next lease or question that ends, on the real clock.
-    pub(super) fn lease_due(&self) -> Option<Instant> {
-        let head = |queue| self.table.head(queue).map(|at| self.table.at(at));
-        let leases =
-            [Queue::Fresh, Queue::Suspect, Queue::Gone].map(|queue| head(queue).map(|slot| slot.lease_due));
-        let asked = [Queue::Asked, Queue::AskedAgain].map(|queue| head(queue).map(|slot| slot.ask_due));
-        let due = leases.into_iter().chain(asked).flatten().min()?;
-        Some(self.lease_clock.real(due))
+    /// When the next lease or question ends, on the real clock.
+    pub(super) fn lease_due(&self) -> Instant {
+        let due = |queue, due: fn(&Slot) -> Instant| {
+            self.table.head(queue).map_or(Instant::NEVER, |at| due(self.table.at(at)))
+        };
+        let leases = due(Queue::Fresh, |slot| slot.lease_due)
+            .min(due(Queue::Suspect, |slot| slot.lease_due))
+            .min(due(Queue::Gone, |slot| slot.lease_due));
+        let asked = due(Queue::Asked, |slot| slot.ask_due).min(due(Queue::AskedAgain, |slot| slot.ask_due));
+        self.lease_clock.real(leases.min(asked))
     }
 
     /// Everything that is due: each device moves one step at most.

@@ -201,11 +201,11 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Roster<S> {
 
     /// When to call [`Roster::handle_timeout`]; `None` if nothing is ever due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let beacons = Some(self.beacons.due()).filter(|due| *due != Instant::NEVER);
         if self.farewell.is_begun() {
             return self.farewell.due();
         }
-        [beacons, self.lease_due()].into_iter().flatten().min()
+        let due = self.beacons.due().min(self.lease_due());
+        if due == Instant::NEVER { None } else { Some(due) }
     }
 
     /// The device with this id, lost and left ones included.
@@ -271,7 +271,9 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Roster<S> {
     /// Time moves on. Time asleep is not charged to anybody's lease.
     fn advance(&mut self, now: Instant) {
         self.now = now;
-        if let Some(slept) = self.wakefulness.handle(now, self.poll_timeout()) {
+        let slept = self.wakefulness.slept(now, || self.poll_timeout());
+        self.wakefulness.handle(now);
+        if let Some(slept) = slept {
             self.lease_clock.sleep(slept);
             self.stats.pauses = self.stats.pauses.wrapping_add(1);
         }

@@ -348,13 +348,16 @@ impl Seeker {
     /// A nonce nobody can know: an ACK proves that its sender has seen our ANNOUNCE.
     fn draw_nonce(&mut self) {
         self.nonces = self.nonces.wrapping_add(1);
-        self.nonce = Nonce::Short(self.secret.hash_id(self.config.id, self.nonces).to_le_bytes());
+        self.nonce = Nonce::Short(self.secret.cookie(self.config.id, self.nonces));
     }
 
     /// Time moves on. After a sleep the device asks or tells its server anew within a second, and its server gets the
     /// time back that nobody listened.
     fn advance(&mut self, now: Instant) {
-        let Some(slept) = self.wakefulness.handle(now, self.poll_timeout()) else { return };
+        let deadline = || self.poll_timeout();
+        let slept = self.wakefulness.slept(now, deadline);
+        self.wakefulness.handle(now);
+        let Some(slept) = slept else { return };
         if self.farewell.is_begun() {
             return;
         }
