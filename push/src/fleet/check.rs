@@ -1,1 +1,128 @@
+//! What must hold between any two calls, counted anew from the marks. For tests: it looks at everything.
 
+use std::collections::BTreeMap;
+
+use wire_format::ids::Lane;
+
+use super::device::{DeviceStorage, LaneState, Partial, State, due, flag};
+use super::list::{List, NONE};
+use super::order::{MarkBytes, OrderStorage};
+use super::wheel::Wheel;
+use super::{Fleet, link};
+use crate::mark::Mark;
+
+impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Fleet<D, O, B, M> {
+    /// Panics if a count, a cursor or a list disagrees with the marks.
+    pub(super) fn check(&self) {
+        let (mut connections, mut half_open, mut strangers) = (0, 0, 0);
+        for index in 0..self.fresh {
+            let device = self.devices.at(index);
+            let dialling = matches!(device.state, State::Dialling | State::Greeting);
+            let connected = dialling || matches!(device.state, State::Open | State::Ending | State::Closing);
+            connections += u32::from(connected);
+            half_open += u32::from(dialling);
+            strangers += u32::from(dialling && !device.is(flag::KNOWN));
+            self.check_device(index);
+        }
+        assert_eq!(
+            (connections, half_open, strangers),
+            (self.connections, self.half_open, self.half_open_strangers)
+        );
+        self.check_orders();
+    }
+
+    fn check_device(&self, index: u32) {
+        let device = self.devices.at(index);
+        let bytes: u32 = Lane::ALL.iter().map(|&lane| self.check_lane(index, lane)).sum();
+        assert_eq!(device.bytes, bytes, "bytes of device {index}");
+        let writable = matches!(device.state, State::Open | State::Greeting | State::Ending)
+            && !device.is(flag::BLOCKED);
+        let ready = List::<{ link::READY }>::has(&self.devices, index);
+        assert!(writable || !ready, "device {index} is ready in {:?}", device.state);
+        assert!(!writable || device.due == 0 || ready, "device {index} has frames due and is not ready");
+        let armed = Wheel::<{ link::TIMER }>::due(&self.devices, index);
+        let ticking = matches!(device.state, State::Dialling | State::Greeting | State::Open | State::Ending);
+        assert!(!ticking || armed.is_some(), "device {index} in {:?} has no timer", device.state);
+        assert!(
+            armed.is_none_or(|at| at >= self.alarm || self.alarm <= self.now),
+            "the alarm comes after a timer"
+        );
+        if device.state == State::Open && device.due & due::SETTLED == 0 && self.owes_settled(index) {
+            assert!(
+                List::<{ link::SETTLE }>::has(&self.devices, index),
+                "device {index} is not told what is settled"
+            );
+        }
+        if !device.id.is_none() && !device.is(flag::REMOVED) && device.state != State::Free {
+            assert_eq!(self.devices.find(device.id), Some(index));
+        }
+        if device.is(flag::DOUBT | flag::ENDED) {
+            assert!(List::<{ link::TELL }>::has(&self.devices, index));
+        }
+    }
+
+    /// The bytes not acknowledged in one lane.
+    fn check_lane(&self, index: u32, lane: Lane) -> u32 {
+        let state: &LaneState = self.devices.at(index).lane(lane);
+        let mut counted = LaneState {
+            next: NONE,
+            unreceived: NONE,
+            oldest: NONE,
+            owed: 0,
+            sent: 0,
+            out: 0,
+            repeats: 0,
+            ..*state
+        };
+        let mut bytes = 0;
+        let mut slot = self.orders.first_of(lane);
+        let (mut last, mut pending) = (0, 0);
+        while slot != NONE {
+            let order = self.orders.at(slot);
+            assert!(order.number > last, "lane {lane:?} is not in log order");
+            last = order.number;
+            let mark = order.mark(index);
+            let count = |is: bool, cursor: &mut u32, count: &mut u16| {
+                if is {
+                    *cursor = if *cursor == NONE { slot } else { *cursor };
+                    *count += 1;
+                }
+            };
+            count(mark.is_owed(), &mut counted.next, &mut counted.owed);
+            count(mark == Mark::SENT, &mut counted.unreceived, &mut counted.sent);
+            count(mark.is_out(), &mut counted.oldest, &mut counted.out);
+            counted.repeats += u16::from(mark == Mark::REPEAT);
+            bytes += if mark == Mark::SENT { order.len } else { 0 };
+            assert!(mark != Mark::REPEAT || pending == 0, "a repetition behind a first delivery");
+            pending += u32::from(mark == Mark::PENDING);
+            slot = List::<{ super::order::link::LANE }>::after(&self.orders, slot);
+        }
+        assert_eq!(format!("{state:?}"), format!("{counted:?}"), "device {index}, {lane:?}");
+        assert!(
+            self.devices.at(index).state != State::Open || state.held >= state.out + state.repeats,
+            "device {index}, {lane:?}"
+        );
+        bytes
+    }
+
+    fn check_orders(&self) {
+        let mut pins = BTreeMap::new();
+        for index in 0..self.fresh {
+            if let Partial::Order { slot, .. } = self.devices.at(index).partial {
+                *pins.entry(slot).or_insert(0) += 1;
+            }
+        }
+        let mut used = 0;
+        for slot in 0..self.orders.len() {
+            let order = self.orders.at(slot);
+            let Some(live) = &order.live else { continue };
+            used += 1;
+            let marks = live.marks.as_ref().iter().map(|&mark| Mark(mark));
+            let open = marks.filter(|mark| mark.is_owed() || mark.is_out()).count();
+            assert_eq!(order.open as usize, open, "order {}", order.number);
+            assert_eq!(order.pins, pins.get(&slot).copied().unwrap_or(0), "order {}", order.number);
+            assert_eq!(self.orders.find(order.number), Some(slot));
+        }
+        assert_eq!(used, self.orders.used);
+    }
+}

@@ -138,15 +138,19 @@ pub(crate) struct LaneState {
     /// The lowest order written and not ended, or NONE.
     pub(crate) oldest: u32,
     /// Orders owed.
-    pub(crate) owed: u32,
+    pub(crate) owed: u16,
     /// Orders written and not acknowledged.
-    pub(crate) sent: u32,
+    pub(crate) sent: u16,
     /// Orders written and not ended; includes `sent`.
-    pub(crate) out: u32,
-    /// Order credits in use: written in this session and not covered by a written SETTLED.
-    pub(crate) held: u32,
+    pub(crate) out: u16,
+    /// Of `owed`, orders that were written in an earlier session.
+    pub(crate) repeats: u16,
+    /// Order credits in use: what was written and is not covered by a written SETTLED; includes `out` and `repeats`.
+    pub(crate) held: u16,
     /// The highest number written in this lineage, or the device's own floor if that is higher.
     pub(crate) upto: u64,
+    /// The highest number with an outcome, or the device's own floor if that is higher.
+    pub(crate) ended: u64,
     /// The number of the SETTLED written last in this session.
     pub(crate) settled: u64,
     /// The floor the device declared at the start of this session.
@@ -161,8 +165,10 @@ impl LaneState {
         owed: 0,
         sent: 0,
         out: 0,
+        repeats: 0,
         held: 0,
         upto: 0,
+        ended: 0,
         settled: 0,
         floor: 0,
     };
@@ -278,8 +284,14 @@ impl DeviceSlot {
         }
     }
 
-    pub(crate) fn owed(&self) -> u32 {
+    /// Orders to write.
+    pub(crate) fn owed(&self) -> u16 {
         self.lanes.iter().fold(0, |sum, lane| sum.saturating_add(lane.owed))
+    }
+
+    /// Orders without an outcome, written or not.
+    pub(crate) fn unended(&self) -> u16 {
+        self.lanes.iter().fold(0, |sum, lane| sum.saturating_add(lane.owed).saturating_add(lane.out))
     }
 
     /// Orders written and not acknowledged, in all lanes.

@@ -21,12 +21,14 @@ pub(super) struct End {
     pub(super) code: Code,
     pub(super) first_code: Code,
     pub(super) device_ms: u32,
+    /// It came in an OUTCOME, which the device keeps until it is settled.
+    pub(super) by_device: bool,
 }
 
 impl End {
     /// An end the server gives.
     pub(super) const fn by_server(code: Code) -> Self {
-        Self { code, first_code: code, device_ms: 0 }
+        Self { code, first_code: code, device_ms: 0, by_device: false }
     }
 }
 
@@ -34,9 +36,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     /// The order has been written to the device, or the first part of it.
     pub(super) fn mark_sent(&mut self, index: u32, slot: u32) {
         let order = self.orders.at_mut(slot);
-        let (lane, number, len) = (order.lane, order.number, order.len);
+        let (lane, number, len, was) = (order.lane, order.number, order.len, order.mark(index));
         order.set_mark(index, Mark::SENT);
-        self.unowe(index, lane, slot);
+        self.unowe(index, lane, slot, was);
         let oldest = self.lower(self.devices.at(index).lane(lane).oldest, slot);
         let unreceived = self.lower(self.devices.at(index).lane(lane).unreceived, slot);
         let device = self.devices.at_mut(index);
@@ -46,7 +48,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         state.unreceived = unreceived;
         state.sent = state.sent.saturating_add(1);
         state.out = state.out.saturating_add(1);
-        state.held = state.held.saturating_add(1);
+        state.held = state.held.saturating_add(u16::from(was == Mark::PENDING));
         state.upto = state.upto.max(number);
     }
 
@@ -95,7 +97,11 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         let state = self.devices.at_mut(index).lane_mut(lane);
         state.next = next;
         state.owed = state.owed.saturating_add(1);
-        state.held = state.held.saturating_sub(1);
+        if mark == Mark::REPEAT {
+            state.repeats = state.repeats.saturating_add(1);
+        } else {
+            state.held = state.held.saturating_sub(1);
+        }
     }
 
     /// An order that was owed again counts as written after all: its outcome is waited for, or in doubt.
@@ -106,7 +112,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             return;
         }
         order.set_mark(index, Mark::RECEIVED);
-        self.unowe(index, lane, slot);
+        self.unowe(index, lane, slot, Mark::REPEAT);
         let oldest = self.lower(self.devices.at(index).lane(lane).oldest, slot);
         let state = self.devices.at_mut(index).lane_mut(lane);
         state.oldest = oldest;
@@ -125,12 +131,19 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         order.open = order.open.saturating_sub(1);
         let (number, latency) = (order.number, now.since(order.submitted));
         if was.is_owed() {
-            self.unowe(index, lane, slot);
+            self.unowe(index, lane, slot, was);
         } else {
             if was == Mark::SENT {
                 self.unsend(index, slot);
             }
             self.unout(index, lane, slot);
+        }
+        let state = self.devices.at_mut(index).lane_mut(lane);
+        if end.by_device {
+            state.ended = state.ended.max(number);
+        } else if was == Mark::REPEAT || end.code == Code::IN_DOUBT {
+            // The boot it was written to is gone, or it will not be written again: no SETTLED gives its credit back.
+            state.held = state.held.saturating_sub(1);
         }
         self.stats.outcomes.count(end.first_code);
         self.told.push(super::tell::Item { device: index, number, end, latency });
@@ -147,16 +160,21 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         }
     }
 
-    /// Everything up to this number of the lane is settled; 0 if nothing was ever sent.
+    /// Everything the lane sent up to this number is settled; 0 if nothing ended yet.
     pub(super) fn settled_upto(&self, index: u32, lane: Lane) -> u64 {
         let state = self.devices.at(index).lane(lane);
-        let mut upto = state.upto;
-        for slot in [state.oldest, state.next] {
-            if slot != NONE {
-                upto = upto.min(self.orders.at(slot).number.saturating_sub(1));
-            }
+        let below =
+            |slot| if slot == NONE { u64::MAX } else { self.orders.at(slot).number.saturating_sub(1) };
+        state.ended.min(below(state.oldest)).min(below(state.next))
+    }
+
+    /// The device holds an outcome for this number of the lane: once it is settled the device is told so, whatever the
+    /// number is here by now.
+    pub(super) fn note_ended(&mut self, index: u32, lane: Lane, number: u64) {
+        let state = self.devices.at_mut(index).lane_mut(lane);
+        if number <= state.upto {
+            state.ended = state.ended.max(number);
         }
-        upto
     }
 
     /// Whether there are outcomes the device may forget and was not told so.
@@ -166,9 +184,10 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             .any(|&lane| self.settled_upto(index, lane) > self.devices.at(index).lane(lane).settled)
     }
 
-    fn unowe(&mut self, index: u32, lane: Lane, slot: u32) {
+    fn unowe(&mut self, index: u32, lane: Lane, slot: u32, was: Mark) {
         let state = self.devices.at_mut(index).lane_mut(lane);
         state.owed = state.owed.saturating_sub(1);
+        state.repeats = state.repeats.saturating_sub(u16::from(was == Mark::REPEAT));
         if state.next == slot {
             let more = state.owed != 0;
             let next = if more { self.orders.next_of(slot, index, Mark::is_owed) } else { NONE };

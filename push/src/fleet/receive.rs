@@ -106,11 +106,15 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         for entry in outcome.entries {
             let slot = if outcome.durable { None } else { self.orders.find(entry.number) };
             let Some(slot) = slot.filter(|&slot| self.orders.at(slot).lane == entry.lane) else {
+                if !outcome.durable {
+                    self.note_ended(index, entry.lane, entry.number);
+                }
                 self.stats.numbers_unknown = self.stats.numbers_unknown.wrapping_add(1);
                 continue;
             };
             let mark = self.orders.at(slot).mark(index);
             if mark.is_final() {
+                self.note_ended(index, entry.lane, entry.number);
                 self.stats.outcomes_repeated = self.stats.outcomes_repeated.wrapping_add(1);
             } else if mark.is_out() || mark == crate::mark::Mark::REPEAT {
                 self.mark_received_upto(index, entry.lane, entry.number);
@@ -119,7 +123,8 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                     (Code::DUPLICATE, detail) => Code(detail),
                     (code, _) => code,
                 };
-                self.mark_ended(now, index, slot, End { code: entry.code, first_code, device_ms: entry.ms });
+                let end = End { code: entry.code, first_code, device_ms: entry.ms, by_device: true };
+                self.mark_ended(now, index, slot, end);
             } else {
                 self.stats.numbers_unknown = self.stats.numbers_unknown.wrapping_add(1);
             }

@@ -8,11 +8,12 @@
 //!   │── SETTLED, ORDER (REPLAY) … ──────▶│  what lies above the floors
 //! ```
 
+use wire_format::frame::welcome::LaneFloor;
 use wire_format::frame::{Hello, Welcome, bye, hello, reject};
 use wire_format::ids::{Lane, NodeId};
 use wire_format::time::Instant;
 
-use super::device::{DeviceStorage, Farewell, Partial, State, due, flag};
+use super::device::{DeviceStorage, Farewell, LaneState, Partial, State, due, flag};
 use super::event::Facts;
 use super::list::NONE;
 use super::order::{MarkBytes, OrderStorage};
@@ -108,10 +109,13 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     /// Decides what becomes of every order written to this device that has no outcome.
     ///
     /// At or below the floor it has ended there: the device repeats the outcome. Above, it is sent again if the device
-    /// still is in the boot it was written to, or if running twice does no harm; else it is in doubt.
+    /// still is in the boot it was written to, or if running twice does no harm; else it is in doubt. A device that knows
+    /// less than it was told to be settled has forgotten this log, which is as bad as a boot.
     fn resume(&mut self, index: u32, welcome: &Welcome<'_>, rebooted: bool) {
         let ours = welcome.volatile.lineage == self.config.lineage;
-        let forgotten = rebooted || !ours;
+        let lost = |(state, declared): (&LaneState, &LaneFloor)| declared.floor < state.settled;
+        let evicted = self.devices.at(index).lanes.iter().zip(&welcome.volatile.lanes).any(lost);
+        let forgotten = rebooted || !ours || evicted;
         let (mut doubt, mut repeats) = (false, false);
         for (lane, declared) in Lane::ALL.into_iter().zip(welcome.volatile.lanes) {
             let floor = if ours { declared.floor } else { 0 };
@@ -134,8 +138,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             let state = self.devices.at_mut(index).lane_mut(lane);
             state.floor = floor;
             state.upto = state.upto.max(floor);
+            state.ended = state.ended.max(floor);
             state.settled = 0;
-            state.held = state.out;
+            state.held = state.out.saturating_add(state.repeats);
         }
         let device = self.devices.at_mut(index);
         device.set(flag::DOUBT, doubt);
@@ -227,7 +232,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     /// The session is over: nothing is expected any more, what was cut has not left, the backoff is set.
     fn over(&mut self, now: Instant, index: u32, why: Ended) {
         self.half_open_ends(index);
-        self.drop_partial(index);
+        self.drop_partial(now, index);
         let (cap, retry_after_ms) = Self::patience(&why);
         self.back_off(now, index, cap, retry_after_ms);
         self.count_end(&why);
@@ -248,10 +253,14 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         }
     }
 
-    fn drop_partial(&mut self, index: u32) {
+    fn drop_partial(&mut self, now: Instant, index: u32) {
         let partial = core::mem::replace(&mut self.devices.at_mut(index).partial, Partial::None);
         if let Partial::Order { slot, was, .. } = partial {
             self.mark_owed(index, slot, was);
+            if self.orders.at(slot).deadline <= now {
+                // The sweep passed it by while it was cut.
+                self.sweep_again(slot);
+            }
             self.unpin(slot);
         }
     }

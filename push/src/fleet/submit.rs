@@ -31,8 +31,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         };
         let (lane, first) = (order.lane, order.first.0);
         let mut submitted = Submitted { targets: 0, refused: 0 };
-        for (index, mark) in (first..).zip(order.marks.as_mut()) {
+        for (offset, mark) in order.marks.as_mut().iter_mut().enumerate() {
             if *mark == Mark::PENDING.0 {
+                let index = u32::try_from(offset).map_or(u32::MAX, |offset| first.saturating_add(offset));
                 if let Some(code) = self.owe(index, lane, slot) {
                     *mark = code.0;
                     self.stats.outcomes.count(code);
@@ -85,7 +86,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         if device.state == State::Free || device.is(flag::REMOVED) {
             return Some(Code::NOT_TARGETED);
         }
-        if device.owed() >= OWED_MAX {
+        if device.unended() >= OWED_MAX {
             return Some(Code::OVERFLOW);
         }
         let state = device.lane_mut(lane);

@@ -79,7 +79,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     pub fn poll_event(&mut self) -> Option<Event<B, M>> {
         loop {
             if let Some(Item { device, number, end, latency }) = self.told.pop() {
-                let End { code, first_code, device_ms } = end;
+                let End { code, first_code, device_ms, .. } = end;
                 let device = DeviceIndex(device);
                 return Some(Event::Outcome { device, number, code, first_code, latency, device_ms });
             }
@@ -140,8 +140,6 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                 slot = self.orders.next_of(slot, index, Mark::is_out);
             }
             if slot != NONE {
-                let held = state.held.saturating_sub(1);
-                self.devices.at_mut(index).lane_mut(lane).held = held;
                 return self.mark_ended(self.now, index, slot, End::by_server(Code::IN_DOUBT));
             }
         }

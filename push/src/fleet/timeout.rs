@@ -44,13 +44,14 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
 
     /// Takes note of the time, and of having stood still.
     pub(super) fn observe(&mut self, now: Instant) {
-        self.now = self.now.max(now);
         if self.alarm != Instant::NEVER && now > self.alarm + PAUSE_MIN {
-            let gap = now.as_micros().saturating_sub(self.alarm.as_micros());
+            // Since the last call: whether this side was awake for a part of that time, nobody knows.
+            let gap = now.as_micros().saturating_sub(self.now.as_micros());
             self.paused = self.paused.saturating_add(gap);
             self.stats.pauses = self.stats.pauses.wrapping_add(1);
             self.alarm = now;
         }
+        self.now = self.now.max(now);
     }
 
     /// The oldest outcome that waits for its SETTLED waits `settle_within` at most.
@@ -160,9 +161,14 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             self.deadlines.arm(&mut self.orders, slot, next);
         }
         if now >= deadline {
-            self.orders.at_mut(slot).swept = 0;
-            self.sweep.push_back(&mut self.orders, slot);
+            self.sweep_again(slot);
         }
+    }
+
+    /// Looks at every mark of an order whose time is over.
+    pub(super) fn sweep_again(&mut self, slot: u32) {
+        self.orders.at_mut(slot).swept = 0;
+        self.sweep.push_back(&mut self.orders, slot);
     }
 }
 

@@ -142,8 +142,8 @@ struct Body {
 
 /// What a device's window has left, as the plan uses it up.
 struct Credit {
-    held: [u32; 4],
-    orders: u32,
+    held: [u16; 4],
+    orders: u16,
     bytes: u32,
     bytes_max: u32,
 }
@@ -152,29 +152,33 @@ impl Credit {
     fn new(device: &DeviceSlot) -> Self {
         Self {
             held: device.lanes.map(|lane| lane.held),
-            orders: u32::from(device.window_orders),
+            orders: device.window_orders,
             bytes: device.bytes,
             bytes_max: device.window_bytes,
         }
     }
 
-    /// Whether an order may go: the window has room, and one credit stays for each of lanes 0 and 1 if they use none.
-    /// One order may always be under way.
-    fn allows(&self, lane: Lane, len: u32) -> bool {
-        let used = self.held.iter().fold(0_u32, |sum, held| sum.saturating_add(*held));
+    /// Whether one order more may be unsettled: one credit stays for each of lanes 0 and 1 if they use none. One order
+    /// may always be under way.
+    fn allows(&self, lane: Lane) -> bool {
+        let used = self.held.iter().fold(0_u16, |sum, held| sum.saturating_add(*held));
         let [urgent, interactive, ..] = self.held;
         let kept = match lane {
             Lane::Urgent => 0,
-            Lane::Interactive => u32::from(urgent == 0),
-            Lane::Normal | Lane::Bulk => u32::from(urgent == 0).saturating_add(u32::from(interactive == 0)),
+            Lane::Interactive => u16::from(urgent == 0),
+            Lane::Normal | Lane::Bulk => u16::from(urgent == 0).saturating_add(u16::from(interactive == 0)),
         };
-        let orders = used == 0 || used.saturating_add(kept) < self.orders;
-        orders && (self.bytes == 0 || self.bytes.saturating_add(len) <= self.bytes_max)
+        used == 0 || used.saturating_add(kept) < self.orders
     }
 
-    fn take(&mut self, lane: Lane, len: u32) {
+    /// Whether the bytes may be unacknowledged.
+    const fn has_bytes(&self, len: u32) -> bool {
+        self.bytes == 0 || self.bytes.saturating_add(len) <= self.bytes_max
+    }
+
+    fn take(&mut self, lane: Lane, len: u32, repeat: bool) {
         if let Some(held) = self.held.get_mut(lane.index()) {
-            *held = held.saturating_add(1);
+            *held = held.saturating_add(u16::from(!repeat));
         }
         self.bytes = self.bytes.saturating_add(len);
     }
@@ -306,12 +310,14 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             let len = head.emit(|room| Settled { durable: false, lane, number }.emit(room));
             self.plan.push(What::Settled { lane, number }, len);
             if let Some(held) = credit.held.get_mut(lane.index()) {
-                *held = state.out;
+                *held = state.out.saturating_add(state.repeats);
             }
         }
     }
 
     /// As many orders as the window and the buffer take, most urgent lane first. All but the last are copied.
+    ///
+    /// A repetition has its credit already, so it may go where nothing new may: without it the window would never open.
     fn plan_orders(
         &mut self,
         now: Instant,
@@ -320,34 +326,32 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         mut credit: Credit,
     ) -> Option<Body> {
         let mut body = None;
+        let mut repeats_only = false;
         for lane in Lane::ALL {
             let state = self.devices.at(index).lane(lane);
-            let (mut slot, mut left) = (state.next, state.owed);
-            while left != 0 && slot != NONE {
-                left = left.saturating_sub(1);
-                let this = slot;
-                match self.judge_order(now, index, this) {
-                    Judged::Send => {}
-                    Judged::Skip => {
-                        slot = if left == 0 { NONE } else { self.orders.next_of(this, index, Mark::is_owed) };
-                        continue;
+            let (mut next, mut left) = (state.next, state.owed);
+            while left != 0 && next != NONE {
+                let slot = next;
+                let judged = self.judge_order(now, index, slot);
+                let (repeat, len) = (judged == Judged::Repeat, self.orders.at(slot).len);
+                match judged {
+                    Judged::Send if repeats_only || !credit.allows(lane) => {
+                        repeats_only = true;
+                        break;
+                    }
+                    Judged::Send | Judged::Repeat => {
+                        let room = !self.plan.is_full() && credit.has_bytes(len);
+                        if !room || !self.place(now, slot, repeat, head, &mut body) {
+                            return body;
+                        }
+                        credit.take(lane, len, repeat);
                     }
                     Judged::TooLarge if self.told.is_full() => return body,
-                    Judged::TooLarge => {
-                        self.mark_ended(now, index, this, End::by_server(Code::TOO_LARGE));
-                        slot = if left == 0 { NONE } else { self.orders.next_of(this, index, Mark::is_owed) };
-                        continue;
-                    }
+                    Judged::TooLarge => self.mark_ended(now, index, slot, End::by_server(Code::TOO_LARGE)),
+                    Judged::Expired => {}
                 }
-                let len = self.orders.at(this).len;
-                if self.plan.is_full()
-                    || !credit.allows(lane, len)
-                    || !self.place(now, index, this, head, &mut body)
-                {
-                    return body;
-                }
-                credit.take(lane, len);
-                slot = if left == 0 { NONE } else { self.orders.next_of(this, index, Mark::is_owed) };
+                left = left.saturating_sub(1);
+                next = if left == 0 { NONE } else { self.orders.next_of(slot, index, Mark::is_owed) };
             }
         }
         body
@@ -357,12 +361,11 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         let (order, device) = (self.orders.at(slot), self.devices.at(index));
         let too_large =
             order.len > device.window_bytes || order.len.saturating_sub(header::LEN as u32) > device.max_body;
-        if order.deadline <= now && order.mark(index) == Mark::PENDING {
-            Judged::Skip
-        } else if too_large {
-            Judged::TooLarge
-        } else {
-            Judged::Send
+        match order.mark(index) {
+            Mark::PENDING if order.deadline <= now => Judged::Expired,
+            _ if too_large => Judged::TooLarge,
+            Mark::REPEAT => Judged::Repeat,
+            _ => Judged::Send,
         }
     }
 
@@ -370,13 +373,12 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     fn place(
         &mut self,
         now: Instant,
-        index: u32,
         slot: u32,
+        replay: bool,
         head: &mut Scratch<'_>,
         body: &mut Option<Body>,
     ) -> bool {
         let order = self.orders.at(slot);
-        let replay = order.mark(index) == Mark::REPEAT;
         let fresh = !replay && now <= order.fresh_until;
         let before = body
             .map_or(&[][..], |Body { slot, from }| self.orders.at(slot).frame().get(from..).unwrap_or(&[]));
@@ -411,10 +413,13 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
 }
 
 /// What becomes of an owed order right now.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Judged {
     Send,
+    /// As `Send`, for the second time.
+    Repeat,
     /// Its lifetime is over: the sweep ends it.
-    Skip,
+    Expired,
     /// This device can never take it.
     TooLarge,
 }

@@ -1,0 +1,215 @@
+//! What becomes of orders without an outcome when a device comes back.
+
+use super::*;
+
+/// A device that took an idempotent and a non-idempotent order and lost its connection before it answered.
+fn interrupted() -> (World, u64, u64) {
+    let mut world = World::connected(1, 16);
+    world.devices[0].habit = Habit::Ack;
+    let idempotent = world.submit(Lane::Normal);
+    let once = world.submit_once(Lane::Normal);
+    world.cut(0);
+    world.drain();
+    (world, idempotent, once)
+}
+
+fn reconnect(world: &mut World) {
+    world.advance(20_000);
+    assert_eq!(world.fleet.stats().sessions, 2);
+}
+
+#[test]
+fn same_boot_above_the_floor_is_sent_again_and_applied_once() {
+    let (mut world, idempotent, once) = interrupted();
+    reconnect(&mut world);
+    let again: Vec<(u64, bool)> = world.devices[0]
+        .orders
+        .iter()
+        .skip(2)
+        .map(|(delivery, number, _)| (*number, delivery.replay))
+        .collect();
+    assert_eq!(again, [(idempotent, true), (once, true)]);
+    assert_eq!(world.fleet.stats().replays, 2);
+    world.devices[0].finish(Code::APPLIED);
+    world.drain();
+    assert_eq!(world.outcomes(), [(0, idempotent, Code::APPLIED), (0, once, Code::APPLIED)]);
+}
+
+#[test]
+fn what_ended_while_the_connection_was_down_is_repeated_by_the_device_and_not_sent() {
+    let (mut world, idempotent, once) = interrupted();
+    world.devices[0].finish(Code::FAILED);
+    world.devices[0].answers.clear();
+    reconnect(&mut world);
+    assert_eq!(world.devices[0].orders.len(), 2, "nothing was sent again");
+    assert_eq!(world.outcomes(), [(0, idempotent, Code::FAILED), (0, once, Code::FAILED)]);
+    assert_eq!(world.devices[0].settled[2], once);
+    assert!(world.devices[0].effects.values().all(|&times| times == 1));
+}
+
+#[test]
+fn new_boot_repeats_what_is_idempotent_and_doubts_the_rest() {
+    let (mut world, idempotent, once) = interrupted();
+    world.devices[0].reboot();
+    world.devices[0].habit = Habit::Apply;
+    let pending = world.submit_once(Lane::Normal);
+    reconnect(&mut world);
+    assert_eq!(
+        world.outcomes(),
+        [(0, once, Code::IN_DOUBT), (0, idempotent, Code::APPLIED), (0, pending, Code::APPLIED)]
+    );
+    assert!(!world.devices[0].effects.contains_key(&once), "it is never repeated");
+    assert_eq!(world.devices[0].effects[&idempotent], 1);
+    assert_eq!(world.fleet.stats().reboots, 1);
+    assert!(world.events.iter().any(|event| matches!(event, Event::Connected { rebooted: true, .. })));
+}
+
+#[test]
+fn a_repetition_not_written_before_the_next_boot_is_in_doubt_too() {
+    let (mut world, _, once) = interrupted();
+    world.answer_dials = false;
+    world.advance(20_000);
+    world.connect(0);
+    world.devices[0].room = 448;
+    world.drain();
+    assert_eq!(world.mark(once, 0), Mark::REPEAT);
+    world.cut(0);
+    world.devices[0].reboot();
+    world.advance(20_000);
+    world.connect(0);
+    world.drain();
+    assert_eq!(world.outcomes(), [(0, once, Code::IN_DOUBT)]);
+}
+
+#[test]
+fn a_repetition_is_never_expired_by_the_server() {
+    let mut world = World::connected(1, 4);
+    world.devices[0].habit = Habit::Ack;
+    let number = world.submit_to(Lane::Normal, Some(Duration::from_secs(5)), 100, &[0]);
+    world.drain();
+    world.answer_dials = false;
+    world.cut(0);
+    world.advance(20_000);
+    assert_eq!(world.outcomes(), []);
+    world.connect(0);
+    world.drain();
+    let (delivery, ..) = world.devices[0].orders[1];
+    assert_eq!((delivery.remaining_ms, delivery.replay), (Some(1), true), "the device judges");
+    world.devices[0].finish(Code::EXPIRED);
+    world.drain();
+    assert_eq!(world.outcomes(), [(0, number, Code::EXPIRED)]);
+}
+
+#[test]
+fn an_outcome_the_device_forgot_to_repeat_is_asked_for_by_sending_again() {
+    let (mut world, idempotent, once) = interrupted();
+    world.devices[0].finish(Code::APPLIED);
+    world.devices[0].answers.clear();
+    world.devices[0].ring.clear();
+    world.answer_dials = false;
+    world.advance(20_000);
+    world.connect(0);
+    world.advance(1_900);
+    assert_eq!((world.outcomes(), world.mark(once, 0)), (vec![], Mark::RECEIVED));
+    world.advance(200);
+    assert_eq!(world.outcomes(), [(0, idempotent, Code::APPLIED), (0, once, Code::APPLIED)]);
+    let told = world.events.iter().find(|event| matches!(event, Event::Outcome { .. }));
+    assert!(matches!(told, Some(Event::Outcome { code: Code::DUPLICATE, first_code: Code::APPLIED, .. })));
+    assert!(world.devices[0].effects.values().all(|&times| times == 1));
+}
+
+#[test]
+fn duplicate_shows_how_it_ended_first() {
+    let mut world = World::connected(1, 4);
+    world.devices[0].habit = Habit::Ack;
+    let number = world.submit(Lane::Normal);
+    let entry = Entry { number, code: Code::DUPLICATE, detail: Code::FAILED.0, lane: Lane::Normal, ms: 0 };
+    world.devices[0].send_outcomes(&[entry]);
+    world.drain();
+    let Some(Event::Outcome { code, first_code, .. }) = world.events.first() else { panic!() };
+    assert_eq!((*code, *first_code), (Code::DUPLICATE, Code::FAILED));
+    assert_eq!(world.fleet.stats().outcomes.of(Code::FAILED), 1);
+}
+
+#[test]
+fn a_stale_outcome_of_an_earlier_session_is_credited_by_number() {
+    let (mut world, idempotent, once) = interrupted();
+    world.devices[0].habit = Habit::Silent;
+    reconnect(&mut world);
+    // Late bytes of the work begun in the first session, while the repetition is under way.
+    let entry = Entry { number: once, code: Code::APPLIED, detail: 0, lane: Lane::Normal, ms: 9 };
+    world.devices[0].send_outcomes(&[entry]);
+    world.drain();
+    assert_eq!(world.outcomes(), [(0, once, Code::APPLIED)]);
+    assert_eq!(world.mark(idempotent, 0), Mark::RECEIVED, "received, since the later one was");
+    assert_eq!(world.devices[0].settled[2], 0, "not settled: the one before is open");
+}
+
+#[test]
+fn floors_above_the_log_are_refused() {
+    let mut world = World::connected(1, 4);
+    world.submit(Lane::Normal);
+    world.cut(0);
+    world.devices[0].floors[1] = 2;
+    world.answer_dials = false;
+    world.advance(20_000);
+    world.connect(0);
+    world.drain();
+    assert_eq!(world.closed.last(), Some(&(DeviceIndex(0), Ended::FloorAhead)));
+}
+
+#[test]
+fn a_device_that_forgot_the_log_within_one_boot_is_treated_like_a_boot() {
+    let (mut world, idempotent, once) = interrupted();
+    world.devices[0].finish(Code::APPLIED);
+    world.devices[0].answers.clear();
+    reconnect(&mut world);
+    world.devices[0].habit = Habit::Ack;
+    world.advance(200);
+    let doubted = world.submit_once(Lane::Normal);
+    world.cut(0);
+    // Another server's log took the place of ours meanwhile.
+    world.devices[0].lineage = Lineage::NONE;
+    world.devices[0].kept.clear();
+    world.advance(20_000);
+    assert_eq!(
+        world.outcomes(),
+        [(0, idempotent, Code::APPLIED), (0, once, Code::APPLIED), (0, doubted, Code::IN_DOUBT)]
+    );
+}
+
+#[test]
+fn more_doubts_than_events_fit() {
+    let mut world = World::new(1, 300);
+    world.devices[0].window_orders = 300;
+    world.devices[0].window_bytes = 1 << 20;
+    world.devices[0].habit = Habit::Ack;
+    world.advance(100);
+    for _ in 0..290 {
+        world.submit_once(Lane::Normal);
+    }
+    world.devices[0].reboot();
+    world.cut(0);
+    world.advance(20_000);
+    assert_eq!(world.outcomes().len(), 290);
+    assert!(world.outcomes().iter().all(|(_, _, code)| *code == Code::IN_DOUBT));
+}
+
+#[test]
+fn an_offline_device_catches_up_in_order() {
+    let mut world = World::new(2, 200);
+    world.devices[0].window_orders = 4;
+    world.answer_dials = false;
+    world.drain();
+    world.connect(1);
+    for round in 0..50 {
+        world.submit([Lane::Normal, Lane::Bulk][round % 2]);
+    }
+    world.connect(0);
+    world.advance(1_000);
+    let numbers = world.devices[0].numbers();
+    let (normal, bulk): (Vec<u64>, Vec<u64>) = numbers.iter().partition(|&&number| number % 2 == 1);
+    assert_eq!(numbers.len(), 50);
+    assert!(normal.is_sorted() && bulk.is_sorted());
+    assert_eq!(world.settled().len(), 50);
+}
