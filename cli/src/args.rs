@@ -16,7 +16,7 @@ pub(crate) const PUSH_PORT: u16 = tillwire::push::config::PORT;
 
 const EXAMPLES: &str = "\
 Examples:
-  tillwire demo                                      200 devices on this machine, found and ordered about
+  tillwire demo                                      200 devices on this machine, found and tried
   tillwire serve --store PARIS-12 --open-network     a store server; then, in another terminal:
   tillwire push message \"Lane 3 please\" --to kind=till
   tillwire watch                                     who is here, as it changes
@@ -26,7 +26,7 @@ Exit codes: 0 done and all as it should be; 1 done, but something was not; 2 not
 
 /// Finds the devices of a store on its LAN and pushes orders to them.
 #[derive(Parser, Debug)]
-#[command(name = "tillwire", version, about, after_help = EXAMPLES, max_term_width = 110)]
+#[command(name = "tillwire", version, after_help = EXAMPLES, max_term_width = 110)]
 pub(crate) struct Cli {
     /// One JSON object a line on stdout, logs on stderr.
     #[arg(long, global = true)]
@@ -69,7 +69,10 @@ impl StoreArgs {
     /// The store, if its code is one.
     pub(crate) fn store(&self) -> Result<Store, Failure> {
         Store::new(self.entity, &self.code).map_err(|error| {
-            Failure::start(format!("{:?} is no store code: {error}", self.code), "give --store as the installation has it")
+            Failure::start(
+                format!("{:?} is no store code: {error}", self.code),
+                "give --store as the installation has it",
+            )
         })
     }
 }
@@ -115,7 +118,9 @@ impl NetArgs {
 
 /// Says once, on stderr, what clear mode means.
 pub(crate) fn say_clear_mode() {
-    crate::out::warn("clear mode (--open-network): orders are neither encrypted nor authenticated on this network");
+    crate::out::warn(
+        "clear mode (--open-network): orders are neither encrypted nor authenticated on this network",
+    );
 }
 
 /// `IP:PORT[=ID][,kind=K][,zone=Z][,tag=T]…`; as a value parser.
@@ -173,8 +178,9 @@ pub(crate) struct AboutArgs {
 impl AboutArgs {
     /// The tags, if they are some.
     pub(crate) fn tags(&self) -> Result<Tags, Failure> {
-        Tags::new(self.tags.iter().map(String::as_str))
-            .map_err(|error| Failure::start(format!("the tags are not usable: {error}"), "see tillwire device --help"))
+        Tags::new(self.tags.iter().map(String::as_str)).map_err(|error| {
+            Failure::start(format!("the tags are not usable: {error}"), "see tillwire device --help")
+        })
     }
 }
 
@@ -192,11 +198,14 @@ mod tests {
     fn devices_by_address() {
         let device = static_device("127.0.0.2:8082").unwrap();
         assert_eq!((device.address.port(), device.id, device.kind), (8082, None, DeviceKind::TILL));
-        let device = static_device("10.0.0.9=6f9619ff8b86d011b42d00c04fc964ff,kind=kiosk,zone=3,tag=a,tag=b").unwrap();
+        let device =
+            static_device("10.0.0.9=6f9619ff8b86d011b42d00c04fc964ff,kind=kiosk,zone=3,tag=a,tag=b").unwrap();
         assert_eq!((device.address.port(), device.zone), (PUSH_PORT, 3));
         assert_eq!((device.kind, device.tags.iter().count()), (DeviceKind::KIOSK, 2));
         assert_eq!(device.id.unwrap().to_string(), "6f9619ff8b86d011b42d00c04fc964ff");
-        for wrong in ["", "here", "127.0.0.2:99999", "127.0.0.2=12", "127.0.0.2,zone=x", "127.0.0.2,colour=red"] {
+        for wrong in
+            ["", "here", "127.0.0.2:99999", "127.0.0.2=12", "127.0.0.2,zone=x", "127.0.0.2,colour=red"]
+        {
             assert!(static_device(wrong).is_err(), "{wrong}");
         }
     }

@@ -23,12 +23,15 @@ const LINES_MAX: usize = 4_096;
 /// The detail of a failure whose order could not be entered into the ledger.
 const DETAIL_LEDGER: u8 = 1;
 
-/// Run one simulated device until Ctrl-C. Examples:
-///   tillwire device --store PARIS-12 --id 6f9619ff-8b86-d011-b42d-00c04fc964ff --kind kiosk --open-network
-///   tillwire device --store BENCH --id 0123456789abcdef0123456789abcdef --bind 127.0.0.2 --broadcast 127.255.255.255 \
-///     --ledger orders.jsonl --open-network
+const EXAMPLES: &str = "\
+Examples:
+  tillwire device --store PARIS-12 --id 6f9619ff-8b86-d011-b42d-00c04fc964ff --kind kiosk --open-network
+  tillwire device --store BENCH --id 0123456789abcdef0123456789abcdef --bind 127.0.0.2 --broadcast 127.255.255.255 \\
+    --ledger orders.jsonl --open-network";
+
+/// Run one simulated device until Ctrl-C.
 #[derive(clap::Args, Debug)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     #[command(flatten)]
     store: StoreArgs,
@@ -54,6 +57,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, json: bool) -> Outcome {
     let store = args.store.store()?;
     let security = args.net.security()?;
+    let mut end = start::End::listen()?;
     let mut builder = Device::builder(store, args.about.id)
         .security(security)
         .staging(args.net.staging)
@@ -90,9 +94,13 @@ pub(crate) async fn run(args: Args, json: bool) -> Outcome {
         let address = device.address().to_string();
         out::json(&json!({"event": "listening", "device": device.id().to_string(), "address": address}));
     } else {
-        out::line(&format!("device {} of store {store} listens on {}; Ctrl-C ends it", device.id(), device.address()));
+        out::line(&format!(
+            "device {} of store {store} listens on {}; Ctrl-C ends it",
+            device.id(),
+            device.address()
+        ));
     }
-    tell(&device, orders, json).await;
+    tell(&device, orders, &mut end, json).await;
     device.shutdown().await;
     if json {
         out::json(&json!({"event": "stopped"}));
@@ -117,7 +125,8 @@ impl Application {
     /// Enters the order into the ledger, then answers: an outcome that was reported stands in the ledger.
     fn handle(&mut self, delivered: &Delivered<'_>) -> Applied {
         let order = &delivered.order;
-        let mut verdict = if self.rejected.contains(&order.kind) { Applied::RejectedKind } else { Applied::Applied };
+        let mut verdict =
+            if self.rejected.contains(&order.kind) { Applied::RejectedKind } else { Applied::Applied };
         let outcome = verdict.code().0;
         let entry = Entry {
             lineage: &delivered.lineage,
@@ -149,13 +158,11 @@ impl Application {
 }
 
 /// Prints events and orders until told to end.
-async fn tell(device: &Device, mut orders: mpsc::Receiver<Value>, json: bool) {
+async fn tell(device: &Device, mut orders: mpsc::Receiver<Value>, end: &mut start::End, json: bool) {
     let mut events = device.subscribe();
-    let end = start::told_to_end();
-    tokio::pin!(end);
     loop {
         let line = tokio::select! {
-            () = &mut end => break,
+            () = end.told() => break,
             Some(order) = orders.recv() => order,
             event = events.recv() => match event {
                 Ok(event) => event_json(&event),
@@ -217,7 +224,8 @@ const fn reason_name(reason: Reason) -> &'static str {
 /// A line for people: the event, and every field that says something.
 fn people(line: &Value) -> String {
     let event = line["event"].as_str().unwrap_or_default();
-    let fields = ["kind", "order", "outcome", "bytes", "server", "address", "why", "detail", "reason", "events"];
+    let fields =
+        ["kind", "order", "outcome", "bytes", "server", "address", "why", "detail", "reason", "events"];
     let said = fields.iter().filter_map(|&name| match &line[name] {
         Value::Null => None,
         Value::String(text) => Some(format!("{name} {text}")),

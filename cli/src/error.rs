@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
+
 use crate::out;
 
 /// What a command that ran to its end says about its work.
@@ -74,6 +76,10 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
         out::text(&error.render().ansi().to_string());
         return ExitCode::SUCCESS;
     }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        out::log(error.render().ansi().to_string().trim_end());
+        return ExitCode::from(2);
+    }
     let text = error.render().to_string();
     let (cause, help) = split_usage(&text);
     let json = std::env::args_os().any(|arg| arg == "--json");
@@ -83,13 +89,14 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
 /// Clap's several lines: what comes before the usage is the cause, a `tip:` or the usage itself the help.
 fn split_usage(text: &str) -> (String, String) {
     let body = text.split("\nUsage:").next().unwrap_or(text);
+    let body = body.split("\nFor more information").next().unwrap_or(body);
     let (body, tip) = body.split_once("tip:").map_or((body, None), |(body, tip)| (body, Some(tip)));
     let cause = body.trim().trim_start_matches("error:").to_owned();
     let usage = text.split_once("Usage: ").map(|(_, rest)| rest.lines().next().unwrap_or(rest));
     let help = match (tip, usage) {
         (Some(tip), _) => tip.trim().to_owned(),
         (None, Some(usage)) => format!("usage: {usage}; more with --help"),
-        (None, None) => "try --help".to_owned(),
+        (None, None) => "--help shows what is possible".to_owned(),
     };
     (cause, help)
 }
@@ -114,5 +121,7 @@ mod tests {
         let text = "error: unexpected argument '--al' found\n\n  tip: a similar argument exists: '--all'\n\nUsage: x\n";
         assert_eq!(one_line(split_usage(text).0), "unexpected argument '--al' found");
         assert_eq!(split_usage(text).1, "a similar argument exists: '--all'");
+        let text = "error: invalid value 'x'\n\nFor more information, try '--help'.\n";
+        assert_eq!(one_line(split_usage(text).0), "invalid value 'x'");
     }
 }

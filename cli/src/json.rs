@@ -8,7 +8,8 @@ use tillwire::discovery::driver::server::ServerEvent as RosterEvent;
 use tillwire::discovery::{Fields, State, What};
 use tillwire::push::driver::server::Event as SessionEvent;
 use tillwire::{
-    DeviceInfo, DeviceResult, FanOut, Latency, NodeId, Outcome, Report, ServerEvent, Standing, StoreServer, Tags,
+    DeviceInfo, DeviceResult, FanOut, Latency, NodeId, Outcome, Report, ServerEvent, Standing, StoreServer,
+    Tags,
 };
 
 /// A device: `{id, name, kind, zone, tags, address, state, connected}`.
@@ -119,7 +120,8 @@ impl Known {
         if let Some(address) = address {
             device["address"] = address.to_string().into();
         }
-        let mut object = json!({"event": name, "generation": self.generation, "device": device, "changed": []});
+        let mut object =
+            json!({"event": name, "generation": self.generation, "device": device, "changed": []});
         match event {
             SessionEvent::Connected { rebooted, .. } => object["rebooted"] = (*rebooted).into(),
             SessionEvent::Disconnected { why, .. } => {
@@ -160,7 +162,12 @@ fn changed(what: &What) -> Value {
         (Fields::FIRMWARE, "firmware"),
         (Fields::CAPS, "caps"),
     ];
-    names.iter().filter(|(field, _)| fields.contains(*field)).map(|(_, name)| *name).collect::<Vec<_>>().into()
+    names
+        .iter()
+        .filter(|(field, _)| fields.contains(*field))
+        .map(|(_, name)| *name)
+        .collect::<Vec<_>>()
+        .into()
 }
 
 fn add_details(object: &mut Value, what: &What) {
@@ -199,8 +206,10 @@ pub(crate) fn result(result: &DeviceResult) -> Value {
 
 /// The last line of a push.
 pub(crate) fn report(fan_out: &FanOut, report: &Report) -> Value {
-    let outcomes: Map<_, _> = report.outcomes().into_iter().map(|(code, n)| (code.to_string(), n.into())).collect();
-    let pending: Map<_, _> = report.pending().into_iter().map(|(why, n)| (why.to_string(), n.into())).collect();
+    let outcomes: Map<_, _> =
+        report.outcomes().into_iter().map(|(code, n)| (code.to_string(), n.into())).collect();
+    let pending: Map<_, _> =
+        report.pending().into_iter().map(|(why, n)| (why.to_string(), n.into())).collect();
     json!({
         "event": "summary",
         "order": report.number(),

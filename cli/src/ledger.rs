@@ -93,11 +93,11 @@ mod tests {
         Ledger::open(&path).unwrap().append(&entry).unwrap();
         Ledger::open(&path).unwrap().append(&Entry { order: 8, redelivered: true, ..entry }).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
-        let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines.len(), 2);
         assert_eq!(
-            lines[0]["payload_sha256"],
-            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+            lines[0]["payload_sha256"], "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
             "the digest of abc in FIPS 180-4"
         );
         assert_eq!((&lines[0]["order"], &lines[1]["redelivered"]), (&json!(7), &json!(true)));

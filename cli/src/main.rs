@@ -1,5 +1,9 @@
 //! `tillwire`: the command line of tillwire. One file per command; `docs/CONTROL.md` has the control socket's lines.
-#![allow(clippy::std_instead_of_core, clippy::std_instead_of_alloc, reason = "a program for an operating system")]
+#![allow(
+    clippy::std_instead_of_core,
+    clippy::std_instead_of_alloc,
+    reason = "a program for an operating system"
+)]
 
 mod args;
 mod control;

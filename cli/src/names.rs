@@ -56,7 +56,10 @@ pub(crate) fn order_kind(text: &str) -> Result<OrderKind, String> {
     };
     match number {
         Ok(number @ 1..) => Ok(OrderKind(number)),
-        _ => Err("an order kind is a name or a number from 1 to 0xFFFF, the integrator's from 0x8000".to_owned()),
+        _ => {
+            Err("an order kind is a name or a number from 1 to 0xFFFF, the integrator's from 0x8000"
+                .to_owned())
+        }
     }
 }
 
@@ -68,8 +71,13 @@ pub(crate) fn device_kind(text: &str) -> Result<DeviceKind, String> {
 /// A lane by name or number; as a value parser.
 pub(crate) fn lane(text: &str) -> Result<Lane, String> {
     let names = ["urgent", "interactive", "normal", "bulk"];
-    let number = names.iter().position(|name| *name == text).map_or_else(|| text.to_owned(), |n| n.to_string());
-    number.parse().ok().and_then(Lane::new).ok_or_else(|| "a lane is 0 urgent, 1 interactive, 2 normal or 3 bulk".to_owned())
+    let number =
+        names.iter().position(|name| *name == text).map_or_else(|| text.to_owned(), |n| n.to_string());
+    number
+        .parse()
+        .ok()
+        .and_then(Lane::new)
+        .ok_or_else(|| "a lane is 0 urgent, 1 interactive, 2 normal or 3 bulk".to_owned())
 }
 
 /// A node id in full; as a value parser.
@@ -144,7 +152,10 @@ mod tests {
             .map(|id| id.parse().unwrap())
             .collect();
         assert_eq!(resolve("6f9619ff8b86d011b42d00c04fc964ff", &known).unwrap(), known[0]);
-        assert_eq!(resolve(&id_prefix("6F9619FF-8B86-D011-B42D-00C04FC96400").unwrap(), &known).unwrap(), known[1]);
+        assert_eq!(
+            resolve(&id_prefix("6F9619FF-8B86-D011-B42D-00C04FC96400").unwrap(), &known).unwrap(),
+            known[1]
+        );
         assert!(resolve("6f9619ff", &known).unwrap_err().cause.contains("several"));
         assert!(resolve("00000000", &known).unwrap_err().cause.contains("no device"));
         assert!(id_prefix("6f9619f").is_err(), "one digit short");
@@ -153,10 +164,14 @@ mod tests {
 
     #[test]
     fn targets_read_back_as_written() {
-        for text in ["all", "kind=till", "kind=kiosk,zone=3", "tag=bakery,tag=front", "id=6f9619ff,id=01234567"] {
+        for text in
+            ["all", "kind=till", "kind=kiosk,zone=3", "tag=bakery,tag=front", "id=6f9619ff,id=01234567"]
+        {
             assert_eq!(to(text).unwrap().to_string(), text);
         }
-        for wrong in ["", "everyone", "kind=", "zone=x", "tag=", "id=123", "id=6f9619ff,zone=3", "zone=1,zone=2"] {
+        for wrong in
+            ["", "everyone", "kind=", "zone=x", "tag=", "id=123", "id=6f9619ff,zone=3", "zone=1,zone=2"]
+        {
             assert!(to(wrong).is_err(), "{wrong}");
         }
     }

@@ -19,11 +19,14 @@ const CALLERS_MAX: usize = 64;
 /// Pause after the system refused to hand over a caller.
 const ACCEPT_PAUSE: core::time::Duration = core::time::Duration::from_millis(100);
 
-/// Run a store server until Ctrl-C. Examples:
-///   tillwire serve --store PARIS-12 --entity 7 --open-network
-///   tillwire serve --store BENCH --open-network --no-discovery --device 192.168.1.20:8081,kind=kiosk
+const EXAMPLES: &str = "\
+Examples:
+  tillwire serve --store PARIS-12 --entity 7 --open-network
+  tillwire serve --store BENCH --open-network --no-discovery --device 192.168.1.20:8081,kind=kiosk";
+
+/// Run a store server until Ctrl-C.
 #[derive(clap::Args, Debug)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     #[command(flatten)]
     store: StoreArgs,
@@ -50,6 +53,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, json: bool) -> Outcome {
     let store = args.store.store()?;
     let security = args.net.security()?;
+    let mut end = start::End::listen()?;
     start::raise_open_files();
     let mut builder = StoreServer::builder(store)
         .security(security)
@@ -83,7 +87,7 @@ pub(crate) async fn run(args: Args, json: bool) -> Outcome {
     let server = Arc::new(builder.start().await.map_err(|error| start::failure(&error))?);
     say_clear_mode();
     say_serving(&server, &store, &control, json);
-    serve(&server, &listener, &store, json).await;
+    serve(&server, &listener, &store, &mut end, json).await;
     drop(listener);
     if let Some(server) = Arc::into_inner(server) {
         server.shutdown().await;
@@ -108,20 +112,27 @@ fn say_serving(server: &StoreServer, store: &tillwire::Store, control: &Endpoint
             "control": control.to_string(),
         }));
     } else {
-        out::line(&format!("serving store {store} as {}; control socket {control}; Ctrl-C ends it", server.id()));
+        out::line(&format!(
+            "serving store {store} as {}; control socket {control}; Ctrl-C ends it",
+            server.id()
+        ));
     }
 }
 
 /// Answers callers and tells events until told to end.
-async fn serve(server: &Arc<StoreServer>, listener: &Listener, store: &tillwire::Store, json: bool) {
+async fn serve(
+    server: &Arc<StoreServer>,
+    listener: &Listener,
+    store: &tillwire::Store,
+    end: &mut start::End,
+    json: bool,
+) {
     let mut events = server.subscribe();
     let mut known = json::Known::default();
     let mut callers = JoinSet::new();
-    let end = start::told_to_end();
-    tokio::pin!(end);
     loop {
         tokio::select! {
-            () = &mut end => break,
+            () = end.told() => break,
             event = events.recv() => match event {
                 Ok(event) => say(&known.tell(server, &event).await, json),
                 Err(RecvError::Lagged(missed)) => out::warn(&format!("{missed} events came too fast to be shown")),

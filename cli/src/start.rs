@@ -6,6 +6,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tillwire::StartError;
 use tillwire::discovery::driver::{OpenError, OpenErrorKind};
 use tillwire::push::driver::device::ListenError;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::error::Failure;
 
@@ -60,21 +61,35 @@ fn listen(error: &ListenError) -> Failure {
 /// The runtime a command runs on.
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
-        Failure::start(format!("cannot start the runtime: {error}"), "is the limit on processes or open files reached?")
+        Failure::start(
+            format!("cannot start the runtime: {error}"),
+            "is the limit on processes or open files reached?",
+        )
     })
 }
 
-/// Waits for Ctrl-C or a polite request to end.
-pub(crate) async fn told_to_end() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let terminated = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut signal) => drop(signal.recv().await),
-            Err(_) => core::future::pending().await,
+/// Ctrl-C and polite requests to end, heard from the moment this exists.
+#[derive(Debug)]
+pub(crate) struct End {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl End {
+    /// Listens from now on.
+    pub(crate) fn listen() -> Result<Self, Failure> {
+        let listen = |kind| {
+            signal(kind)
+                .map_err(|error| Failure::start(format!("cannot listen for signals: {error}"), "try again"))
+        };
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    /// Returns when it was told. Cancel safe.
+    pub(crate) async fn told(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
         }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminated => {}
     }
 }

@@ -35,7 +35,8 @@ impl State {
             Some(text) => text.trim().parse::<u32>().map_err(|_| broken(&path, "a number"))?,
             None => 0,
         };
-        let epoch = before.checked_add(1).ok_or_else(|| broken(&path, "a number that can still be raised"))?;
+        let epoch =
+            before.checked_add(1).ok_or_else(|| broken(&path, "a number that can still be raised"))?;
         replace(&path, &format!("{epoch}\n"))?;
         Ok(Self { epoch, dir: dir.to_owned(), _lock: lock })
     }

@@ -17,11 +17,14 @@ const DRAW_EVERY: Duration = Duration::from_millis(200);
 /// Lines above and below the devices.
 const LINES_AROUND: usize = 6;
 
-/// Show the devices a running server knows, then every change. Examples:
-///   tillwire watch
-///   tillwire watch --json --control /run/tillwire.sock
+const EXAMPLES: &str = "\
+Examples:
+  tillwire watch
+  tillwire watch --json --control /run/tillwire.sock";
+
+/// Show the devices a running server knows, then every change.
 #[derive(clap::Args, Debug)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Where the server is reached: a path, or a loopback IP:PORT. Default: the socket of this user.
     #[arg(long, value_name = "SOCKET", value_parser = endpoint)]
@@ -33,16 +36,15 @@ pub(crate) struct Args {
 
 /// Runs until told to end, or the server goes.
 pub(crate) async fn run(args: Args, json: bool) -> Outcome {
+    let mut end = start::End::listen()?;
     let mut client = Client::connect(args.control.as_ref()).await?;
     client.ask(&json!({"do": if args.once { "roster" } else { "watch" }})).await?;
     let drawn = !json && !args.once && std::io::stdout().is_terminal();
-    let end = start::told_to_end();
-    tokio::pin!(end);
     let mut view = View { drawn, json, ..View::default() };
     let mut redraw = tokio::time::interval(DRAW_EVERY);
     loop {
         tokio::select! {
-            () = &mut end => return Ok(Verdict::AllRight),
+            () = end.told() => return Ok(Verdict::AllRight),
             line = client.next() => match line? {
                 Some(line) => {
                     let listed = line["event"] == "listed";
@@ -96,7 +98,8 @@ impl View {
         if !self.drawn || !core::mem::take(&mut self.changed) {
             return;
         }
-        let rows = rustix::termios::tcgetwinsize(std::io::stdout()).map_or(24, |size| usize::from(size.ws_row));
+        let rows =
+            rustix::termios::tcgetwinsize(std::io::stdout()).map_or(24, |size| usize::from(size.ws_row));
         let mut table = table(&["id", "kind", "zone", "tags", "address", "state", "session", "name"]);
         let shown = rows.saturating_sub(LINES_AROUND).max(1);
         for device in self.devices.values().take(shown) {
@@ -160,7 +163,8 @@ pub(crate) fn line(event: &Value) -> String {
             _ => {}
         }
     }
-    let changed: Vec<_> = event["changed"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let changed: Vec<_> =
+        event["changed"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     if !changed.is_empty() {
         words.push(format!("changed {}", changed.join(" and ")));
     }
@@ -177,6 +181,9 @@ mod tests {
             "event": "changed", "generation": 3, "changed": ["zone", "tags"],
             "device": {"id": "0102", "kind": "kiosk", "zone": 3, "address": "10.0.0.9:8081", "state": "fresh"},
         });
-        assert_eq!(line(&event), "changed       0102  10.0.0.9:8081  kiosk  zone 3  fresh  changed zone and tags");
+        assert_eq!(
+            line(&event),
+            "changed       0102  10.0.0.9:8081  kiosk  zone 3  fresh  changed zone and tags"
+        );
     }
 }

@@ -28,7 +28,9 @@ impl Client {
         match client.next().await? {
             Some(hello) if hello["event"] == "hello" && hello["control"] == VERSION => Ok(client),
             _ => Err(Failure::start(
-                format!("what listens at {endpoint} does not speak version {VERSION} of our control protocol"),
+                format!(
+                    "what listens at {endpoint} does not speak version {VERSION} of our control protocol"
+                ),
                 "is it a tillwire serve of the same version?",
             )),
         }

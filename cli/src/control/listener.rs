@@ -21,8 +21,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 /// The listening socket. A Unix socket's name goes when this does.
 #[derive(Debug)]
 pub(crate) enum Listener {
-    /// A Unix socket, its name and the number of its file.
-    Unix(UnixListener, Name),
+    /// A Unix socket, and its name, which goes with it.
+    Unix { listener: UnixListener, _name: Name },
     /// A loopback port.
     Tcp(TcpListener),
 }
@@ -47,11 +47,13 @@ impl Listener {
     /// Takes the name or port.
     pub(crate) async fn bind(endpoint: &Endpoint) -> Result<Self, Failure> {
         match endpoint {
-            Endpoint::Tcp(address) => TcpListener::bind(address).await.map(Self::Tcp).map_err(|e| tcp(*address, &e)),
+            Endpoint::Tcp(address) => {
+                TcpListener::bind(address).await.map(Self::Tcp).map_err(|e| tcp(*address, &e))
+            }
             Endpoint::Unix(path) => {
                 free(path).await?;
                 let (listener, name) = unix(path).map_err(|error| cannot(path, &error))?;
-                Ok(Self::Unix(listener, name))
+                Ok(Self::Unix { listener, _name: name })
             }
         }
     }
@@ -59,7 +61,7 @@ impl Listener {
     /// The next caller.
     pub(crate) async fn accept(&self) -> std::io::Result<Box<dyn Stream>> {
         match self {
-            Self::Unix(listener, _) => Ok(Box::new(listener.accept().await?.0)),
+            Self::Unix { listener, .. } => Ok(Box::new(listener.accept().await?.0)),
             Self::Tcp(listener) => Ok(Box::new(listener.accept().await?.0)),
         }
     }
@@ -121,7 +123,10 @@ fn tcp(address: SocketAddr, error: &std::io::Error) -> Failure {
             format!("the control port {address} is in use"),
             "stop what listens there, or give --control another port",
         ),
-        _ => Failure::start(format!("cannot open the control port {address}: {error}"), "give --control another one"),
+        _ => Failure::start(
+            format!("cannot open the control port {address}: {error}"),
+            "give --control another one",
+        ),
     }
 }
 

@@ -43,7 +43,9 @@ impl core::fmt::Display for Endpoint {
 pub(crate) fn endpoint(text: &str) -> Result<Endpoint, String> {
     match text.parse::<SocketAddr>() {
         Ok(address) if address.ip().is_loopback() => Ok(Endpoint::Tcp(address)),
-        Ok(_) => Err("the control socket gives away the right to push: TCP is for loopback addresses only".into()),
+        Ok(_) => {
+            Err("the control socket gives away the right to push: TCP is for loopback addresses only".into())
+        }
         Err(_) if text.is_empty() => Err("a path, or a loopback address such as 127.0.0.1:8090".into()),
         Err(_) => Ok(Endpoint::Unix(text.into())),
     }

@@ -93,21 +93,28 @@ impl Request {
             Some("watch") => Ok(Self::Watch),
             Some("roster") => Ok(Self::Roster),
             Some("stats") => Ok(Self::Stats),
-            Some(other) => Err(format!("\"do\" is {other:?}, and push, watch, roster, stats are what can be done")),
+            Some(other) => {
+                Err(format!("\"do\" is {other:?}, and push, watch, roster, stats are what can be done"))
+            }
             None => Err("\"do\" is missing".to_owned()),
         }
     }
 }
 
 fn read_push(fields: &Map<String, Value>) -> Result<Push, String> {
-    let flag = |name: &str, flag: KindFlags| Ok::<_, String>(if bool(fields, name)? { flag } else { KindFlags::NONE });
+    let flag = |name: &str, flag: KindFlags| {
+        Ok::<_, String>(if bool(fields, name)? { flag } else { KindFlags::NONE })
+    };
     let lane = match number(fields, "lane", 3)? {
         Some(lane) => u8::try_from(lane).ok().and_then(Lane::new).unwrap_or_default(),
         None => Lane::default(),
     };
     let payload = unhex(text(fields, "payload")?.unwrap_or_default())?;
     if payload.len() > PAYLOAD_MAX {
-        return Err(format!("the payload has {} bytes, and an order carries at most {PAYLOAD_MAX}", payload.len()));
+        return Err(format!(
+            "the payload has {} bytes, and an order carries at most {PAYLOAD_MAX}",
+            payload.len()
+        ));
     }
     let lifetime = number(fields, "lifetime_ms", LIFETIME_S_MAX * 1_000)?;
     if lifetime == Some(0) {
@@ -115,7 +122,9 @@ fn read_push(fields: &Map<String, Value>) -> Result<Push, String> {
     }
     Ok(Push {
         kind: names::order_kind(text(fields, "kind")?.ok_or("\"kind\" is missing")?)?,
-        schema: number(fields, "schema", u16::MAX.into())?.and_then(|schema| u16::try_from(schema).ok()).unwrap_or(0),
+        schema: number(fields, "schema", u16::MAX.into())?
+            .and_then(|schema| u16::try_from(schema).ok())
+            .unwrap_or(0),
         payload,
         lane,
         flags: flag("idempotent", KindFlags::IDEMPOTENT)?

@@ -41,12 +41,13 @@ async fn answer_all(mut reader: Reader, mut writer: Writer, server: &StoreServer
             Err(LineError::Io(error)) => return Err(error),
             // Whoever sends this is no caller of ours (a browser, say): one answer, and the end.
             Err(error) => {
-                let failure = Failure::start(error.to_string(), "one JSON object a line: see docs/CONTROL.md");
+                let failure =
+                    Failure::start(error.to_string(), "one JSON object a line: see docs/CONTROL.md");
                 return write_line(&mut writer, &error_line(&failure)).await;
             }
         };
         match request {
-            Ok(Request::Push(order)) => push(&mut reader, &mut writer, server, &order).await?,
+            Ok(Request::Push(order)) => push(&mut writer, server, &order).await?,
             Ok(Request::Watch) => return watch(&mut reader, &mut writer, server).await,
             Ok(Request::Roster) => drop(roster(&mut writer, server).await?),
             Ok(Request::Stats) => stats(&mut writer, server).await?,
@@ -65,7 +66,7 @@ async fn gone(reader: &mut Reader) {
     }
 }
 
-async fn push(reader: &mut Reader, writer: &mut Writer, server: &StoreServer, push: &Push) -> std::io::Result<()> {
+async fn push(writer: &mut Writer, server: &StoreServer, push: &Push) -> std::io::Result<()> {
     let fan_out = match start_push(server, push).await {
         Ok(fan_out) => fan_out,
         Err(failure) => return write_line(writer, &error_line(&failure)).await,
@@ -74,10 +75,8 @@ async fn push(reader: &mut Reader, writer: &mut Writer, server: &StoreServer, pu
         "event": "accepted", "order": fan_out.number(), "durable": fan_out.durable(), "targets": fan_out.targets(),
     });
     write_line(writer, &accepted).await?;
-    let report = tokio::select! {
-        report = fan_out.settled(push.wait) => report,
-        () = gone(reader) => return Ok(()),
-    };
+    // A caller that sends no more (`echo … | nc`) still reads; one that is gone is noticed at the next line.
+    let report = fan_out.settled(push.wait).await;
     if push.each {
         for result in report.devices() {
             write_line(writer, &json::result(result)).await?;
@@ -88,8 +87,7 @@ async fn push(reader: &mut Reader, writer: &mut Writer, server: &StoreServer, pu
 
 async fn start_push(server: &StoreServer, push: &Push) -> Result<tillwire::FanOut, Failure> {
     let target = target(server, &push.to).await?;
-    let mut order =
-        Order::new(push.kind, push.schema, &push.payload).lane(push.lane).with_flags(push.flags);
+    let mut order = Order::new(push.kind, push.schema, &push.payload).lane(push.lane).with_flags(push.flags);
     if let Some(lifetime) = push.lifetime {
         order = order.lifetime(lifetime);
     }
@@ -121,8 +119,12 @@ async fn target(server: &StoreServer, to: &To) -> Result<Target, Failure> {
 
 fn refused(error: &PushError) -> Failure {
     let help = match error {
-        PushError::NoTarget { .. } => "tillwire watch shows who is known; devices that come later get nothing of it",
-        PushError::FullOrders { .. } | PushError::FullBytes { .. } => "wait until some orders have their outcomes",
+        PushError::NoTarget { .. } => {
+            "tillwire watch shows who is known; devices that come later get nothing of it"
+        }
+        PushError::FullOrders { .. } | PushError::FullBytes { .. } => {
+            "wait until some orders have their outcomes"
+        }
         PushError::Order(_) => "see docs/LIMITS.md for what an order may carry",
         _ => "see the server's log",
     };
@@ -138,7 +140,8 @@ async fn roster(writer: &mut Writer, server: &StoreServer) -> std::io::Result<Kn
     let infos = server.devices().await;
     for info in &infos {
         let device = json::device(info);
-        let line = json!({"event": "present", "generation": known.generation, "device": device, "changed": []});
+        let line =
+            json!({"event": "present", "generation": known.generation, "device": device, "changed": []});
         write_line(writer, &line).await?;
     }
     let line = json!({"event": "listed", "generation": known.generation, "devices": infos.len()});

@@ -29,7 +29,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> Outcome {
     start::raise_open_files();
     // Ctrl-C in a terminal reaches the whole group; the parent decides when this ends.
-    tokio::spawn(async { while tokio::signal::ctrl_c().await.is_ok() {} });
+    let _deaf = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt());
     let farm = match Farm::start(args.part).await {
         Ok(farm) => farm,
         Err(failure) => {
@@ -144,5 +144,8 @@ fn cannot(error: &std::io::Error) -> Failure {
 }
 
 fn lost(why: &str) -> Failure {
-    Failure::broken(format!("a process with devices was lost: {why}"), "is memory or the limit on open files short?")
+    Failure::broken(
+        format!("a process with devices was lost: {why}"),
+        "is memory or the limit on open files short?",
+    )
 }

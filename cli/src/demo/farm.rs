@@ -48,7 +48,14 @@ pub(crate) struct Part {
 /// Running devices.
 #[derive(Debug)]
 pub(crate) struct Farm {
-    devices: Vec<(u32, Device, Arc<Mutex<Vec<Seen>>>)>,
+    devices: Vec<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    index: u32,
+    device: Device,
+    seen: Arc<Mutex<Vec<Seen>>>,
 }
 
 impl Farm {
@@ -57,9 +64,9 @@ impl Farm {
         let mut devices = Vec::new();
         for index in part.first..part.first.saturating_add(part.count) {
             let spec = Spec::new(index, part.seed);
-            let record = Arc::new(Mutex::new(Vec::new()));
-            let device = start_one(&spec, part, Arc::clone(&record)).await?;
-            devices.push((index, device, record));
+            let seen = Arc::new(Mutex::new(Vec::new()));
+            let device = start_one(&spec, part, Arc::clone(&seen)).await?;
+            devices.push(Running { index, device, seen });
             // The devices that run already shall not wait for those that start.
             tokio::task::yield_now().await;
         }
@@ -69,14 +76,14 @@ impl Farm {
     /// What every device saw so far.
     pub(crate) fn seen(&self) -> Vec<Record> {
         let record = |seen: &Mutex<Vec<Seen>>| seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        self.devices.iter().map(|(index, _, seen)| (*index, record(seen))).collect()
+        self.devices.iter().map(|running| (running.index, record(&running.seen))).collect()
     }
 
     /// Says goodbye for all of them.
     pub(crate) async fn shutdown(self) {
         let mut leaving = tokio::task::JoinSet::new();
-        for (_, device, _) in self.devices {
-            leaving.spawn(device.shutdown());
+        for running in self.devices {
+            leaving.spawn(running.device.shutdown());
         }
         leaving.join_all().await;
     }

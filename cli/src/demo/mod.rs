@@ -38,15 +38,18 @@ const IN_FLIGHT: usize = 8;
 /// How long an order may take to reach everybody.
 const ORDER_WITHIN: Duration = Duration::from_secs(20);
 
+const EXAMPLES: &str = "\
+Examples:
+  tillwire demo
+  tillwire demo --devices 10000 --orders 100
+  tillwire demo --devices 20 --orders 10 --json";
+
 /// Run a server and its devices on this machine (clear mode, loopback only), find them, push orders, check each outcome.
 ///
 /// Exit code 0 only if every device was found and every (order, device) pair ended as planned: by the server's report,
-/// and by what the device's application saw. Examples:
-///   tillwire demo
-///   tillwire demo --devices 10000 --orders 100
-///   tillwire demo --devices 20 --orders 10 --json
+/// and by what the device's application saw.
 #[derive(clap::Args, Clone, Copy, Debug)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// How many devices; above 500 they run in processes of their own.
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=i64::from(DEVICES_MAX)))]
@@ -70,10 +73,11 @@ pub(crate) struct Args {
 
 /// Runs the demo; not right if one pair ended otherwise than planned.
 pub(crate) async fn run(args: Args, json: bool) -> Outcome {
+    let mut end = start::End::listen()?;
     tokio::select! {
         result = demo(args, json) => result,
         // Devices and children end with what is dropped here.
-        () = start::told_to_end() => Err(Failure::broken("interrupted", "what ran of the demo was stopped")),
+        () = end.told() => Err(Failure::broken("interrupted", "what ran of the demo was stopped")),
     }
 }
 
@@ -99,7 +103,11 @@ async fn demo(args: Args, json: bool) -> Outcome {
     devices.shutdown().await;
     let done = Done { args, plan: &plan, found, pushed: &pushed, stats, wrong, took: begun.elapsed() };
     let ok = done.is_right();
-    if json { out::json(&done.json()) } else { out::text(&done.people()) }
+    if json {
+        out::json(&done.json())
+    } else {
+        out::text(&done.people())
+    }
     Ok(Verdict::of(ok))
 }
 

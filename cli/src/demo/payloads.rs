@@ -4,9 +4,9 @@ use tillwire::{Lane, NodeId, OrderKind, Verdict};
 use wire_format::frame::Order;
 use wire_format::frame::order::{KindFlags, PAYLOAD_MAX};
 use wire_format::payload::{
-    CartLine, CollectLine, Content, Document, Fetch, Format, Handover, List, Message, Payload, PrepareCollect,
-    PriceChange, PriceList, Print, RefreshContent, RestartApp, Severity, ShowPage, StockQuestion, TransferCart,
-    UpdateFirmware, Unit, When,
+    CartLine, CollectLine, Content, Document, Fetch, Format, Handover, List, Message, Payload,
+    PrepareCollect, PriceChange, PriceList, Print, RefreshContent, RestartApp, Severity, ShowPage,
+    StockQuestion, TransferCart, Unit, UpdateFirmware, When,
 };
 use wire_format::rng::Rng;
 
@@ -47,7 +47,14 @@ pub(crate) fn standard(number: u32, bytes: usize, rng: &mut Rng) -> Typed {
         0 => {
             let text = text(bytes, 38, Message::TEXT_MAX);
             let (severity, title) = (Severity::Information, "");
-            typed(&Message { id: article, severity, title, text: &text, confirm: false, duration_s: Some(60) })
+            typed(&Message {
+                id: article,
+                severity,
+                title,
+                text: &text,
+                confirm: false,
+                duration_s: Some(60),
+            })
         }
         1 => {
             let page = text(bytes, 17, ShowPage::PAGE_MAX);
@@ -62,11 +69,21 @@ pub(crate) fn standard(number: u32, bytes: usize, rng: &mut Rng) -> Typed {
         }
         3 => {
             let origin = format!("http://{}", text(bytes, 32, 505));
-            typed(&RefreshContent { content: Content::Media, revision: article, within_s: 0, origin: Some(&origin) })
+            typed(&RefreshContent {
+                content: Content::Media,
+                revision: article,
+                within_s: 0,
+                origin: Some(&origin),
+            })
         }
         4 => {
             let bytes = filler(bytes.saturating_sub(28).clamp(1, Print::INLINE_MAX));
-            typed(&Print { job: article, format: Format::Text, copies: 1, document: Document::Inline(&bytes) })
+            typed(&Print {
+                job: article,
+                format: Format::Text,
+                copies: 1,
+                document: Document::Inline(&bytes),
+            })
         }
         5 => {
             let line = CollectLine { article, quantity_milli: 1_000, name: "flour, 1 kg", substitute: true };

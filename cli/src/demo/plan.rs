@@ -149,7 +149,15 @@ fn order(number: u32, bytes: usize, devices: &[Spec], rng: &mut Rng) -> Planned 
     if number % 10 == 9 {
         let payload = payloads::filler(bytes);
         let (lane, flags) = (Lane::Normal, KindFlags::IDEMPOTENT);
-        return Planned { kind: UNKNOWN_KIND, schema: 0, lane, flags, payload, whom, outcome: Outcome::REJECTED_KIND };
+        return Planned {
+            kind: UNKNOWN_KIND,
+            schema: 0,
+            lane,
+            flags,
+            payload,
+            whom,
+            outcome: Outcome::REJECTED_KIND,
+        };
     }
     let typed = payloads::standard(number, bytes, rng);
     Planned {
@@ -164,14 +172,20 @@ fn order(number: u32, bytes: usize, devices: &[Spec], rng: &mut Rng) -> Planned 
 }
 
 fn whom(number: u32, devices: &[Spec], rng: &mut Rng) -> Whom {
-    let Some(last) = u32::try_from(devices.len()).unwrap_or(u32::MAX).checked_sub(1) else { return Whom::All };
+    let Some(last) = u32::try_from(devices.len()).unwrap_or(u32::MAX).checked_sub(1) else {
+        return Whom::All;
+    };
     let one = u32::try_from(rng.below(u64::from(last) + 1)).unwrap_or(0);
     // Taken from a device that exists, so a target is never empty.
     let Some(spec) = usize::try_from(one).ok().and_then(|one| devices.get(one)) else { return Whom::All };
     match number % 6 {
         1 => Whom::Kind(spec.kind),
         2 => Whom::Zone(spec.zone),
-        3 => spec.tags.iter().next().map_or(Whom::All, |tag| Whom::Tag(if tag == "front" { "front" } else { "bakery" })),
+        3 => spec
+            .tags
+            .iter()
+            .next()
+            .map_or(Whom::All, |tag| Whom::Tag(if tag == "front" { "front" } else { "bakery" })),
         4 => Whom::One(one),
         5 => Whom::KindInZone(spec.kind, spec.zone),
         _ => Whom::All,
@@ -200,7 +214,10 @@ mod tests {
         for devices in [1, 2, 7, 200] {
             let (a, b) = (Plan::new(devices, 60, 200, 3), Plan::new(devices, 60, 200, 3));
             for (order, again) in a.orders.iter().zip(&b.orders) {
-                assert_eq!((order.kind, &order.payload, order.whom), (again.kind, &again.payload, again.whom));
+                assert_eq!(
+                    (order.kind, &order.payload, order.whom),
+                    (again.kind, &again.payload, again.whom)
+                );
                 assert!(a.meant(order).next().is_some(), "{order:?}");
             }
             let unknown = a.orders.iter().filter(|order| order.outcome == Outcome::REJECTED_KIND).count();

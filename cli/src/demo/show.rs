@@ -85,7 +85,8 @@ impl Done<'_> {
     pub(super) fn json(&self) -> Value {
         let (joined_p50, joined_last) = median_and_last(&self.found.joined);
         let (_, connected_last) = median_and_last(&self.found.connected);
-        let outcomes: Map<_, _> = self.outcomes().into_iter().map(|(code, count)| (code, count.into())).collect();
+        let outcomes: Map<_, _> =
+            self.outcomes().into_iter().map(|(code, count)| (code, count.into())).collect();
         json!({
             "event": "summary",
             "devices": self.args.devices,
@@ -131,7 +132,8 @@ impl Done<'_> {
         }
         costs.add_row(["bytes out".to_owned(), self.bytes_out().to_string()]);
         costs.add_row(["allocations per order", "not counted"]);
-        let accepted = format!("{} orders accepted, {} (order, device) pairs", self.pushed.len(), self.pairs());
+        let accepted =
+            format!("{} orders accepted, {} (order, device) pairs", self.pushed.len(), self.pairs());
         let _ = write!(text, "{devices}\n\n{}\n{orders}\n\n{costs}\n\n", title(&accepted));
         text.push_str(&self.verdict());
         text

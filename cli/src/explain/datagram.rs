@@ -3,7 +3,9 @@
 use wire_format::ids::DeviceKind;
 
 use super::tlv;
-use super::walk::{Row, Short, Show, Walk, id, millis, named, number, number_of, or_none, seconds, text, word};
+use super::walk::{
+    Row, Short, Show, Walk, id, millis, named, number, number_of, or_none, seconds, text, word,
+};
 
 /// What every datagram begins with.
 pub(crate) const MAGIC: [u8; 4] = *b"TWLD";
@@ -12,10 +14,13 @@ pub(crate) const HEADER_LEN: usize = 48;
 
 /// The name of the datagram that begins here, for titles.
 pub(crate) fn title(bytes: &[u8]) -> String {
-    bytes.get(5).map_or_else(|| "datagram".to_owned(), |&number| match KINDS.get(usize::from(number)) {
-        Some(name) if number > 0 => format!("{name} datagram"),
-        _ => format!("datagram of the unknown kind {number}"),
-    })
+    bytes.get(5).map_or_else(
+        || "datagram".to_owned(),
+        |&number| match KINDS.get(usize::from(number)) {
+            Some(name) if number > 0 => format!("{name} datagram"),
+            _ => format!("datagram of the unknown kind {number}"),
+        },
+    )
 }
 
 /// Names every field of one datagram; stops where the bytes do.
@@ -31,7 +36,7 @@ pub(crate) fn walk(walk: &mut Walk<'_>) -> Result<(), Short> {
     let extra = (words * 4).saturating_sub(HEADER_LEN);
     walk.optional("header of a newer minor version", extra, super::walk::hex)?;
     while walk.left() > 0 {
-        tlv::entry(walk, "", tlv::datagram_value)?;
+        tlv::entry(walk)?;
     }
     Ok(())
 }

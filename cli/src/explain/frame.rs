@@ -11,7 +11,6 @@ use super::walk::{bits, hex, id, millis, named, number, number_of, or_none, text
 pub(crate) const HEADER_LEN: usize = 16;
 const CHECKSUM_LEN: usize = 4;
 const ORDER_FIXED_LEN: usize = 48;
-const LOG_LEN: usize = 80;
 
 /// The name of the frame that begins here, for titles.
 pub(crate) fn title(bytes: &[u8]) -> String {
@@ -40,16 +39,23 @@ pub(crate) fn order_body(walk: &mut Walk<'_>) -> Result<(), Short> {
     let options = usize::try_from(walk.number(start + 38, 2)).unwrap_or(0);
     let payload = usize::try_from(walk.number(start + 40, 4)).unwrap_or(0);
     let options_end = walk.at() + options;
-    while walk.at() + 4 <= options_end {
-        super::tlv::entry(walk, "option ", |_, _| false)?;
-    }
+    order_options(walk, options_end)?;
     if payload > walk.left() {
         return Err(Short);
     }
     payload::walk(walk, kind, schema, payload)?;
-    let padding = (ORDER_FIXED_LEN + options + payload).next_multiple_of(8)
-        - (ORDER_FIXED_LEN + options + payload);
+    let padding =
+        (ORDER_FIXED_LEN + options + payload).next_multiple_of(8) - (ORDER_FIXED_LEN + options + payload);
     walk.optional("padding", padding, zero)
+}
+
+/// Names the entries of an ORDER's options up to `end`; what is left of them is no entry.
+pub(crate) fn order_options(walk: &mut Walk<'_>, end: usize) -> Result<(), Short> {
+    while walk.at() + 4 <= end {
+        super::tlv::option(walk)?;
+    }
+    let rest = end.saturating_sub(walk.at());
+    walk.optional("options, cut", rest, hex)
 }
 
 fn body(walk: &mut Walk<'_>, kind: Kind, end: usize) -> Result<(), Short> {
@@ -59,8 +65,10 @@ fn body(walk: &mut Walk<'_>, kind: Kind, end: usize) -> Result<(), Short> {
         Kind::HELLO => walk.rows("", HELLO)?,
         Kind::WELCOME => {
             walk.rows("", WELCOME)?;
-            walk.rows("durable ", LOG)?;
-            walk.rows("volatile ", LOG)?;
+            walk.rows("", &[("durable lineage", 16, id)])?;
+            walk.rows("durable floors, ", FLOORS)?;
+            walk.rows("", &[("volatile lineage", 16, id)])?;
+            walk.rows("volatile floors, ", FLOORS)?;
             walk.rows("", &[("tags", Tags::BYTES_MAX, tags)])?;
             walk.repeat("started", STARTED, body_end)?;
         }
@@ -157,7 +165,7 @@ const HELLO: &[Row] = &[
     ("volatile run", 8, word),
     ("volatile head", 8, number),
     ("store code", 32, text),
-    ("features", 4, word),
+    ("features", 4, features),
     ("zero", 264, zero),
 ];
 
@@ -176,29 +184,20 @@ const WELCOME: &[Row] = &[
     ("started count", 1, number),
     ("window bytes", 4, number),
     ("max body", 4, number),
-    ("features", 4, word),
+    ("features", 4, features),
     ("zero", 4, zero),
 ];
 
-const LOG: &[Row] = &[
-    ("lineage", 16, id),
-    ("lane 0 floor", 8, number),
+const FLOORS: &[Row] = &[
+    ("lane 0", 8, number),
     ("lane 0 run", 8, word),
-    ("lane 1 floor", 8, number),
+    ("lane 1", 8, number),
     ("lane 1 run", 8, word),
-    ("lane 2 floor", 8, number),
+    ("lane 2", 8, number),
     ("lane 2 run", 8, word),
-    ("lane 3 floor", 8, number),
+    ("lane 3", 8, number),
     ("lane 3 run", 8, word),
 ];
-const _: () = {
-    let (mut size, mut row) = (0, 0);
-    while row < LOG.len() {
-        size += LOG[row].1;
-        row += 1;
-    }
-    assert!(size == LOG_LEN);
-};
 
 const STARTED: &[Row] = &[
     ("number", 8, number),
@@ -217,11 +216,8 @@ const OUTCOME: &[Row] = &[
     ("ms", 4, millis),
 ];
 
-const PROGRESS: &[Row] = &[
-    ("number", 8, number),
-    ("per mille", 2, |b| format!("{} of 1000", number_of(b))),
-    ("phase", 2, number),
-];
+const PROGRESS: &[Row] =
+    &[("number", 8, number), ("per mille", 2, |b| format!("{} of 1000", number_of(b))), ("phase", 2, number)];
 
 const QUESTION: &[Row] = &[
     ("correlation", 4, number),
@@ -236,7 +232,10 @@ const QUESTION: &[Row] = &[
 const STATUS: &[Row] = &[
     ("number", 8, number),
     ("state", 1, |b| {
-        named(number_of(b), &[(0, "unknown"), (1, "received"), (2, "started"), (3, "ended"), (4, "forgotten")])
+        named(
+            number_of(b),
+            &[(0, "unknown"), (1, "received"), (2, "started"), (3, "ended"), (4, "forgotten")],
+        )
     }),
     ("code", 1, |b| if b == [0] { "none".into() } else { outcome(b) }),
     ("zero", 2, zero),
@@ -247,6 +246,10 @@ fn flags(bytes: &[u8]) -> String {
     let names =
         [(0x01, "IGNORABLE"), (0x02, "MORE"), (0x04, "REPLAY"), (0x08, "DURABLE"), (0x10, "NEEDS_RESULT")];
     bits(number_of(bytes), &names)
+}
+
+fn features(bytes: &[u8]) -> String {
+    bits(number_of(bytes), &[(1, "PARTS"), (2, "CANCEL"), (4, "ASK"), (8, "STATUS")])
 }
 
 fn kind_flags(bytes: &[u8]) -> String {

@@ -21,7 +21,9 @@ pub(super) fn read(input: &[String]) -> Result<Vec<u8>, Failure> {
     // Digits that were saved to a file are more likely than bytes that all look like digits.
     match digits(&bytes) {
         Ok(decoded) if !decoded.is_empty() => Ok(decoded),
-        _ if bytes.is_empty() => Err(Failure::start("there are no bytes to explain", "give hexadecimal digits or a file")),
+        _ if bytes.is_empty() => {
+            Err(Failure::start("there are no bytes to explain", "give hexadecimal digits or a file"))
+        }
         _ => Ok(bytes),
     }
 }

@@ -17,6 +17,7 @@ mod tests;
 
 use wire_format::datagram::Datagram;
 use wire_format::error::ParseError;
+use wire_format::frame::order::options;
 use wire_format::frame::{Frame, Header, Order, Raw};
 use wire_format::payload::PayloadError;
 
@@ -34,6 +35,8 @@ pub(crate) enum Form {
     Frames,
     /// The body of an ORDER, as an outbox stores it.
     OrderBody,
+    /// The options of an ORDER alone.
+    OrderOptions,
     /// A payload alone.
     Payload(&'static payload::Table),
 }
@@ -45,19 +48,28 @@ pub(crate) fn form(text: &str) -> Result<Form, String> {
         "datagram" => Ok(Form::Datagram),
         "frames" => Ok(Form::Frames),
         "order-body" => Ok(Form::OrderBody),
+        "order-options" => Ok(Form::OrderOptions),
         kind => payload::table(kind).map(Form::Payload).ok_or_else(|| {
-            "one of auto, datagram, frames, order-body, or the name of an order kind for its payload".to_owned()
+            "one of auto, datagram, frames, order-body, order-options, or the name of an order kind for its payload".to_owned()
         }),
     }
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  tillwire explain 000000003000000078563412448f6258
+  tillwire explain captured-stream.bin
+  xxd -p datagram.bin | tillwire explain -
+  tillwire explain --as message payload.bin";
+
 /// `tillwire explain`.
 #[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Hexadecimal digits (white space, commas, colons and 0x are ignored), a file of bytes or digits, or - for stdin.
     #[arg(required = true, value_name = "HEX|FILE|-")]
     input: Vec<String>,
-    /// What the bytes are: auto, datagram, frames, order-body, or an order kind for its payload alone.
+    /// What the bytes are: auto, datagram, frames, order-body, order-options, or an order kind for its payload.
     #[arg(long = "as", value_name = "FORM", default_value = "auto", value_parser = form)]
     form: Form,
 }
@@ -66,7 +78,11 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, json: bool) -> Outcome {
     let bytes = input::read(&args.input)?;
     let messages = explain(&bytes, args.form);
-    if json { show::json(&messages) } else { show::people(&bytes, &messages) }
+    if json {
+        show::json(&messages)
+    } else {
+        show::people(&bytes, &messages)
+    }
     Ok(Verdict::of(!messages.iter().any(Message::is_wrong)))
 }
 
@@ -125,6 +141,7 @@ fn explain(bytes: &[u8], form: Form) -> Vec<Message> {
         Form::Datagram => vec![explain_datagram(bytes)],
         Form::Frames => explain_frames(bytes),
         Form::OrderBody => vec![explain_order_body(bytes)],
+        Form::OrderOptions => vec![explain_order_options(bytes)],
         Form::Payload(table) => vec![explain_payload(bytes, table)],
         Form::Auto if begins_as_datagram(bytes) => vec![explain_datagram(bytes)],
         Form::Auto if !begins_as_frame(bytes) && Order::parse_body(bytes).is_ok() => {
@@ -190,6 +207,13 @@ fn explain_order_body(bytes: &[u8]) -> Message {
     message("body of an ORDER".to_owned(), 0, bytes.len(), walk, fault)
 }
 
+fn explain_order_options(bytes: &[u8]) -> Message {
+    let mut walk = Walk::new(bytes, 0);
+    let _ = frame::order_options(&mut walk, bytes.len());
+    let fault = options(bytes).find_map(Result::err).map(|error| Fault::new(error, 0));
+    message("options of an ORDER".to_owned(), 0, bytes.len(), walk, fault)
+}
+
 fn explain_payload(bytes: &[u8], table: &payload::Table) -> Message {
     let mut walk = Walk::new(bytes, 0);
     let _ = payload::by_table(&mut walk, "", table, bytes.len());
@@ -201,9 +225,13 @@ fn message(title: String, offset: usize, size: usize, walk: Walk<'_>, fault: Opt
     Message { title, offset, size, fields: walk.finish(), fault }
 }
 
-/// What the receiving application would say to the payload of an order whose body starts at `base`.
+/// What the receiving device would say to options and payload of an order whose body starts at `base`.
 fn payload_fault(order: &Order<'_>, base: usize) -> Option<Fault> {
-    let at = base + wire_format::frame::order::FIXED_LEN + order.options.len();
+    let at = base + wire_format::frame::order::FIXED_LEN;
+    if let Some(error) = options(order.options).find_map(Result::err) {
+        return Some(Fault { wrong: false, ..Fault::new(error, at) });
+    }
+    let at = at + order.options.len();
     let error = payload::judge_order(order.kind, order.schema, order.payload)?;
     Some(Fault::of_payload(error, at, order.payload.len(), false))
 }

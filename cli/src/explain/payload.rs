@@ -131,7 +131,8 @@ fn field(walk: &mut Walk<'_>, name: &str, of: Type, end: usize) -> Result<(), Sh
         Type::Enum(variants) => {
             let number = walk.number(walk.at(), 4);
             let variant = usize::try_from(number).ok().and_then(|number| variants.get(number));
-            let word = variant.map_or_else(|| format!("{number} (unknown)"), |(word, _)| format!("{number} {word}"));
+            let word =
+                variant.map_or_else(|| format!("{number} (unknown)"), |(word, _)| format!("{number} {word}"));
             if walk.at() + 4 > end {
                 return Err(Short);
             }

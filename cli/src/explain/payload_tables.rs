@@ -22,11 +22,23 @@ pub(super) const TABLES: &[Table] = &[
 ];
 
 /// The answer to a stock question: the payload of a RESULT, not of an order.
-pub(super) const STOCK_ANSWER: Table = table("stock-answer", OrderKind::STOCK_QUESTION, &[
-    ("article", U64),
-    ("level", Type::Enum(&[("unknown", &[]), ("none", &[]), ("some", &[]), ("counted", &[("milli", Type::Signed)])])),
-    ("age_s", U32),
-]);
+pub(super) const STOCK_ANSWER: Table = table(
+    "stock-answer",
+    OrderKind::STOCK_QUESTION,
+    &[
+        ("article", U64),
+        (
+            "level",
+            Type::Enum(&[
+                ("unknown", &[]),
+                ("none", &[]),
+                ("some", &[]),
+                ("counted", &[("milli", Type::Signed)]),
+            ]),
+        ),
+        ("age_s", U32),
+    ],
+);
 
 const fn table(name: &'static str, kind: OrderKind, fields: &'static [Item]) -> Table {
     Table { name, kind, schema: 1, fields }

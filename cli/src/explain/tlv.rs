@@ -1,36 +1,49 @@
 //! The walk over TLV entries, in datagrams and in the options of an ORDER.
 
-use super::walk::{Row, Short, Walk, bits, hex, named, number_of, word, zero};
+use super::walk::{Row, Short, Walk, bits, hex, named, number, number_of, seconds, text, word, zero};
 
-/// Names one entry: type, length, what `value` makes of it, padding. `value` gets the type without its critical bit
-/// and the length, and says whether it named the bytes itself.
-pub(crate) fn entry(
+/// Names one entry of a datagram.
+pub(crate) fn entry(walk: &mut Walk<'_>) -> Result<(), Short> {
+    let kind = number_at(walk) & 0x7FFF;
+    let name = match NAMES.iter().find(|(number, _)| *number == kind) {
+        Some((_, name)) => (*name).to_owned(),
+        None => format!("TLV {kind}"),
+    };
+    named_entry(walk, &name, |walk, length| datagram_value(walk, kind, length))
+}
+
+/// Names one entry of an ORDER's options.
+pub(crate) fn option(walk: &mut Walk<'_>) -> Result<(), Short> {
+    let kind = number_at(walk) & 0x7FFF;
+    let (name, rows): (_, &[Row]) = match kind {
+        1 => ("RETRY option".to_owned(), RETRY),
+        2 => ("PARTS option".to_owned(), PARTS),
+        _ => (format!("option {kind}"), &[]),
+    };
+    let size = rows.iter().map(|row| row.1).sum::<usize>();
+    named_entry(walk, &name, |walk, length| if size <= length { walk.rows("", rows) } else { Ok(()) })
+}
+
+fn number_at(walk: &Walk<'_>) -> u16 {
+    u16::try_from(walk.number(walk.at(), 2)).unwrap_or(0)
+}
+
+/// Type, length, what `value` names of the value, the rest of it, padding.
+fn named_entry(
     walk: &mut Walk<'_>,
-    prefix: &str,
-    value: impl FnOnce(&mut Walk<'_>, (u16, usize)) -> bool,
+    name: &str,
+    value: impl FnOnce(&mut Walk<'_>, usize) -> Result<(), Short>,
 ) -> Result<(), Short> {
-    let (kind, length) = (walk.number(walk.at(), 2), walk.number(walk.at() + 2, 2));
-    let (kind, length) = (u16::try_from(kind).unwrap_or(0), usize::try_from(length).unwrap_or(0));
-    let name = format!("{prefix}{}", name(kind));
     walk.field(format!("{name} type"), 2, |b| type_of(number_of(b)))?;
+    let length = usize::from(number_at(walk));
     walk.field(format!("{name} length"), 2, |b| format!("{} bytes", number_of(b)))?;
     let end = walk.at() + length;
     if length > walk.left() {
         return Err(Short);
     }
-    if !value(walk, (kind & 0x7FFF, length)) || walk.at() < end {
-        let rest = end.saturating_sub(walk.at());
-        walk.optional(format!("{name} value"), rest, hex)?;
-    }
+    value(walk, length)?;
+    walk.optional(format!("{name} value"), end.saturating_sub(walk.at()), hex)?;
     walk.optional(format!("{name} padding"), length.next_multiple_of(4) - length, zero)
-}
-
-/// The specification's name of an entry.
-pub(crate) fn name(kind: u16) -> String {
-    match NAMES.iter().find(|(number, _)| *number == kind & 0x7FFF) {
-        Some((_, name)) => (*name).to_owned(),
-        None => format!("TLV {}", kind & 0x7FFF),
-    }
 }
 
 fn type_of(value: u64) -> String {
@@ -55,30 +68,33 @@ const NAMES: [(u16, &str); 14] = [
     (0xFF, "AUTH"),
 ];
 
-/// The value of a datagram's entry. Says whether it named the bytes; what is left of them is named by the caller.
-pub(crate) fn datagram_value(walk: &mut Walk<'_>, (kind, length): (u16, usize)) -> bool {
+/// What is named of the value of a datagram's entry; it never passes `length` bytes.
+fn datagram_value(walk: &mut Walk<'_>, kind: u16, length: usize) -> Result<(), Short> {
     let end = walk.at() + length;
     let rows: &[Row] = match kind {
         1 => STORE,
-        3 => return walk.repeat("SERVICES", SERVICE, end).is_ok(),
-        4 => return addresses(walk, end).is_ok(),
+        3 => return walk.repeat("SERVICES", SERVICE, end),
+        4 => return addresses(walk, end),
         5 => FIRMWARE,
         6 => &[("CAPS bits", 8, word)],
-        7 => &[("ZONE zone", 4, super::walk::number)],
+        7 => &[("ZONE zone", 4, number)],
         9 => STATUS,
-        12 => &[("PRIORITY priority", 2, super::walk::number)],
-        13 => return tags(walk, end).is_ok(),
+        12 => &[("PRIORITY priority", 2, number)],
+        13 => return tags(walk, end),
         0xFF => AUTH,
         _ => &[],
     };
-    if rows.iter().map(|row| row.1).sum::<usize>() <= length && walk.rows("", rows).is_err() {
-        return false;
+    if rows.iter().map(|row| row.1).sum::<usize>() <= length {
+        walk.rows("", rows)?;
     }
+    let rest = end.saturating_sub(walk.at());
     match kind {
-        1 if walk.at() < end => walk.field("STORE store code", end - walk.at(), super::walk::text).is_ok(),
-        2 if walk.at() < end => walk.field("NAME text", end - walk.at(), super::walk::text).is_ok(),
-        10 if walk.at() < end => walk.field("PAD zeros", end - walk.at(), zero).is_ok(),
-        _ => true,
+        1 => walk.optional("STORE store code", rest, text),
+        2 => walk.optional("NAME text", rest, text),
+        8 => walk.optional("NONCE bytes", rest, hex),
+        10 => walk.optional("PAD zeros", rest, zero),
+        11 => walk.optional("APP bytes", rest, hex),
+        _ => Ok(()),
     }
 }
 
@@ -90,7 +106,7 @@ fn addresses(walk: &mut Walk<'_>, end: usize) -> Result<(), Short> {
             break;
         }
         walk.rows(&format!("ADDR {n} "), &[("family", 1, family), ("prefix", 1, prefix)])?;
-        walk.rows(&format!("ADDR {n} "), &[("metric", 2, super::walk::number), ("address", bytes, address)])?;
+        walk.rows(&format!("ADDR {n} "), &[("metric", 2, number), ("address", bytes, address)])?;
         n += 1;
     }
     Ok(())
@@ -103,35 +119,36 @@ fn tags(walk: &mut Walk<'_>, end: usize) -> Result<(), Short> {
         if length == 0 || walk.at() + 1 + length > end {
             break;
         }
-        walk.read(format!("TAGS {n} length"), 1, super::walk::number)?;
-        walk.field(format!("TAGS {n} text"), length, super::walk::text)?;
+        walk.read(format!("TAGS {n} length"), 1, number)?;
+        walk.field(format!("TAGS {n} text"), length, text)?;
         n += 1;
     }
     Ok(())
 }
 
-const STORE: &[Row] = &[("STORE legal entity", 4, super::walk::number)];
+const STORE: &[Row] = &[("STORE legal entity", 4, number)];
 
 const SERVICE: &[Row] = &[
-    ("service id", 2, super::walk::number),
-    ("port", 2, super::walk::number),
-    ("protocol", 1, super::walk::number),
+    ("service id", 2, number),
+    ("port", 2, number),
+    ("protocol", 1, number),
     ("flags", 1, word),
-    ("version", 2, super::walk::number),
+    ("version", 2, number),
 ];
 
-const FIRMWARE: &[Row] = &[("FIRMWARE version", 4, super::walk::number), ("FIRMWARE build", 4, super::walk::number)];
+const FIRMWARE: &[Row] = &[("FIRMWARE version", 4, number), ("FIRMWARE build", 4, number)];
 
-const STATUS: &[Row] = &[
-    ("STATUS code", 1, status),
-    ("STATUS retry after", 1, super::walk::seconds),
-    ("STATUS detail", 2, super::walk::number),
-];
+const STATUS: &[Row] =
+    &[("STATUS code", 1, status), ("STATUS retry after", 1, seconds), ("STATUS detail", 2, number)];
+
+const RETRY: &[Row] = &[("first number", 8, number), ("attempt", 2, number), ("zero", 2, zero)];
+
+const PARTS: &[Row] = &[("blob", 8, word), ("blob size", 4, number), ("sha-256", 32, hex)];
 
 const AUTH: &[Row] = &[
-    ("AUTH key id", 2, super::walk::number),
-    ("AUTH algorithm", 1, super::walk::number),
-    ("AUTH tag length", 1, super::walk::number),
+    ("AUTH key id", 2, number),
+    ("AUTH algorithm", 1, number),
+    ("AUTH tag length", 1, number),
     ("AUTH tag", 16, hex),
 ];
 

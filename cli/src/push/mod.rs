@@ -19,14 +19,17 @@ use crate::out;
 use self::kinds::Order;
 pub(crate) use self::report::duration;
 
-/// Push an order and wait for the outcome of every device. Examples:
-///   tillwire push message "Lane 3 please" --to kind=till
-///   tillwire push show-page /promo --to kind=signage,zone=3 --lifetime 3600
-///   tillwire push price-list --list 1 --version 42 --currency EUR --change 4006381333931=129 --to all
-///   tillwire push print --file receipt.bin --format esc-pos --to id=6f9619ff
-///   tillwire push custom 0x8001 --hex 0102 --to tag=bakery --each
+const EXAMPLES: &str = "\
+Examples:
+  tillwire push message \"Lane 3 please\" --to kind=till
+  tillwire push show-page /promo --to kind=signage,zone=3 --lifetime 3600
+  tillwire push price-list --list 1 --version 42 --currency EUR --change 4006381333931=129 --to all
+  tillwire push print --file receipt.bin --format esc-pos --to id=6f9619ff
+  tillwire push custom 0x8001 --hex 0102 --to tag=bakery --each";
+
+/// Push an order and wait for the outcome of every device.
 #[derive(clap::Args, Debug)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     #[command(subcommand)]
     order: Order,
@@ -84,6 +87,7 @@ pub(crate) async fn run(args: Args, json: bool) -> Outcome {
         wait: Duration::from_secs_f64(common.wait),
         each: common.each,
     };
+    let mut end = crate::start::End::listen()?;
     let mut client = Client::connect(common.control.as_ref()).await?;
     client.ask(&request.json()).await?;
     let accepted = client.expect().await?;
@@ -98,11 +102,11 @@ pub(crate) async fn run(args: Args, json: bool) -> Outcome {
             line = client.expect() => {
                 let line = line?;
                 if line["event"] == "summary" {
-                    return Ok(end(&line, json));
+                    return Ok(finish(&line, json));
                 }
                 if json { out::json(&line) } else { out::line(&report::device(&line)) }
             }
-            () = crate::start::told_to_end() => {
+            () = end.told() => {
                 let order = &accepted["order"];
                 return Err(Failure::broken(
                     format!("interrupted; order {order} is on its way all the same"),
@@ -113,7 +117,11 @@ pub(crate) async fn run(args: Args, json: bool) -> Outcome {
     }
 }
 
-fn end(summary: &Value, json: bool) -> Verdict {
-    if json { out::json(summary) } else { out::text(&report::summary(summary)) }
+fn finish(summary: &Value, json: bool) -> Verdict {
+    if json {
+        out::json(summary)
+    } else {
+        out::text(&report::summary(summary))
+    }
     Verdict::of(summary["ok"] == true)
 }

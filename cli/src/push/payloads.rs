@@ -7,15 +7,15 @@ use wire_format::error::EmitError;
 use wire_format::frame::order::{KindFlags, PAYLOAD_MAX};
 use wire_format::ids::{Lane, NodeId, OrderKind};
 use wire_format::payload::{
-    CartLine, CollectLine, Content, Document, Fetch, Format, Handover, List, Message, Payload, PrepareCollect,
-    PriceChange, PriceList, Print, RefreshContent, RestartApp, Severity, ShowPage, StockQuestion, TransferCart,
-    UpdateFirmware, Unit, When,
+    CartLine, CollectLine, Content, Document, Fetch, Format, Handover, List, Message, Payload,
+    PrepareCollect, PriceChange, PriceList, Print, RefreshContent, RestartApp, Severity, ShowPage,
+    StockQuestion, TransferCart, Unit, UpdateFirmware, When,
 };
 
 use super::kinds::{
-    CartLineArg, ContentArg, CustomArgs, FetchArgs, FormatArg, HandoverArg, LineArg, MessageArgs, PrepareCollectArgs,
-    PriceListArgs, PrintArgs, RefreshContentArgs, RestartAppArgs, SeverityArg, ShowPageArgs, StockQuestionArgs,
-    TransferCartArgs, UpdateFirmwareArgs,
+    CartLineArg, ContentArg, CustomArgs, FetchArgs, FormatArg, HandoverArg, LineArg, MessageArgs,
+    PrepareCollectArgs, PriceListArgs, PrintArgs, RefreshContentArgs, RestartAppArgs, SeverityArg,
+    ShowPageArgs, StockQuestionArgs, TransferCartArgs, UpdateFirmwareArgs,
 };
 use crate::control::request::unhex;
 use crate::error::Failure;
@@ -40,7 +40,10 @@ impl Encoded {
 }
 
 fn wrong(error: &EmitError) -> Failure {
-    Failure::start(format!("the order cannot be encoded: {error}"), "docs/PROTOCOL.md has the limits of every payload")
+    Failure::start(
+        format!("the order cannot be encoded: {error}"),
+        "docs/PROTOCOL.md has the limits of every payload",
+    )
 }
 
 impl RefreshContentArgs {
@@ -174,13 +177,19 @@ impl CustomArgs {
             (.., text) => text.clone().unwrap_or_default().into_bytes(),
         };
         let flag = |on, flag| if on { flag } else { KindFlags::NONE };
-        let flags = flag(self.idempotent, KindFlags::IDEMPOTENT).with(flag(self.perishable, KindFlags::PERISHABLE));
+        let flags =
+            flag(self.idempotent, KindFlags::IDEMPOTENT).with(flag(self.perishable, KindFlags::PERISHABLE));
         Ok(Encoded { kind: self.kind, schema: self.schema, lane: Lane::Normal, flags, payload })
     }
 }
 
 fn collect_line(line: &LineArg) -> CollectLine<'_> {
-    CollectLine { article: line.article, quantity_milli: line.quantity_milli, name: &line.name, substitute: false }
+    CollectLine {
+        article: line.article,
+        quantity_milli: line.quantity_milli,
+        name: &line.name,
+        substitute: false,
+    }
 }
 
 fn cart_line_of(arg: &CartLineArg) -> CartLine<'_> {
@@ -213,8 +222,9 @@ fn fetch(args: &FetchArgs) -> Result<Fetch<'_>, Failure> {
         (Some(path), ..) => measure(path)?,
         (None, Some(size), Some(sha256)) => {
             let digest = unhex(sha256).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
-            let digest = digest
-                .ok_or_else(|| Failure::start("--sha256 is 64 hexadecimal digits", "sha256sum FILE prints them"))?;
+            let digest = digest.ok_or_else(|| {
+                Failure::start("--sha256 is 64 hexadecimal digits", "sha256sum FILE prints them")
+            })?;
             (size, digest)
         }
         _ => {
@@ -252,14 +262,15 @@ impl std::io::Write for Digested {
 }
 
 fn currency_of(text: &str) -> Result<[u8; 3], Failure> {
-    text.as_bytes()
-        .try_into()
-        .map_err(|_| Failure::start(format!("{text:?} is no currency"), "three capital letters, as ISO 4217 has them"))
+    text.as_bytes().try_into().map_err(|_| {
+        Failure::start(format!("{text:?} is no currency"), "three capital letters, as ISO 4217 has them")
+    })
 }
 
 /// `ARTICLE=PRICE[/UNIT]`; as a value parser.
 pub(super) fn change(text: &str) -> Result<PriceChange, String> {
-    let form = || "a change is ARTICLE=PRICE or ARTICLE=PRICE/kilogram, the price in the smallest unit".to_owned();
+    let form =
+        || "a change is ARTICLE=PRICE or ARTICLE=PRICE/kilogram, the price in the smallest unit".to_owned();
     let (article, price) = text.split_once('=').ok_or_else(form)?;
     let (price, unit) = price.split_once('/').unwrap_or((price, "piece"));
     let unit = match unit {
@@ -277,7 +288,9 @@ pub(super) fn change(text: &str) -> Result<PriceChange, String> {
 pub(super) fn handover(text: &str) -> Result<HandoverArg, String> {
     match text.split_once('=') {
         None if text == "counter" => Ok(HandoverArg::Counter),
-        Some(("locker", number)) => number.parse().map(HandoverArg::Locker).map_err(|error| error.to_string()),
+        Some(("locker", number)) => {
+            number.parse().map(HandoverArg::Locker).map_err(|error| error.to_string())
+        }
         Some(("kerbside", bay)) => Ok(HandoverArg::Kerbside(bay.to_owned())),
         _ => Err("one of counter, locker=N, kerbside=BAY".to_owned()),
     }
@@ -372,13 +385,21 @@ mod tests {
         assert!(!restart.flags.contains(KindFlags::IDEMPOTENT));
         let print = encode(&["print", "--text", "hello", "--copies", "2"]).unwrap();
         assert_eq!(Print::decode(&print.payload).unwrap().document, Document::Inline(b"hello"));
-        let prices = encode(&["price-list", "--version", "2", "--change", "4006=129", "--change", "5=-25/litre"]);
+        let prices =
+            encode(&["price-list", "--version", "2", "--change", "4006=129", "--change", "5=-25/litre"]);
         let prices = prices.unwrap();
         let changes: Vec<_> = PriceList::decode(&prices.payload).unwrap().changes.iter().collect();
-        assert_eq!((changes[0].price_minor, changes[1].price_minor, changes[1].unit), (129, -25, Unit::Litre));
-        let collect = encode(&["prepare-collect", "9", "--line", "5=1.5:flour", "--handover", "locker=4"]).unwrap();
+        assert_eq!(
+            (changes[0].price_minor, changes[1].price_minor, changes[1].unit),
+            (129, -25, Unit::Litre)
+        );
+        let collect =
+            encode(&["prepare-collect", "9", "--line", "5=1.5:flour", "--handover", "locker=4"]).unwrap();
         let collect = PrepareCollect::decode(&collect.payload).unwrap();
-        assert_eq!((collect.handover, collect.lines.iter().next().unwrap().quantity_milli), (Handover::Locker(4), 1_500));
+        assert_eq!(
+            (collect.handover, collect.lines.iter().next().unwrap().quantity_milli),
+            (Handover::Locker(4), 1_500)
+        );
         let cart = "0123456789abcdef0123456789abcdef";
         let cart = encode(&["transfer-cart", cart, "--line", "5=2@398:milk", "--line", "6=1@-25"]).unwrap();
         assert_eq!(TransferCart::decode(&cart.payload).unwrap().total_minor, 373);
@@ -398,7 +419,12 @@ mod tests {
         assert!(encode(&["print"]).unwrap_err().cause.contains("nothing to print"));
         assert!(encode(&["print", "--url", "http://s/f"]).unwrap_err().help.contains("--of"));
         assert!(encode(&["message", ""]).unwrap_err().cause.contains("text"));
-        assert!(encode(&["price-list", "--version", "1", "--currency", "euro"]).unwrap_err().cause.contains("euro"));
+        assert!(
+            encode(&["price-list", "--version", "1", "--currency", "euro"])
+                .unwrap_err()
+                .cause
+                .contains("euro")
+        );
         assert!(encode(&["show-page", &"x".repeat(257)]).unwrap_err().cause.contains("256"));
         assert!(encode(&["custom", "0x8001", "--hex", "0"]).is_err());
         assert!(encode(&["print", "--file", "/nonexistent"]).unwrap_err().cause.contains("/nonexistent"));
@@ -407,6 +433,9 @@ mod tests {
     #[test]
     fn quantities_have_at_most_three_decimals() {
         assert_eq!((milli("2"), milli("0.5"), milli("1.005")), (Some(2_000), Some(500), Some(1_005)));
-        assert_eq!((milli("1.0005"), milli(""), milli("4294968"), milli("-1"), milli("1.-5")), (None, None, None, None, None));
+        assert_eq!(
+            (milli("1.0005"), milli(""), milli("4294968"), milli("-1"), milli("1.-5")),
+            (None, None, None, None, None)
+        );
     }
 }

@@ -1,0 +1,242 @@
+//! Server, devices and pushes as processes of their own, over loopback.
+//!
+//! Each test has a port of discovery of its own, so that they may run side by side; devices have addresses of their
+//! own.
+#![allow(
+    clippy::std_instead_of_core,
+    clippy::std_instead_of_alloc,
+    reason = "tests run on an operating system"
+)]
+
+mod support;
+
+use std::io::Write;
+use std::net::{TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use support::{Running, code, json_lines, run, scratch, stderr};
+
+const KIOSK: &str = "11111111111111111111111111111111";
+const TILL: &str = "22222222222222222222222222222222";
+
+/// A store of one test.
+struct Store {
+    dir: PathBuf,
+    discovery: u16,
+    net: u8,
+}
+
+impl Store {
+    fn new(name: &str, net: u8) -> Self {
+        Self { dir: scratch(name), discovery: 40_000 + u16::from(net), net }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.dir.join(name).to_str().expect("a name").to_owned()
+    }
+
+    fn host(&self, host: u8) -> String {
+        format!("127.{}.0.{host}", self.net)
+    }
+
+    fn serve(&self, more: &[&str]) -> Running {
+        let (control, bind, port) = (self.path("control.sock"), self.host(1), self.discovery.to_string());
+        let mut words = vec!["serve", "--store", "TEST", "--entity", "7", "--staging", "--open-network"];
+        words.extend(["--control", &control, "--bind", &bind]);
+        if !more.contains(&"--no-discovery") {
+            words.extend(["--broadcast", "127.255.255.255", "--discovery-port", &port]);
+        }
+        words.extend(more);
+        let server = Running::start(&words);
+        server.wait_for_event("serving");
+        server
+    }
+
+    fn device(&self, id: &str, host: u8, more: &[&str]) -> Running {
+        let (bind, port) = (self.host(host), self.discovery.to_string());
+        let ledger = self.path(&format!("{id}.jsonl"));
+        let mut words =
+            vec!["device", "--store", "TEST", "--entity", "7", "--staging", "--open-network", "--id", id];
+        words.extend(["--bind", &bind, "--ledger", &ledger]);
+        if !more.contains(&"--no-discovery") {
+            words.extend(["--broadcast", "127.255.255.255", "--discovery-port", &port]);
+        }
+        words.extend(more);
+        let device = Running::start(&words);
+        device.wait_for_event("listening");
+        device
+    }
+
+    /// Pushes with `--json`; exit code and summary.
+    fn push(&self, words: &[&str]) -> (i32, Value) {
+        let control = self.path("control.sock");
+        let output = run(&[&["push"], words, &["--control", &control, "--json"]].concat());
+        let lines = json_lines(&output);
+        (code(&output), lines.last().unwrap_or_else(|| panic!("{}", stderr(&output))).clone())
+    }
+
+    fn ledger(&self, id: &str) -> Vec<Value> {
+        let text = std::fs::read_to_string(Path::new(&self.path(&format!("{id}.jsonl")))).expect("a ledger");
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+}
+
+fn connected(id: &'static str) -> impl Fn(&Value) -> bool {
+    move |line| line["event"] == "connected" && line["device"]["id"] == id
+}
+
+#[test]
+fn discovered_devices_get_what_is_pushed_and_say_so() {
+    let store = Store::new("discovery", 61);
+    let server = store.serve(&[]);
+    let kiosk =
+        store.device(KIOSK, 2, &["--kind", "kiosk", "--zone", "3", "--tag", "bakery", "--name", "Kiosk 2"]);
+    server.wait_for(connected(KIOSK));
+    let _till = store.device(TILL, 3, &["--reject", "0x8001"]);
+    server.wait_for(connected(TILL));
+
+    let (code, summary) = store.push(&["message", "Lane 3 please", "--to", "all", "--key", "k-1"]);
+    assert_eq!((code, &summary["ok"], &summary["targets"]), (0, &true.into(), &2.into()), "{summary}");
+    assert_eq!(summary["outcomes"]["applied"], 2);
+    assert!(summary["latency_us"]["max"].as_u64().expect("a number") > 0);
+
+    let (code, summary) = store.push(&["custom", "0x8001", "--hex", "0102", "--to", "all", "--each"]);
+    assert_eq!((code, &summary["ok"]), (1, &false.into()), "the till refuses it: {summary}");
+    assert_eq!(
+        (&summary["outcomes"]["applied"], &summary["outcomes"]["rejected-kind"]),
+        (&1.into(), &1.into())
+    );
+
+    for to in ["kind=kiosk", "zone=3", "tag=bakery", "kind=kiosk,zone=3,tag=bakery", "id=11111111"] {
+        let (code, summary) = store.push(&["show-page", "/promo", "--to", to]);
+        assert_eq!((code, &summary["targets"]), (0, &1.into()), "{to}: {summary}");
+    }
+    let order = kiosk.wait_for(|line| line["event"] == "order" && line["kind"] == "show-page");
+    assert_eq!((&order["outcome"], &order["redelivered"]), (&"applied".into(), &false.into()));
+    assert_eq!((store.ledger(KIOSK).len(), store.ledger(TILL).len()), (7, 2));
+    let line = &store.ledger(KIOSK)[1];
+    assert_eq!(line["kind"], "0x8001");
+    assert_eq!(line["payload_sha256"], "a12871fee210fb8619291eaea194581cbd2531e4b23759d225f6806923f63222");
+    assert_ne!(store.ledger(KIOSK)[0]["order_key"], 0, "the key travels with the order");
+}
+
+#[test]
+fn nobody_meant_is_an_error_that_names_what_matched_nothing() {
+    let store = Store::new("nobody", 62);
+    let _server = store.serve(&["--no-discovery"]);
+    let control = store.path("control.sock");
+    for (to, says) in [("kind=signage", "kind=signage"), ("all", "all"), ("id=11111111", "11111111")] {
+        let output = run(&["push", "message", "hi", "--to", to, "--control", &control]);
+        assert_eq!(code(&output), 2, "{to}");
+        assert!(
+            stderr(&output).starts_with("error: ") && stderr(&output).contains(says),
+            "{}",
+            stderr(&output)
+        );
+    }
+}
+
+#[test]
+fn a_device_by_address_needs_no_discovery_and_is_watched() {
+    let store = Store::new("static", 63);
+    let address = format!("{}:8081,kind=printer,zone=9", store.host(2));
+    let server = store.serve(&["--no-discovery", "--device", &address]);
+    let control = store.path("control.sock");
+    let watch = Running::start(&["watch", "--control", &control]);
+    let listed = watch.wait_for_event("listed");
+    assert_eq!(listed["devices"], 1);
+
+    let (code, summary) = store.push(&["message", "hi", "--to", "kind=printer", "--wait", "0.3"]);
+    assert_eq!(
+        (code, &summary["unsettled"], &summary["pending"]["unreachable"]),
+        (1, &1.into(), &1.into()),
+        "{summary}"
+    );
+
+    let device = store.device(KIOSK, 2, &["--no-discovery", "--kind", "kiosk"]);
+    let event = watch.wait_for(connected(KIOSK));
+    assert_eq!(event["device"]["connected"], true);
+    assert_eq!(device.wait_for_event("order")["kind"], "message", "what waited for it arrives");
+    drop(device);
+    watch.wait_for(|line| line["event"] == "disconnected" && line["device"]["id"] == KIOSK);
+    assert_eq!(server.end(), 0);
+}
+
+#[test]
+fn a_killed_and_restarted_device_gets_its_next_order() {
+    let store = Store::new("killed", 64);
+    let state = store.path("device");
+    let server = store.serve(&[]);
+    let device = store.device(KIOSK, 2, &["--state", &state]);
+    server.wait_for(connected(KIOSK));
+    assert_eq!(store.push(&["message", "one", "--to", "all"]).0, 0);
+    device.kill();
+    server.wait_for(|line| line["event"] == "disconnected" && line["device"]["id"] == KIOSK);
+    let (code, summary) = store.push(&["message", "two", "--to", "all", "--wait", "0.2"]);
+    assert_eq!((code, &summary["unsettled"]), (1, &1.into()), "nobody is there: {summary}");
+    let _device = store.device(KIOSK, 2, &["--state", &state]);
+    let event = server.wait_for(connected(KIOSK));
+    assert_eq!(event["rebooted"], true);
+    let (code, summary) = store.push(&["message", "three", "--to", "all"]);
+    assert_eq!((code, &summary["outcomes"]["applied"]), (0, &1.into()), "{summary}");
+    let ledger = store.ledger(KIOSK);
+    let orders: Vec<_> = ledger.iter().map(|line| line["order"].as_u64().expect("a number")).collect();
+    assert_eq!(orders, [1, 2, 3], "each once and in order: {ledger:?}");
+}
+
+#[test]
+fn garbage_on_both_ports_leaves_others_served() {
+    let store = Store::new("garbage", 65);
+    let mut server = store.serve(&[]);
+    let mut device = store.device(KIOSK, 2, &[]);
+    server.wait_for(connected(KIOSK));
+    let junk: Vec<u8> = (0..2_000_u32).map(|n| (n * 97 % 251) as u8).collect();
+    let udp = UdpSocket::bind((store.host(9).as_str(), 0)).expect("a port");
+    let targets = [store.host(1), store.host(2)];
+    for len in [0, 1, 4, 47, 48, 200, 1_400] {
+        let mut datagram = junk[..len].to_vec();
+        if len >= 8 {
+            datagram[..4].copy_from_slice(b"TWLD");
+            datagram[4] = 0x10;
+        }
+        for target in &targets {
+            udp.send_to(&datagram, (target.as_str(), store.discovery)).expect("sent");
+        }
+    }
+    for bytes in [&junk[..], b"GET / HTTP/1.1\r\n\r\n", &[0; 64]] {
+        let mut tcp = TcpStream::connect((store.host(2).as_str(), 8081)).expect("it listens");
+        // It may hang up on us at any byte.
+        let _ = tcp.write_all(bytes);
+    }
+    // A stranger that says nothing holds nobody up.
+    let _silent = TcpStream::connect((store.host(2).as_str(), 8081)).expect("it listens");
+    let (code, summary) = store.push(&["message", "still here", "--to", "all"]);
+    assert_eq!((code, &summary["outcomes"]["applied"]), (0, &1.into()), "{summary}");
+    assert!(server.is_running() && device.is_running());
+}
+
+#[test]
+fn the_control_socket_refuses_what_is_no_request_and_goes_on() {
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::net::UnixStream;
+    let store = Store::new("control", 66);
+    let _server = store.serve(&["--no-discovery"]);
+    let open = || {
+        let stream = UnixStream::connect(store.path("control.sock")).expect("it listens");
+        let mut lines = BufReader::new(stream.try_clone().expect("a second handle")).lines();
+        let hello: Value = serde_json::from_str(&lines.next().expect("a line").expect("text")).expect("JSON");
+        assert_eq!((&hello["event"], &hello["control"]), (&"hello".into(), &1.into()));
+        (stream, lines)
+    };
+    let (mut stream, mut lines) = open();
+    stream.write_all(b"{\"do\":\"dance\"}\n{\"do\":\"stats\"}\n").expect("written");
+    let mut next =
+        || -> Value { serde_json::from_str(&lines.next().expect("a line").expect("text")).expect("JSON") };
+    assert_eq!(next()["event"], "error");
+    assert_eq!((&next()["event"], 0), (&"stats".into(), 0), "the connection goes on");
+    let (mut stream, lines) = open();
+    stream.write_all(b"POST / HTTP/1.1\r\n{\"do\":\"stats\"}\n").expect("written");
+    let rest: Vec<_> = lines.map_while(Result::ok).collect();
+    assert_eq!(rest.len(), 1, "one error and the end: {rest:?}");
+}

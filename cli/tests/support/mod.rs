@@ -1,0 +1,154 @@
+//! The program as its users run it: processes, their lines, their exit codes.
+#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(
+    clippy::std_instead_of_core,
+    clippy::std_instead_of_alloc,
+    reason = "tests run on an operating system"
+)]
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// Longer than anything here takes on a loaded machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(25);
+
+#[expect(clippy::disallowed_methods, reason = "a test waits for processes")]
+pub(crate) fn now() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
+/// Runs `tillwire` with these words to its end.
+pub(crate) fn run(words: &[&str]) -> Output {
+    command(words).stdin(Stdio::null()).output().expect("the program starts")
+}
+
+/// Runs it with something on stdin.
+pub(crate) fn run_with_input(words: &[&str], input: &[u8]) -> Output {
+    let mut child = command(words)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    // It may refuse before it has read everything.
+    let _ = child.stdin.take().expect("stdin").write_all(input);
+    child.wait_with_output().expect("it ends")
+}
+
+fn command(words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tillwire"));
+    command.args(words).env_remove("XDG_RUNTIME_DIR");
+    command
+}
+
+pub(crate) fn code(output: &Output) -> i32 {
+    output.status.code().expect("not killed")
+}
+
+pub(crate) fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Every line of stdout as JSON.
+pub(crate) fn json_lines(output: &Output) -> Vec<Value> {
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")))
+        .collect()
+}
+
+/// A running `tillwire … --json`; ended when dropped.
+pub(crate) struct Running {
+    child: Child,
+    lines: Receiver<Value>,
+    what: String,
+}
+
+impl Running {
+    pub(crate) fn start(words: &[&str]) -> Self {
+        let mut child = command(words)
+            .arg("--json")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program starts");
+        let stdout = child.stdout.take().expect("stdout");
+        Self { child, lines: reader(stdout), what: words.join(" ") }
+    }
+
+    /// The next line that `wanted` likes; the others are passed over.
+    pub(crate) fn wait_for(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let deadline = now() + PATIENCE;
+        let mut seen = Vec::new();
+        loop {
+            let left = deadline.saturating_duration_since(now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) if wanted(&line) => return line,
+                Ok(line) => seen.push(line),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    panic!("{}: waited in vain; it said {seen:#?}", self.what)
+                }
+            }
+        }
+    }
+
+    pub(crate) fn wait_for_event(&self, event: &str) -> Value {
+        self.wait_for(|line| line["event"] == event)
+    }
+
+    /// SIGKILL, as a power cut would.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("it ran");
+        let _ = self.child.wait();
+    }
+
+    /// SIGTERM, and what it ended with.
+    pub(crate) fn end(mut self) -> i32 {
+        self.signal("TERM");
+        self.child.wait().expect("it ends").code().expect("not killed")
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        let status =
+            Command::new("kill").args([&format!("-{signal}"), &self.child.id().to_string()]).status();
+        assert!(status.expect("kill runs").success());
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("its state is known").is_none()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn reader(stdout: ChildStdout) -> Receiver<Value> {
+    let (sender, lines) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            let line = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line}"));
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    lines
+}
+
+/// A directory of this test alone.
+pub(crate) fn scratch(name: &str) -> PathBuf {
+    let dir = std::env::temp_dir().join(format!("tillwire-test-{name}-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&dir);
+    std::fs::create_dir_all(&dir).expect("a directory");
+    dir
+}
