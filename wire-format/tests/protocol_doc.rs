@@ -1,6 +1,5 @@
 //! `docs/PROTOCOL.md` and the code cannot drift apart: its vectors decode, and its tables are those of the sources.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -123,13 +122,14 @@ fn every_source_with_a_table_has_its_section() {
 }
 
 /// The vectors of the document, by name.
-fn vectors() -> BTreeMap<&'static str, Vec<u8>> {
-    let mut vectors = BTreeMap::new();
+fn vectors() -> Vec<(&'static str, Vec<u8>)> {
+    let mut vectors: Vec<(&str, Vec<u8>)> = Vec::new();
     for block in PROTOCOL.split("\n```vector ").skip(1) {
         let (name, rest) = block.split_once('\n').expect("a name");
         let (hex, _) = rest.split_once("```").expect("the block ends");
         let bytes = hex.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).expect("hexadecimal"));
-        assert!(vectors.insert(name, bytes.collect()).is_none(), "two vectors are called {name}");
+        assert!(vectors.iter().all(|(other, _)| *other != name), "two vectors are called {name}");
+        vectors.push((name, bytes.collect()));
     }
     vectors
 }
