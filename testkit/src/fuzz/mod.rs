@@ -11,7 +11,6 @@ mod datagram;
 mod frame_stream;
 mod payloads;
 mod roster_ops;
-mod session_frames;
 mod session_ops;
 
 pub use datagram::datagram;

@@ -144,54 +144,7 @@ impl World {
             Some((nonce, _)) if flip & 2 == 0 => nonce,
             _ => Nonce::Short(source.array()),
         };
-        let of_store = Some((&store).into());
-        let pad_to = u16::from(source.u8()) * 2;
-        let datagram = match kind % 7 {
-            0 => {
-                Datagram::Seek(Seek { from, suppressed: 0, store: of_store, name: None, pad_to, auth: None })
-            }
-            1 => Datagram::Beacon(Beacon {
-                from,
-                window_ms: u16::from(source.u8()) * 16,
-                select_bits: source.u8() % 5,
-                select_salt: 1,
-                store: of_store,
-                name: None,
-                services: None,
-                addrs: None,
-                priority: Some(u16::from(source.u8())),
-                caps: None,
-                auth: None,
-            }),
-            2 => {
-                let status =
-                    Status { code: ack::Code(source.u8() % 10), retry_after_s: source.u8(), detail: 0 };
-                let announce_sequence = u32::from(source.u16());
-                Datagram::Ack(Ack { from, announce_sequence, status, nonce: Some(nonce), auth: None })
-            }
-            3 => {
-                let retry_after_s = u16::from(source.u8());
-                let reason = bye::Reason(u16::from(source.u8() % 4));
-                Datagram::Bye(Bye { from, reason, retry_after_s, store: of_store, auth: None })
-            }
-            4 => Datagram::Challenge(Challenge { from, answer: source.bool(), nonce, auth: None }),
-            _ => Datagram::Announce(Announce {
-                from,
-                answers: 0,
-                store: of_store,
-                name: None,
-                services: None,
-                addrs: None,
-                firmware: None,
-                caps: None,
-                zone: (flip & 4 != 0).then_some(u32::from(flip)),
-                tags: None,
-                nonce: (flip & 8 != 0).then_some(nonce),
-                app: None,
-                pad_to: pad_to.max(96),
-                auth: None,
-            }),
-        };
+        let datagram = datagram(kind, flip, from, nonce, &store, source);
         let mut buffer = [0; DATAGRAM_MAX];
         let Ok(len) = datagram.emit(&mut buffer) else { return Vec::new() };
         let mut bytes = buffer[..len].to_vec();
@@ -326,6 +279,62 @@ impl World {
         for view in self.roster.iter() {
             assert_eq!(self.roster.find(view.id), Some(view), "a device that is not found by its id");
         }
+    }
+}
+
+/// A datagram of the kind chosen, its fields from the input.
+fn datagram<'a>(
+    kind: u8,
+    flip: u8,
+    from: Node,
+    nonce: Nonce,
+    store: &'a Store,
+    source: &mut Source<'_>,
+) -> Datagram<'a> {
+    let of_store = Some(store.into());
+    let pad_to = u16::from(source.u8()) * 2;
+    match kind % 7 {
+        0 => Datagram::Seek(Seek { from, suppressed: 0, store: of_store, name: None, pad_to, auth: None }),
+        1 => Datagram::Beacon(Beacon {
+            from,
+            window_ms: u16::from(source.u8()) * 16,
+            select_bits: source.u8() % 5,
+            select_salt: 1,
+            store: of_store,
+            name: None,
+            services: None,
+            addrs: None,
+            priority: Some(u16::from(source.u8())),
+            caps: None,
+            auth: None,
+        }),
+        2 => {
+            let status = Status { code: ack::Code(source.u8() % 10), retry_after_s: source.u8(), detail: 0 };
+            let announce_sequence = u32::from(source.u16());
+            Datagram::Ack(Ack { from, announce_sequence, status, nonce: Some(nonce), auth: None })
+        }
+        3 => {
+            let retry_after_s = u16::from(source.u8());
+            let reason = bye::Reason(u16::from(source.u8() % 4));
+            Datagram::Bye(Bye { from, reason, retry_after_s, store: of_store, auth: None })
+        }
+        4 => Datagram::Challenge(Challenge { from, answer: source.bool(), nonce, auth: None }),
+        _ => Datagram::Announce(Announce {
+            from,
+            answers: 0,
+            store: of_store,
+            name: None,
+            services: None,
+            addrs: None,
+            firmware: None,
+            caps: None,
+            zone: (flip & 4 != 0).then_some(u32::from(flip)),
+            tags: None,
+            nonce: (flip & 8 != 0).then_some(nonce),
+            app: None,
+            pad_to: pad_to.max(96),
+            auth: None,
+        }),
     }
 }
 

@@ -5,21 +5,25 @@
 //! never invented; an order that may not run twice does not; a lane is applied in log order; nobody speaks before a right
 //! HELLO; no timer stays and no table grows.
 
+mod drain;
+mod frames;
+mod seeds;
+
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use push::fleet::{DeviceSlot, Event, NewDevice, NewOrder, OrderSlot};
+use push::fleet::{DeviceSlot, NewDevice, NewOrder, OrderSlot};
 use push::receiver::{ConnId, OutcomeSlot, Receiver, ReceiverConfig, Ticket, Verdict};
 use push::{Closed, DeviceIndex, DialError, Fleet, FleetConfig, Mark};
 use wire_format::frame::order::{Delivery, KindFlags};
-use wire_format::frame::outcome::Code;
 use wire_format::frame::{Kind, Raw};
 use wire_format::ids::{Lane, Lineage, NodeId, Store};
 use wire_format::time::Instant;
 
-use super::session_frames::{self, Parties};
-use super::{Seed, Source};
+use super::Source;
+use frames::Parties;
+pub(super) use seeds::seeds;
 
 const HONEST: DeviceIndex = DeviceIndex(0);
 const HOSTILE: DeviceIndex = DeviceIndex(1);
@@ -151,15 +155,14 @@ impl World {
             }
             7 => self.cut(source.u8()),
             8 => {
-                let frame = session_frames::of_device(source, parties(2));
+                let frame = frames::of_device(source, parties(2));
                 self.hostile_up.extend_from_slice(&frame);
                 self.hostile_room += usize::from(source.u8()) * 64;
                 self.fleet.handle_writable(self.now, HOSTILE);
                 self.read_hostile_device();
             }
             9 => {
-                let frame =
-                    session_frames::of_server(source, Parties { lineage: Lineage([1; 16]), ..parties(1) });
+                let frame = frames::of_server(source, Parties { lineage: Lineage([1; 16]), ..parties(1) });
                 self.hostile_down.extend_from_slice(&frame);
                 self.read_hostile_server();
             }
@@ -187,7 +190,7 @@ impl World {
         let delivery = Delivery { durable: false, replay: false, needs_result: false, remaining_ms };
         let number = self.last_number + u64::from(flags >> 6) + u64::from(flags & 2 == 0);
         let len = usize::from(source.u8());
-        let frame = session_frames::order(number, lane, kind_flags, &delivery, source.bytes(len));
+        let frame = frames::order(number, lane, kind_flags, &delivery, source.bytes(len));
         let mark = |bit: u8| if mask & bit != 0 { Mark::PENDING.0 } else { Mark::NOT_TARGETED.0 };
         let marks = vec![mark(1), mark(2)];
         let order = NewOrder { number, lane, kind_flags, lifetime, frame, first: HONEST, marks };
@@ -407,116 +410,6 @@ impl World {
         }
         panic!("more than 10,000 deadlines in {span:?}");
     }
-
-    fn drain(&mut self) {
-        self.drain_events();
-        self.drain_fleet();
-        self.drain_receiver();
-        self.drain_events();
-    }
-
-    fn drain_fleet(&mut self) {
-        let mut scratch = [0; push::config::SCRATCH_MIN];
-        for round in 0.. {
-            assert!(round < DRAIN_MAX, "the fleet never falls silent");
-            let Some(transmit) = self.fleet.poll_transmit(self.now, &mut scratch) else { break };
-            let device = transmit.device;
-            let parts = [transmit.head, transmit.body];
-            assert!(!parts.concat().is_empty(), "a write of nothing");
-            let written = if device == HONEST {
-                self.down.write(&parts)
-            } else {
-                let len = parts.concat().len().min(self.hostile_room);
-                self.hostile_room -= len;
-                len
-            };
-            self.fleet.handle_written(self.now, device, written);
-            self.drain_events();
-        }
-        while let Some(dial) = self.fleet.poll_dial(self.now) {
-            self.dials.push(dial.device);
-            assert!(self.dials.len() < DRAIN_MAX, "dials without end");
-        }
-        while let Some((device, _why)) = self.fleet.poll_close() {
-            if device == HOSTILE {
-                self.hostile_up.clear();
-            } else if let Some(conn) = self.honest.conn.take() {
-                self.receiver.handle_closed(self.now, conn);
-            }
-        }
-    }
-
-    fn drain_receiver(&mut self) {
-        let mut scratch = [0; push::receiver::SCRATCH_MIN];
-        for round in 0.. {
-            assert!(round < DRAIN_MAX, "the receiver never falls silent");
-            let Some(transmit) = self.receiver.poll_transmit(self.now, &mut scratch) else { break };
-            let conn = transmit.conn;
-            let parts = [transmit.head, transmit.body];
-            let written = if Some(conn) == self.honest.conn {
-                self.up.write(&parts)
-            } else {
-                assert!(
-                    self.hostile.conn != Some(conn) || self.hostile.greeted,
-                    "a word to a stranger before its HELLO"
-                );
-                parts.concat().len()
-            };
-            self.receiver.handle_written(self.now, conn, written);
-        }
-        while let Some((conn, _why)) = self.receiver.poll_close() {
-            if Some(conn) == self.honest.conn {
-                self.honest.conn = None;
-                self.fleet.handle_closed(self.now, HONEST, Closed::Eof);
-            } else if Some(conn) == self.hostile.conn {
-                self.hostile.conn = None;
-            }
-        }
-        for round in 0.. {
-            assert!(round < DRAIN_MAX, "the receiver never runs out of events");
-            if self.receiver.poll_event().is_none() {
-                break;
-            }
-        }
-    }
-
-    fn drain_events(&mut self) {
-        for round in 0.. {
-            assert!(round < DRAIN_MAX, "the fleet never runs out of events");
-            let Some(event) = self.fleet.poll_event() else { break };
-            match event {
-                Event::Outcome { device, number, code, first_code, .. } => {
-                    assert!(self.ended.insert((device, number)), "order {number} ended twice on {device:?}");
-                    assert!(code.is_final() && number <= self.last_number);
-                    if device == HONEST && (code == Code::APPLIED || first_code == Code::APPLIED) {
-                        assert!(self.applied.contains_key(&number), "order {number} was never applied");
-                    }
-                }
-                Event::Settled { number, marks, first, .. } => {
-                    self.marks.remove(&number).expect("settled once");
-                    for (device, mark) in (first.0..).zip(&marks) {
-                        let mark = Mark(*mark);
-                        assert!(mark.is_final() || mark == Mark::NOT_TARGETED, "settled with {mark}");
-                        let told = self.ended.contains(&(DeviceIndex(device), number));
-                        let at_once = matches!(mark.code(), None | Some(Code::OVERFLOW | Code::NOT_TARGETED));
-                        assert!(told || at_once, "the end of {number} on {device} was not told");
-                    }
-                }
-                _ => {}
-            }
-        }
-    }
-
-    fn check(&mut self) {
-        assert!(self.fleet.live_orders() as usize <= ORDERS && self.receiver.owed() <= RING);
-        for (number, before) in &mut self.marks {
-            let Some((_, marks)) = self.fleet.marks(*number) else { panic!("order {number} vanished") };
-            for (before, now) in before.iter_mut().zip(marks) {
-                assert!(!Mark(*before).is_final() || before == now, "a final mark of {number} changed");
-                *before = *now;
-            }
-        }
-    }
 }
 
 fn receiver(boot: u64, now: Instant) -> Receiver<Vec<OutcomeSlot>, 3> {
@@ -534,73 +427,4 @@ fn parties(device: u8) -> Parties {
 
 fn address(number: u8) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, number], 8_081))
-}
-
-/// Lists that reach far: a session opens, an order is applied, a cut and a reboot come between, strangers speak.
-pub(super) fn seeds(seeds: &mut Vec<Seed>) {
-    let connect = [1, 0, 3, 7, 3, 7, 6, 6];
-    let submit = |mask, flags| vec![2, mask, 2, flags, 0, 2, b'h', b'i'];
-    let apply = [6, 11, 0, 6, 1, 200, 6];
-    let welcome = [8, 0, 5, 0, 0, 255, 0, 0, 0, 100];
-    let mut push = |name: &str, parts: &[&[u8]]| {
-        seeds.push(Seed { target: "session_ops", name: name.into(), bytes: parts.concat() });
-    };
-    push("applied", &[&[0], &connect, &submit(1, 0), &apply, &submit(1, 1), &apply]);
-    push(
-        "applied-then-cut",
-        &[&[0], &connect, &submit(1, 0), &[6, 11, 0, 7, 0, 0, 255, 4], &connect, &apply],
-    );
-    push("rebooted-idempotent", &[&[0], &connect, &submit(1, 1), &[6, 13, 0, 255, 4], &connect, &apply]);
-    push("rebooted-in-doubt", &[&[0], &connect, &submit(1, 0), &[6, 11, 0, 13, 0, 255, 4], &connect, &apply]);
-    let outcome = [8, 3, 1, 2, 0, 1, 0, 0, 50];
-    push(
-        "hostile-device",
-        &[&[0], &connect, &welcome, &submit(3, 0), &outcome, &[8, 2, 1, 2, 0, 1, 9], &apply],
-    );
-    let hello = [14, 9, 0, 9, 0, 0, 1, 0, 5, 0];
-    let order = [9, 2, 1, 2, 0, 2, b'n', b'o'];
-    push("hostile-server", &[&[0], &hello, &order, &[11, 0], &connect, &submit(1, 0), &apply]);
-    push(
-        "dribble",
-        &[&[0], &connect, &[12, 0x83], &submit(1, 0), &[4, 1, 12, 0x85, 4, 1, 5, 1, 12, 0], &apply],
-    );
-    push("expires", &[&[0], &[2, 1, 0, 0, 5, 0, 0, 255, 8], &connect, &[15, 255], &submit(2, 0), &[15, 0]]);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn seed(name: &str) -> World {
-        let seeds = crate::fuzz::seeds();
-        run(&seeds.iter().find(|seed| seed.target == "session_ops" && seed.name == name).unwrap().bytes)
-    }
-
-    /// A list that reaches nothing proves nothing.
-    #[test]
-    fn seeds_reach_what_their_names_say() {
-        let outcomes = |world: &World, code| world.fleet.stats().outcomes.of(code);
-        let applied = seed("applied");
-        assert_eq!(
-            (outcomes(&applied, Code::APPLIED), applied.applied.len(), applied.marks.len()),
-            (2, 2, 0)
-        );
-        let again = seed("applied-then-cut");
-        assert_eq!(
-            (outcomes(&again, Code::APPLIED), again.applied.get(&1)),
-            (1, Some(&1)),
-            "said again, not done again"
-        );
-        let rebooted = seed("rebooted-idempotent");
-        assert_eq!((outcomes(&rebooted, Code::APPLIED), rebooted.boot), (1, 2));
-        assert_eq!(outcomes(&seed("rebooted-in-doubt"), Code::IN_DOUBT), 1);
-        assert_eq!(outcomes(&seed("hostile-device"), Code::APPLIED), 2);
-        let hostile = seed("hostile-server");
-        assert!(
-            hostile.handed.values().any(|(lineage, _)| *lineage != LINEAGE),
-            "a stranger's order was handed over"
-        );
-        assert_eq!(outcomes(&seed("dribble"), Code::APPLIED), 1);
-        assert_eq!(outcomes(&seed("expires"), Code::EXPIRED), 1);
-    }
 }

@@ -8,7 +8,7 @@ use wire_format::frame::welcome::{LaneFloor, LogFloors, Started, Welcome};
 use wire_format::frame::{Ack, Bye, Frame, Ping, Progress, Settled, Window, bye};
 use wire_format::ids::{DeviceKind, Lane, Lineage, NodeId, OrderKind, Store, Tags};
 
-use super::Source;
+use crate::fuzz::Source;
 
 /// Bytes of the largest frame made here.
 const FRAME_MAX: usize = 2_048;
