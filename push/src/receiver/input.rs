@@ -203,7 +203,8 @@ impl<R: AsRef<[OutcomeSlot]> + AsMut<[OutcomeSlot]>, const CONNS: usize> Receive
             return Ok(Step::Used);
         }
         let received = self.live(slot).map_or(now, |live| live.unread_since(now));
-        let lifetime = delivery.remaining_ms.map(|ms| Duration::from_millis(ms.into()));
+        // The sender rounds up, and says 1 for what is over: an order that may have been sent before has to be answered.
+        let lifetime = delivery.remaining_ms.map(|ms| Duration::from_millis(ms.saturating_sub(1).into()));
         let remaining = lifetime.map(|lifetime| lifetime.saturating_sub(now.since(received)));
         let ticket = || Ticket { log, lane, number };
         if remaining.is_some_and(|remaining| remaining.is_zero()) {

@@ -39,7 +39,10 @@ fn what_is_handed_over_says_where_it_comes_from() {
         let delivered = input.order.unwrap();
         assert_eq!((input.consumed, delivered.lineage), (bytes.len(), lineage));
         assert_eq!((delivered.redelivered, delivered.durable), (delivery.replay, delivery.durable));
-        assert_eq!(delivered.remaining, delivery.remaining_ms.map(|ms| Duration::from_millis(ms.into())));
+        assert_eq!(
+            delivered.remaining,
+            delivery.remaining_ms.map(|ms| Duration::from_millis(u64::from(ms) - 1))
+        );
         assert_eq!((delivered.order.payload, delivered.ticket.number()), (&b"home"[..], 3));
         world.receiver.complete(world.now, delivered.ticket, Verdict::Applied);
         world.drain();
@@ -278,7 +281,7 @@ fn an_order_whose_lifetime_is_over_before_it_starts_expires() {
     let conn = world.session();
     let short = |ms| Delivery { remaining_ms: Some(ms), ..FOREVER };
     let bytes =
-        [order(1), order_as(short(1_000), Lane::Normal, 2), order_as(short(1_001), Lane::Normal, 3)].concat();
+        [order(1), order_as(short(1_001), Lane::Normal, 2), order_as(short(1_002), Lane::Normal, 3)].concat();
     // All three came at once; the first takes a second.
     world.effort = Duration::from_secs(1);
     let first = world.receiver.handle_bytes(world.now, conn, &bytes).unwrap();
@@ -301,13 +304,24 @@ fn an_order_whose_lifetime_is_over_before_it_starts_expires() {
 
 #[test]
 fn a_lifetime_runs_from_the_first_byte_of_the_frame() {
-    for (wait, code) in [(99, APPLIED), (100, Code::EXPIRED)] {
+    for (wait, code) in [(98, APPLIED), (99, Code::EXPIRED)] {
         let mut world = World::new(4);
         let conn = world.session();
         let bytes = order_as(Delivery { remaining_ms: Some(100), ..FOREVER }, Lane::Normal, 1);
         assert_eq!(world.feed(conn, &bytes[..20]), Ok(0));
         world.pass(Duration::from_millis(wait));
         world.feed(conn, &bytes).unwrap();
+        assert_eq!(world.said(conn), [outcomes(&[(1, code, 0)])]);
+    }
+}
+
+#[test]
+fn a_lifetime_of_one_millisecond_is_over_when_it_arrives() {
+    for (ms, code) in [(1, Code::EXPIRED), (2, APPLIED)] {
+        let mut world = World::new(4);
+        let conn = world.session();
+        let delivery = Delivery { replay: true, remaining_ms: Some(ms), ..FOREVER };
+        world.feed(conn, &order_as(delivery, Lane::Normal, 1)).unwrap();
         assert_eq!(world.said(conn), [outcomes(&[(1, code, 0)])]);
     }
 }

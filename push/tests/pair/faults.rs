@@ -1,0 +1,190 @@
+//! Orders and faults: what the world throws at both halves.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use push::fleet::{NewDevice, NewOrder};
+use push::receiver::{OutcomeSlot, Receiver, ReceiverConfig};
+use push::{DeviceIndex, Mark};
+use wire_format::frame::Order;
+use wire_format::frame::order::{Delivery, KindFlags};
+use wire_format::ids::{Lane, OrderKind};
+use wire_format::time::Instant;
+
+use crate::world::{Act, MS, World, address, fleet, id, index};
+
+impl World {
+    pub(crate) fn submit(&mut self) {
+        if self.calm {
+            return;
+        }
+        let wait = self.rng.between(MS, MS * 1_500);
+        self.later(wait, Act::Submit);
+        // Bursts fill windows.
+        for _ in 0..=[0, 0, 1, 12][self.rng.below(4) as usize] {
+            self.submit_one();
+        }
+        self.serve_fleet();
+    }
+
+    pub(crate) fn submit_one(&mut self) {
+        let number = self.next_number;
+        self.next_number += 1 + self.rng.below(3);
+        let lane = Lane::ALL[self.rng.below(4) as usize];
+        let idempotent = self.chance(50);
+        let lifetime = self.chance(40).then(|| self.rng.between(MS * 50, MS * 9_000));
+        let payload = vec![number as u8; self.rng.below(700) as usize];
+        let kind_flags = if idempotent { KindFlags::IDEMPOTENT } else { KindFlags::NONE };
+        let order = Order {
+            number,
+            order_key: 0,
+            supersede_key: 0,
+            supersede_version: 0,
+            kind: OrderKind::SHOW_PAGE,
+            lane,
+            kind_flags,
+            schema: 1,
+            options: &[],
+            payload: &payload,
+        };
+        let remaining_ms = lifetime.map(Delivery::millis);
+        let delivery = Delivery { durable: false, replay: false, needs_result: false, remaining_ms };
+        let mut frame = vec![0; 1_024];
+        let len = order.emit(&delivery, &mut frame).expect("emits");
+        frame.truncate(len);
+        let targets: BTreeSet<_> = (0..self.devices.len()).filter(|_| self.chance(75)).collect();
+        let mark = |at| if targets.contains(&at) { Mark::PENDING.0 } else { Mark::NOT_TARGETED.0 };
+        let marks = (0..self.devices.len()).map(mark).collect();
+        let new = NewOrder { number, lane, kind_flags, lifetime, frame, first: DeviceIndex(0), marks };
+        if self.fleet.submit(self.now, new).is_ok() {
+            self.note(format_args!(
+                "order {number}, {lane:?}, idempotent {idempotent}, {lifetime:?}, to {targets:?}"
+            ));
+            let deadline = lifetime.map_or(Instant::NEVER, |lifetime| self.now + lifetime);
+            self.oracle.submitted((self.run, number), lane, idempotent, deadline, targets);
+        }
+    }
+
+    pub(crate) fn fault(&mut self) {
+        if self.calm {
+            return;
+        }
+        let wait = self.rng.between(MS * 50, MS * 3_000);
+        self.later(wait, Act::Fault);
+        let device = self.rng.below(self.devices.len() as u64) as usize;
+        match self.rng.below(12) {
+            0..=4 => self.cut(device),
+            5..=7 => self.crash(device),
+            8..=9 => self.freeze(device),
+            10 => self.hint(device),
+            _ if self.chance(30) => self.restart_server(),
+            _ => {}
+        }
+    }
+
+    /// The connection breaks: both ends are told at different times, or nobody is.
+    pub(crate) fn cut(&mut self, device: usize) {
+        let Some(link) = self.linked[device] else { return };
+        let silent = self.chance(40);
+        self.note(format_args!("cut link {link} of device {device}, silently {silent}"));
+        self.totals.cuts += 1;
+        if let Some(link) = self.links.get_mut(&link) {
+            link.cut = true;
+        }
+        if !silent {
+            for down in [false, true] {
+                let after = self.rng.between(Duration::ZERO, MS * 800);
+                self.later(after, Act::Close { link, down, reset: true });
+            }
+        }
+    }
+
+    /// The device loses its power, and with it all it knew.
+    pub(crate) fn crash(&mut self, device: usize) {
+        if self.devices[device].receiver.is_none() {
+            return;
+        }
+        self.note(format_args!("device {device} crashes"));
+        self.totals.reboots += 1;
+        let stats = self.devices[device].receiver.take().map(|receiver| receiver.stats().clone());
+        self.totals.add_stats(&stats.expect("it was up"));
+        let it = &mut self.devices[device];
+        (it.work, it.frozen) = (None, false);
+        let told = self.chance(50);
+        let links: Vec<_> =
+            self.links.iter().filter(|(_, link)| link.device == device).map(|(at, _)| *at).collect();
+        for at in links {
+            let Some(link) = self.links.get_mut(&at) else { continue };
+            (link.client, link.cut) = (false, true);
+            if told {
+                self.later(self.delay, Act::Close { link: at, down: false, reset: true });
+            }
+        }
+        let back = self.rng.between(MS * 50, MS * 4_000);
+        self.later(back, Act::Boot { device });
+    }
+
+    pub(crate) fn boot(&mut self, at: usize) {
+        let boot = self.rng.next_u64() | 1;
+        self.note(format_args!("device {at} boots"));
+        let now = self.now;
+        let device = &mut self.devices[at];
+        device.boot = boot;
+        let config = ReceiverConfig { boot, ..device.config.clone() };
+        let ring = vec![OutcomeSlot::EMPTY; config.ring_len()].into_boxed_slice();
+        device.receiver = Some(Receiver::new(config, ring, now));
+    }
+
+    pub(crate) fn freeze(&mut self, at: usize) {
+        if self.devices[at].receiver.is_none() || self.devices[at].frozen {
+            return;
+        }
+        let span = self.rng.between(MS * 100, MS * 9_000);
+        self.note(format_args!("device {at} stands still for {span:?}"));
+        self.totals.freezes += 1;
+        self.devices[at].frozen = true;
+        let boot = self.devices[at].boot;
+        self.later(span, Act::Thaw { device: at, boot });
+    }
+
+    pub(crate) fn thaw(&mut self, at: usize, boot: u64) {
+        if self.devices[at].boot != boot || !self.devices[at].frozen {
+            return;
+        }
+        self.note(format_args!("device {at} goes on"));
+        self.devices[at].frozen = false;
+        self.with_receiver(at, |receiver, now| receiver.handle_timeout(now));
+        self.read_all(at);
+    }
+
+    /// Discovery heard of the device.
+    pub(crate) fn hint(&mut self, device: usize) {
+        self.fleet.set_address(self.now, index(device), address(device));
+        self.serve_fleet();
+    }
+
+    /// The server starts anew: another lineage, and nobody knows the old orders.
+    pub(crate) fn restart_server(&mut self) {
+        self.note("the server starts anew");
+        self.totals.restarts += 1;
+        self.run += 1;
+        let links: Vec<_> = self.links.keys().copied().collect();
+        for link in links {
+            self.close_server_end(link, true);
+        }
+        let count = self.devices.len();
+        (self.dials, self.linked) = (vec![None; count], vec![None; count]);
+        self.fleet = fleet(self.now, self.run, count, self.rng.next_u64());
+        self.next_number = 1 + self.rng.below(5);
+        self.add_devices();
+        self.serve_fleet();
+    }
+
+    pub(crate) fn add_devices(&mut self) {
+        for at in 0..self.devices.len() {
+            let id = self.chance(80).then_some(id(at));
+            let new = NewDevice { id, address: Some(address(at)) };
+            assert_eq!(self.fleet.add_device(self.now, new), Ok(index(at)));
+        }
+    }
+}
