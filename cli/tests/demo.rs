@@ -14,7 +14,7 @@ use support::{Running, code, json_lines, run, stderr};
 #[test]
 fn a_small_demo_is_all_right() {
     let words = ["demo", "--devices", "20", "--orders", "10", "--json"];
-    let output = run(&[&words[..], &["--port-discovery", "40071", "--port-push", "40171"]].concat());
+    let output = run(&[&words[..], &["--port-discovery", "20071", "--port-push", "20171"]].concat());
     let lines = json_lines(&output);
     let summary = lines.last().unwrap_or_else(|| panic!("{}", stderr(&output)));
     assert_eq!((code(&output), &summary["ok"]), (0, &true.into()), "{summary}");
@@ -33,7 +33,7 @@ fn a_small_demo_is_all_right() {
 #[test]
 fn devices_in_processes_of_their_own_are_checked_as_well() {
     let words = ["demo", "--devices", "501", "--orders", "4", "--json", "--payload", "64"];
-    let output = run(&[&words[..], &["--port-discovery", "40072", "--port-push", "40172"]].concat());
+    let output = run(&[&words[..], &["--port-discovery", "20072", "--port-push", "20172"]].concat());
     let lines = json_lines(&output);
     let summary = lines.last().unwrap_or_else(|| panic!("{}", stderr(&output)));
     assert_eq!(
@@ -47,7 +47,7 @@ fn devices_in_processes_of_their_own_are_checked_as_well() {
 fn a_port_that_is_taken_stops_it_before_it_begins() {
     let taken = TcpListener::bind("0.0.0.0:0").expect("a port");
     let port = taken.local_addr().expect("its address").port().to_string();
-    let output = run(&["demo", "--devices", "3", "--port-discovery", "40073", "--port-push", &port]);
+    let output = run(&["demo", "--devices", "3", "--port-discovery", "20073", "--port-push", &port]);
     assert_eq!(code(&output), 2, "{}", stderr(&output));
     assert!(stderr(&output).contains("--port-push"), "{}", stderr(&output));
 }
@@ -55,9 +55,9 @@ fn a_port_that_is_taken_stops_it_before_it_begins() {
 #[test]
 fn an_interrupted_demo_takes_its_processes_along() {
     let words = ["demo", "--devices", "501", "--orders", "100000"];
-    let demo = Running::start(&[&words[..], &["--port-discovery", "40074", "--port-push", "40174"]].concat());
+    let demo = Running::start(&[&words[..], &["--port-discovery", "20074", "--port-push", "20174"]].concat());
     // Its ports are taken as soon as its devices run.
-    let taken = || std::net::TcpStream::connect("127.57.0.1:40174").is_ok();
+    let taken = || std::net::TcpStream::connect("127.57.0.1:20174").is_ok();
     let begun = support::now();
     while !taken() && begun.elapsed() < support::PATIENCE {
         pause();

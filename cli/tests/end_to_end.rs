@@ -29,7 +29,7 @@ struct Store {
 
 impl Store {
     fn new(name: &str, net: u8) -> Self {
-        Self { dir: scratch(name), discovery: 40_000 + u16::from(net), net }
+        Self { dir: scratch(name), discovery: 20_000 + u16::from(net), net }
     }
 
     fn path(&self, name: &str) -> String {

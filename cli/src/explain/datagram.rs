@@ -3,9 +3,7 @@
 use wire_format::ids::DeviceKind;
 
 use super::tlv;
-use super::walk::{
-    Row, Short, Show, Walk, id, millis, named, number, number_of, or_none, seconds, text, word,
-};
+use super::walk::{Row, Short, Walk, id, millis, named, number, number_of, or_none, seconds, text, word};
 
 /// What every datagram begins with.
 pub(crate) const MAGIC: [u8; 4] = *b"TWLD";
@@ -29,7 +27,7 @@ pub(crate) fn walk(walk: &mut Walk<'_>) -> Result<(), Short> {
     walk.rows("", HEADER)?;
     match kind {
         2 => walk.rows("", BEACON_AUX)?,
-        5 => walk.rows("", &[("aux reason", 2, bye), ("aux retry after", 2, seconds)])?,
+        5 => walk.rows("", &[("reason", 2, bye), ("retry after", 2, seconds)])?,
         _ => walk.rows("", &[aux(kind)])?,
     }
     let words = usize::try_from(walk.number(7, 1)).unwrap_or(0);
@@ -63,20 +61,19 @@ const HEADER: &[Row] = &[
 ];
 
 const BEACON_AUX: &[Row] = &[
-    ("aux window", 2, millis),
-    ("aux select bits", 1, |b| if b == [0] { "0: every device".to_owned() } else { number(b) }),
-    ("aux select salt", 1, word),
+    ("window", 2, millis),
+    ("select bits", 1, |b| if b == [0] { "0: every device".to_owned() } else { number(b) }),
+    ("select salt", 1, word),
 ];
 
 fn aux(kind: u64) -> Row {
-    let show: Show = match kind {
-        1 => |b| format!("{} sends suppressed", number_of(b)),
-        3 => |b| if or_none(b) == "none" { "unsolicited".to_owned() } else { format!("answers {}", word(b)) },
-        4 => |b| format!("answers sequence {}", number_of(b)),
-        6 => |b| named(number_of(b), &[(0, "question"), (1, "answer")]),
-        _ => word,
-    };
-    ("aux", 4, show)
+    match kind {
+        1 => ("suppressed", 4, |b| format!("{} sends", number_of(b))),
+        3 => ("answers", 4, |b| if or_none(b) == "none" { "nobody asked".to_owned() } else { word(b) }),
+        4 => ("announce sequence", 4, number),
+        6 => ("aux", 4, |b| named(number_of(b), &[(0, "question"), (1, "answer")])),
+        _ => ("aux", 4, word),
+    }
 }
 
 fn role(bytes: &[u8]) -> String {
