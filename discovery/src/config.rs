@@ -58,7 +58,7 @@ pub struct ServerConfig {
     /// Seconds without a sign of life after which a device is lost; at 2/3 of it the device is suspected and asked.
     /// 10 to 3,600, default 90.
     pub lease_s: u16,
-    /// Seconds between two beacons, ±10 %. 2 to 60, default 10.
+    /// Seconds between two beacons, ±10 %. 2 to 10, default 10: devices take a server for lost that is silent for 35 s.
     pub beacon_interval_s: u16,
     /// Devices with one address at most, so that one host cannot fill the roster. Raise it for devices behind an address
     /// translation. Default 4.
@@ -95,7 +95,7 @@ impl ServerConfig {
         self.epoch = drawn_epoch(self.epoch, self.epoch_random, random);
         self.rate_per_s = self.rate_per_s.max(1);
         self.lease_s = self.lease_s.clamp(LEASE_MIN_S, LEASE_MAX_S);
-        self.beacon_interval_s = self.beacon_interval_s.clamp(2, 60);
+        self.beacon_interval_s = self.beacon_interval_s.clamp(2, 10);
         self
     }
 

@@ -53,6 +53,11 @@ impl Seeker {
     fn other_seek(&mut self, seek: &Seek<'_>) -> Result<(), Dropped> {
         self.screen.store(seek.store)?;
         let trickle = self.trickle.as_mut().ok_or(Dropped::Unexpected)?;
+        // One SEEK heard through two interfaces, or twice around a loop, is one.
+        let this = (seek.from.id, seek.from.sequence);
+        if core::mem::replace(&mut self.last_seek, this) == this {
+            return Err(Dropped::Duplicate);
+        }
         trickle.hear(seek.suppressed);
         Ok(())
     }
@@ -67,11 +72,16 @@ impl Seeker {
                 }
                 self.found(now, arrival, beacon)
             }
-            Some(server) if self.away.is_none() && (server.registered || !server.yields_to(beacon)) => {
-                Err(Dropped::Unexpected)
-            }
+            Some(server) if self.stays_with(server, beacon) => Err(Dropped::Unexpected),
             _ => self.found(now, arrival, beacon),
         }
+    }
+
+    /// Whether the device prefers the server it has: always while that one knows it; before, if it is the better one and
+    /// has not refused or left.
+    fn stays_with(&self, server: &Server, other: &Beacon<'_>) -> bool {
+        let usable = self.away.is_none() && self.refused.is_none();
+        usable && (server.registered || !server.yields_to(other))
     }
 
     /// A server, or another boot of it: the device registers somewhere in its reply window.

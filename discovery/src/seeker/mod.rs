@@ -20,6 +20,7 @@ use core::time::Duration;
 
 use wire_format::datagram::Nonce;
 use wire_format::datagram::ack::Code;
+use wire_format::ids::NodeId;
 use wire_format::rng::{Rng, mix};
 use wire_format::time::Instant;
 
@@ -75,6 +76,8 @@ pub struct Seeker {
     /// The last refusal told.
     refused: Option<Code>,
     linked: bool,
+    /// The last SEEK of another device.
+    last_seek: (NodeId, u32),
     seed_turn: u8,
     /// What the next ANNOUNCE answers.
     answers: u32,
@@ -125,6 +128,7 @@ impl Seeker {
             away: None,
             refused: None,
             linked: false,
+            last_seek: (NodeId::NONE, 0),
             seed_turn: 0,
             answers: 0,
             nonce: Nonce::Short([0; 8]),

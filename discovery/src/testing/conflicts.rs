@@ -156,3 +156,29 @@ fn one_address_holds_four_devices_and_a_fifth_once_one_is_gone() {
     assert_eq!(roster.handle_datagram(later, &arrival, &datagrams::announce(6, 1, 1)), Ok(()));
     roster.check();
 }
+
+#[test]
+fn a_device_that_is_refused_tries_another_server() {
+    let mut world = World::new(7);
+    let full = world.server(ServerConfig { priority: 1, ..server_config() }, 0, address(98), Duration::ZERO);
+    let device = world.device(device_config(1), address(1), Duration::ZERO);
+    world.run(secs(4));
+    assert!(world.seeker(device).server().is_some_and(|server| !server.registered));
+    assert_eq!((world.present(full), world.roster(full).capacity()), (0, 0));
+    let config = ServerConfig { id: id(1_000_001), ..server_config() };
+    let roomy = world.server(config, 8, address(99), Duration::ZERO);
+    world.run(secs(2));
+    assert_eq!(world.present(roomy), 1);
+}
+
+#[test]
+fn one_seek_heard_twice_is_one() {
+    let mut seeker = Seeker::new(device_config(1), Instant::ZERO, 1);
+    seeker.link_up(Instant::ZERO, LINK);
+    let now = Instant::from_millis(10);
+    let seek = datagrams::seek(2, 1, 0);
+    for (link, expected) in [(0, Ok(())), (1, Err(Dropped::Duplicate))] {
+        let arrival = Arrival { link: LinkId(link), source: address(2), broadcast: true };
+        assert_eq!(seeker.handle_datagram(now, &arrival, &seek), expected);
+    }
+}

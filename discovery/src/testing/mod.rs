@@ -10,6 +10,7 @@
 mod conflicts;
 pub(crate) mod datagrams;
 mod hostile;
+mod limits;
 mod operations;
 mod scale;
 mod scenarios;
