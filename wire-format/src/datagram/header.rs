@@ -342,15 +342,9 @@ impl Header {
     /// Reads the header of the datagram `bytes`: whether it is ours first, then its length, kind and values.
     pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
         let kind = peek(bytes)?;
-        let (fixed, header_len) = check(bytes, kind)?;
-        Ok(Self {
-            from: node(fixed),
-            kind,
-            auth: has_auth(fixed),
-            header_len,
-            len: bytes.len(),
-            aux: aux(fixed),
-        })
+        let (fixed, words) = check(bytes, kind)?;
+        let (auth, header_len) = (has_auth(fixed), words.wrapping_mul(4));
+        Ok(Self { from: node(fixed), kind, auth, header_len, len: bytes.len(), aux: aux(fixed) })
     }
 
     /// The 48 bytes, in this version's form: no extra words, reserved bits zero.
@@ -408,5 +402,71 @@ fn side_allowed(kind: Kind, role: DeviceKind) -> bool {
         Kind::Seek | Kind::Announce => role != DeviceKind::SERVER,
         Kind::Beacon | Kind::Ack => role == DeviceKind::SERVER,
         Kind::Bye | Kind::Challenge => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    fn refused(change: impl FnOnce(&mut Vec<u8>), field: &'static str, offset: usize, fault: Fault) {
+        let mut bytes = testing::vector("datagram SEEK");
+        change(&mut bytes);
+        assert_eq!(Header::parse(&bytes), Err(ParseError::new(field, offset, fault)));
+    }
+
+    #[test]
+    fn strangers_are_told_apart_in_this_order() {
+        refused(|bytes| bytes.truncate(47), "header", 47, Fault::Truncated);
+        refused(|bytes| bytes[0] = b'M', "magic", 0, Fault::Mismatch);
+        refused(|bytes| bytes[4] = 0x20, "version", 4, Fault::Version);
+        refused(|bytes| bytes[4] = 0x00, "version", 4, Fault::Version);
+        refused(|bytes| bytes.push(0), "total length", 8, Fault::Length);
+        refused(|bytes| bytes[8] += 1, "total length", 8, Fault::Length);
+        refused(|bytes| bytes[5] = 7, "kind", 5, Fault::UnknownKind);
+        refused(|bytes| bytes[7] = 11, "header words", 7, Fault::Range);
+        refused(|bytes| bytes[7] = 26, "header words", 7, Fault::Range);
+        refused(|bytes| bytes[16..32].fill(0), "node id", 16, Fault::Range);
+        refused(|bytes| bytes[10..12].fill(0xFF), "role", 10, Fault::Misplaced);
+    }
+
+    #[test]
+    fn later_minor_versions_and_reserved_flags_are_read() {
+        let bytes = testing::vector("datagram SEEK");
+        let header = Header::parse(&bytes).unwrap();
+        for minor in 1..16 {
+            let mut later = bytes.clone();
+            (later[4], later[6]) = (0x10 | minor, later[6] | 0xC0);
+            assert_eq!(Header::parse(&later), Ok(header));
+        }
+    }
+
+    #[test]
+    fn a_header_that_fills_the_datagram() {
+        let mut bytes = testing::vector("datagram SEEK");
+        bytes[7] = 25;
+        assert_eq!(Header::parse(&bytes).map(|header| header.header_len), Ok(100));
+    }
+
+    #[test]
+    fn every_flag_has_its_bit() {
+        let node = Node::new(NodeId([1; 16]), DeviceKind::TILL);
+        for (node, bits) in [
+            (node, 0x00),
+            (Node { staging: true, ..node }, 0x01),
+            (Node { epoch_random: true, ..node }, 0x04),
+            (Node { broadcast_copy: true, ..node }, 0x08),
+            (Node { retransmit: true, ..node }, 0x10),
+            (Node { want_ack: true, ..node }, 0x20),
+        ] {
+            let header =
+                Header { from: node, kind: Kind::Challenge, auth: false, header_len: LEN, len: LEN, aux: 1 };
+            assert_eq!(header.emit()[6], bits);
+            assert_eq!(Header::parse(&header.emit()), Ok(header));
+            let auth = Header { auth: true, ..header };
+            assert_eq!(auth.emit()[6], bits | 0x02);
+            assert_eq!(Header::parse(&auth.emit()), Ok(auth));
+        }
     }
 }

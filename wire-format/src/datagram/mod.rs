@@ -25,6 +25,8 @@ pub mod header;
 mod samples;
 pub mod seek;
 pub mod service;
+#[cfg(test)]
+mod tests;
 mod text;
 pub mod tlv;
 

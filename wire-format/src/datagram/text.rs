@@ -53,3 +53,38 @@ const fn commas(word: u64) -> u64 {
 fn clean_unicode(bytes: &[u8]) -> bool {
     str::from_utf8(bytes).is_ok_and(|text| !text.chars().any(char::is_control))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slow(bytes: &[u8]) -> bool {
+        clean_unicode(bytes)
+    }
+
+    /// Each byte at each place of each length, so that no word is looked at wrongly.
+    #[test]
+    fn the_fast_answer_is_the_slow_one() {
+        for len in 0..=34 {
+            for at in 0..len {
+                for byte in 0..=255 {
+                    let mut bytes = vec![b'~'; len];
+                    bytes[at] = byte;
+                    assert_eq!(is_clean(&bytes), slow(&bytes), "{byte:#x} at {at} of {len}");
+                    let tag = slow(&bytes) && !bytes.contains(&b',');
+                    assert_eq!(is_clean_tag(&bytes), tag, "{byte:#x} at {at} of {len}");
+                }
+            }
+        }
+        assert!(is_clean(b"") && is_clean_tag(b""));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_the_text(text in "[\\u{0}-\\u{A5},\\u{85}]{0,12}") {
+            proptest::prop_assert_eq!(is_clean(text.as_bytes()), !text.chars().any(char::is_control));
+            let tag = !text.chars().any(|c| c.is_control() || c == ',');
+            proptest::prop_assert_eq!(is_clean_tag(text.as_bytes()), tag);
+        }
+    }
+}

@@ -138,7 +138,7 @@ impl<'a> Opened<'a> {
                 }
             } else if number & CRITICAL != 0 || number == number::AUTH {
                 check_auth(number, at, header::has_auth(fixed) && next == words.len())?;
-                auth = Some(value);
+                auth = Some((at, value));
             }
             count = count.wrapping_add(1);
             at = next;
@@ -147,7 +147,7 @@ impl<'a> Opened<'a> {
             return Err(error("TLV", self.start, Fault::TooMany));
         }
         match auth {
-            Some(value) => take(number::AUTH, value).map_err(|fault| error("AUTH", at, fault)),
+            Some((at, value)) => take(number::AUTH, value).map_err(|fault| error("AUTH", at, fault)),
             None if header::has_auth(fixed) => Err(error("AUTH", at, Fault::Missing)),
             None => Ok(()),
         }
