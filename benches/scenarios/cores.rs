@@ -61,9 +61,9 @@ fn open_fleet(scratch: &mut [u8]) -> BenchFleet {
             let mut frame = [0; 512];
             let len = welcome(id(device.0 as usize)).emit(&mut frame).expect("fits");
             assert_eq!(fleet.handle_bytes(now, device, &frame[..len]), Ok(len));
+            while fleet.poll_event().is_some() {}
             open += 1;
         }
-        while fleet.poll_event().is_some() {}
     }
     fleet
 }

@@ -116,7 +116,7 @@ fn outcome_emit() -> Box<dyn FnMut()> {
 
 /// The ANNOUNCE of the protocol document.
 fn announce_bytes() -> Vec<u8> {
-    let bytes = testkit::vectors::all().into_iter().find(|vector| vector.name == "ANNOUNCE").expect("is there").bytes;
+    let bytes = testkit::vectors::all().into_iter().find(|vector| vector.name == "datagram ANNOUNCE").expect("is there").bytes;
     assert!(bytes.len() > DATAGRAM_HEADER);
     bytes
 }
