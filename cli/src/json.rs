@@ -113,6 +113,12 @@ impl Known {
         let mut device = match id.and_then(|id| self.devices.get_mut(&id)) {
             Some(device) => {
                 device["connected"] = (name == "connected").into();
+                // What the roster makes of the session; it tells no event of its own for it.
+                match (name, device["state"].as_str()) {
+                    ("connected", Some("fresh" | "suspect")) => device["state"] = "linked".into(),
+                    ("disconnected", Some("linked")) => device["state"] = "fresh".into(),
+                    _ => {}
+                }
                 device.clone()
             }
             None => json!({"id": id.map(|id| id.to_string()), "connected": name == "connected"}),

@@ -240,3 +240,27 @@ fn the_control_socket_refuses_what_is_no_request_and_goes_on() {
     let rest: Vec<_> = lines.map_while(Result::ok).collect();
     assert_eq!(rest.len(), 1, "one error and the end: {rest:?}");
 }
+
+#[test]
+fn callers_of_the_control_socket_at_their_limit_and_one_past_it() {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+    let store = Store::new("callers", 67);
+    let server = store.serve(&["--no-discovery"]);
+    let open = || {
+        let stream = UnixStream::connect(store.path("control.sock")).expect("it listens");
+        stream.set_read_timeout(Some(support::PATIENCE)).expect("a timeout");
+        stream
+    };
+    let greeted = |mut stream: &UnixStream| stream.read(&mut [0; 1]).is_ok_and(|len| len == 1);
+    let mut callers: Vec<_> = (0..64).map(|_| open()).collect();
+    assert!(callers.iter().all(greeted), "64 callers are served");
+    let waiting = open();
+    waiting.set_read_timeout(Some(Duration::from_millis(300))).expect("a timeout");
+    assert!(!greeted(&waiting), "the next one waits");
+    callers.pop();
+    waiting.set_read_timeout(Some(support::PATIENCE)).expect("a timeout");
+    assert!(greeted(&waiting), "until one has left");
+    assert_eq!(server.end(), 0, "callers do not keep it from ending");
+}

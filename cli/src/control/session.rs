@@ -125,7 +125,7 @@ fn refused(error: &PushError) -> Failure {
         PushError::FullOrders { .. } | PushError::FullBytes { .. } => {
             "wait until some orders have their outcomes"
         }
-        PushError::Order(_) => "see docs/LIMITS.md for what an order may carry",
+        PushError::Order(_) => "docs/PROTOCOL.md has the limits of an order",
         _ => "see the server's log",
     };
     Failure::start(error.to_string(), help)

@@ -84,6 +84,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn input_at_its_limit_and_one_past_it() {
+        let read = |len: u64| limited(std::io::repeat(7).take(len), "it").map(|bytes| bytes.len() as u64);
+        assert_eq!(read(INPUT_BYTES_MAX), Ok(INPUT_BYTES_MAX));
+        assert!(read(INPUT_BYTES_MAX + 1).unwrap_err().cause.contains("16777216"));
+    }
+
+    #[test]
     fn digits_in_the_forms_people_paste() {
         for text in ["38000010", "38 00 00 10", "0x38, 0x00,0x00 0x10", "38:00:00:10\n", "0X38000010"] {
             assert_eq!(digits(text.as_bytes()).unwrap(), [0x38, 0, 0, 0x10], "{text}");
