@@ -22,9 +22,11 @@ for file in fuzz/fuzz_targets/*.rs; do
     name=$(basename "$file" .rs)
     found="target/fuzz/found/$name"
     artifacts="target/fuzz/artifacts/$name"
-    mkdir -p "$found" "$artifacts" "fuzz/regressions/$name"
+    mkdir -p "$found" "$artifacts"
+    inputs=("$found" "fuzz/corpus/$name")
+    [ ! -d "fuzz/regressions/$name" ] || inputs+=("fuzz/regressions/$name")
     log="target/fuzz/$name.log"
-    if "target/fuzz/$host/release/$name" "$found" "fuzz/corpus/$name" "fuzz/regressions/$name" \
+    if "target/fuzz/$host/release/$name" "${inputs[@]}" \
         -artifact_prefix="$artifacts/" -max_total_time="$seconds" -max_len=4096 -timeout=10 -rss_limit_mb=2048 \
         -print_final_stats=1 >"$log" 2>&1; then
         say "$name: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") inputs"
@@ -33,5 +35,4 @@ for file in fuzz/fuzz_targets/*.rs; do
         failed+=("$name")
     fi
 done
-rmdir fuzz/regressions/* 2>/dev/null || true
 [ ${#failed[@]} -eq 0 ] || fail "${failed[*]}; the inputs are in target/fuzz/artifacts/"
