@@ -9,7 +9,6 @@
 //! start-up. Counts depend on the compiler, so the record names it, and another compiler's counts inform without judging.
 //! What this cannot see: caches, branch prediction, system calls, and the hardware CRC (callgrind runs it, as one
 //! instruction).
-#![expect(missing_docs, reason = "a bench has no callers")]
 #![expect(clippy::print_stdout, reason = "its output is its purpose")]
 
 use std::collections::BTreeMap;
@@ -28,7 +27,8 @@ fn main() -> ExitCode {
     match args.iter().position(|arg| arg == "--run") {
         Some(at) => {
             let (name, times) = (&args[at + 1], args[at + 2].parse().expect("a number"));
-            let scenario = scenarios::all().into_iter().find(|scenario| scenario.name == name).expect("a scenario");
+            let scenario =
+                scenarios::all().into_iter().find(|scenario| scenario.name == name).expect("a scenario");
             let mut run = (scenario.build)();
             (0..times).for_each(|_: u64| run());
             ExitCode::SUCCESS
@@ -43,10 +43,12 @@ fn gate(record: bool) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/records/instructions.tsv");
-    let counts: BTreeMap<_, _> = scenarios::all().iter().map(|scenario| (scenario.name, count(scenario))).collect();
+    let counts: BTreeMap<_, _> =
+        scenarios::all().iter().map(|scenario| (scenario.name, count(scenario))).collect();
     if record {
         let lines: String = counts.iter().map(|(name, count)| format!("{name}\t{count:.1}\n")).collect();
-        std::fs::write(&path, format!("# instructions per operation\n# {}\n{lines}", compiler())).expect("writes");
+        std::fs::write(&path, format!("# instructions per operation\n# {}\n{lines}", compiler()))
+            .expect("writes");
         println!("icount: recorded {} scenarios in {}", counts.len(), path.display());
         return ExitCode::SUCCESS;
     }
@@ -71,7 +73,11 @@ fn compare(counts: &BTreeMap<&str, f64>, recorded: &str) -> ExitCode {
         let change = now / was - 1.0;
         let over = change > TOLERANCE && now - was > 2.0;
         worse += u32::from(over);
-        println!("{name:<28} {was:>12.1} {now:>12.1} {:>+7.1}%{}", change * 100.0, if over { "  MORE" } else { "" });
+        println!(
+            "{name:<28} {was:>12.1} {now:>12.1} {:>+7.1}%{}",
+            change * 100.0,
+            if over { "  MORE" } else { "" }
+        );
     }
     if !judged {
         println!("icount: recorded with another compiler than {}: for information only", compiler());
@@ -97,7 +103,8 @@ fn instructions(name: &str, times: u64) -> u64 {
         .expect("valgrind runs");
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{name} failed under valgrind:\n{text}");
-    let collected = text.lines().find_map(|line| line.split_once("Collected :")).expect("callgrind reports a total").1;
+    let collected =
+        text.lines().find_map(|line| line.split_once("Collected :")).expect("callgrind reports a total").1;
     collected.trim().parse().expect("a number")
 }
 

@@ -1,5 +1,4 @@
 //! Wall time of the hot operations, for people. CI gates on instructions instead: see `icount.rs`.
-#![expect(missing_docs, reason = "a bench has no callers")]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 

@@ -22,7 +22,8 @@ pub(crate) fn random16() -> [u8; 16] {
 pub(crate) fn server_id(store: &Store, bind: Option<std::net::Ipv4Addr>) -> NodeId {
     let bind = bind.map(|ip| ip.to_string()).unwrap_or_default();
     let name = format!("{}\u{1f}{}\u{1f}{}\u{1f}{bind}", store.entity(), store.code(), host_name());
-    let (low, high) = (key_of(&format!("tillwire server\u{1f}{name}")), key_of(&format!("{name}\u{1f}tillwire server")));
+    let (low, high) =
+        (key_of(&format!("tillwire server\u{1f}{name}")), key_of(&format!("{name}\u{1f}tillwire server")));
     NodeId((u128::from(high) << 64 | u128::from(low)).to_le_bytes())
 }
 

@@ -147,7 +147,10 @@ impl DeviceBuilder {
 
     /// Opens the sockets and starts; `handler` is called for each order, one at a time, inside the device's task, and
     /// should answer within a second. On an error nothing is left running.
-    #[expect(clippy::unused_async, reason = "keys and a journal will have to be waited for; callers shall not change then")]
+    #[expect(
+        clippy::unused_async,
+        reason = "keys and a journal will have to be waited for; callers shall not change then"
+    )]
     pub async fn start<H: Handler + Send + 'static>(mut self, handler: H) -> Result<Device, StartError> {
         if self.security.is_none() {
             return Err(StartError::SecurityNotChosen);

@@ -219,7 +219,8 @@ impl ServerBuilder {
         let (events, _) = broadcast::channel(EVENTS_MAX);
         let (stop, stopping) = watch::channel(false);
         let handle = finder.as_ref().map(|finder| finder.handle().clone());
-        let join = Join { finder, pusher: Arc::clone(&pusher), events: events.clone(), push_ports: self.push_ports };
+        let join =
+            Join { finder, pusher: Arc::clone(&pusher), events: events.clone(), push_ports: self.push_ports };
         let task = tokio::spawn(join.run(stopping));
         Ok(StoreServer { id, pusher, finder: handle, events, stop, task })
     }
@@ -256,6 +257,7 @@ pub struct StoreServer {
 /// Something happened to a device.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "events are rare, and copied rather than allocated")]
 pub enum ServerEvent {
     /// Discovery saw something; the device as it is now, where it is in the roster.
     Roster(finding::server::ServerEvent),
@@ -299,7 +301,10 @@ impl StoreServer {
     ///
     /// A device that is not connected gets it when it comes back within the order's lifetime. Devices that become known
     /// later do not get it.
-    #[expect(clippy::unused_async, reason = "an outbox on disk will have to be waited for; callers shall not change then")]
+    #[expect(
+        clippy::unused_async,
+        reason = "an outbox on disk will have to be waited for; callers shall not change then"
+    )]
     pub async fn push(&self, order: &Order<'_>, target: &Target) -> Result<FanOut, PushError> {
         self.pusher.push(order, target)
     }
@@ -311,7 +316,8 @@ impl StoreServer {
             None => Vec::new(),
         };
         found.sort_unstable_by_key(|device| device.id);
-        let look_up = |id: NodeId| found.binary_search_by_key(&id, |device| device.id).ok().map(|at| found[at]);
+        let look_up =
+            |id: NodeId| found.binary_search_by_key(&id, |device| device.id).ok().map(|at| found[at]);
         let devices = self.pusher.devices().into_iter();
         devices.map(|push| DeviceInfo { roster: push.id.and_then(look_up), push }).collect()
     }
@@ -390,7 +396,9 @@ impl Join {
             event.event.what,
             What::Joined | What::Back | What::Rebooted { .. } | What::Moved { .. } | What::Changed { .. }
         );
-        if let Some(device) = event.device.filter(|device| arrived && self.push_ports.contains(&device.address.port())) {
+        if let Some(device) =
+            event.device.filter(|device| arrived && self.push_ports.contains(&device.address.port()))
+        {
             let target = pushing::Device {
                 id: Some(device.id),
                 address: device.address.into(),
@@ -409,7 +417,9 @@ impl Join {
         if let Some(finder) = &self.finder {
             match event {
                 pushing::Event::Connected { id, .. } => finder.handle().set_linked(id, true).await,
-                pushing::Event::Disconnected { id: Some(id), .. } => finder.handle().set_linked(id, false).await,
+                pushing::Event::Disconnected { id: Some(id), .. } => {
+                    finder.handle().set_linked(id, false).await
+                }
                 _ => {}
             }
         }

@@ -6,7 +6,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use testkit::alloc::{Counting, Counts, count};
-use tillwire::{Delivered, Device, NodeId, Order, OrderKind, Outcome, Security, StaticDevice, Store, StoreServer, Target, Verdict};
+use tillwire::{
+    Delivered, Device, NodeId, Order, OrderKind, Outcome, Security, StaticDevice, Store, StoreServer, Target,
+    Verdict,
+};
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 

@@ -47,8 +47,11 @@ fn device(n: u8, ports: (u16, u16)) -> DeviceBuilder {
         .port(ports.1)
 }
 
+/// What a handler saw: number and payload of each order.
+type Seen = Arc<Mutex<Vec<(u64, Vec<u8>)>>>;
+
 /// A handler that applies pages, rejects the rest, and remembers what it saw.
-fn screen(seen: &Arc<Mutex<Vec<(u64, Vec<u8>)>>>) -> impl FnMut(&Delivered<'_>) -> Verdict + Send + 'static {
+fn screen(seen: &Seen) -> impl FnMut(&Delivered<'_>) -> Verdict + Send + 'static {
     let seen = Arc::clone(seen);
     move |delivered| {
         seen.lock().unwrap().push((delivered.order.number, delivered.order.payload.to_vec()));
@@ -76,17 +79,21 @@ async fn connected(server: &StoreServer, count: usize) {
 async fn devices_are_discovered_and_served() {
     let ports = ports();
     let server = server(ports).start().await.unwrap();
-    let seen = Arc::default();
+    let seen = Seen::default();
     let mut devices = Vec::new();
     for n in 1..=20 {
         let kind = if n <= 5 { DeviceKind::KIOSK } else { DeviceKind::TILL };
-        devices.push(device(n, ports).kind(kind).zone(u32::from(n % 2) + 1).start(screen(&seen)).await.unwrap());
+        devices
+            .push(device(n, ports).kind(kind).zone(u32::from(n % 2) + 1).start(screen(&seen)).await.unwrap());
     }
     connected(&server, 20).await;
 
     let page = Order::new(OrderKind::SHOW_PAGE, 1, b"/promo").idempotent();
     let report = server.push(&page, &Target::all()).await.unwrap().settled(SOON).await;
-    assert_eq!((report.targets(), report.outcomes(), report.unsettled()), (20, vec![(Outcome::APPLIED, 20)], 0));
+    assert_eq!(
+        (report.targets(), report.outcomes(), report.unsettled()),
+        (20, vec![(Outcome::APPLIED, 20)], 0)
+    );
     assert!(report.latency().max > Duration::ZERO);
 
     let kiosks = Target::kind(DeviceKind::KIOSK).and_zone(2);
@@ -109,7 +116,8 @@ async fn static_devices_need_no_discovery() {
     let ports = ports();
     let device = device(41, ports).no_discovery().start(apply).await.unwrap();
     let at = |n| SocketAddr::from((Ipv4Addr::new(127, 9, 0, n), ports.1));
-    let absent = StaticDevice { id: Some(id(42)), tags: Tags::new(["bakery"]).unwrap(), ..StaticDevice::at(at(42)) };
+    let absent =
+        StaticDevice { id: Some(id(42)), tags: Tags::new(["bakery"]).unwrap(), ..StaticDevice::at(at(42)) };
     let server =
         server(ports).no_discovery().device(StaticDevice::at(at(41))).device(absent).start().await.unwrap();
     connected(&server, 1).await;
@@ -150,7 +158,7 @@ async fn a_restarted_device_is_found_again_and_gets_its_next_order() {
 #[tokio::test]
 async fn another_device_at_the_address_gets_no_order() {
     let ports = ports();
-    let seen = Arc::default();
+    let seen = Seen::default();
     let impostor = device(60, ports).no_discovery().start(screen(&seen)).await.unwrap();
     let listed = StaticDevice { id: Some(id(61)), ..StaticDevice::at(impostor.address()) };
     let server = server(ports).no_discovery().device(listed).start().await.unwrap();
@@ -204,7 +212,10 @@ async fn nothing_is_half_started() {
     assert!(matches!(unchosen, StartError::SecurityNotChosen));
     let first = server(ports).start().await.unwrap();
     let second = server(ports).start().await.unwrap_err();
-    assert!(matches!(&second, StartError::Discovery(error) if error.source.kind() == std::io::ErrorKind::AddrInUse), "{second}");
+    assert!(
+        matches!(&second, StartError::Discovery(error) if error.source.kind() == std::io::ErrorKind::AddrInUse),
+        "{second}"
+    );
     first.shutdown().await;
     server(ports).start().await.expect("the port is free again at once").shutdown().await;
 

@@ -17,7 +17,7 @@ use super::wire::order;
 
 const DEVICES: usize = 100;
 
-pub fn scenarios() -> Vec<Scenario> {
+pub(super) fn scenarios() -> Vec<Scenario> {
     vec![
         Scenario { name: "fleet_fan_out_per_device", build: fleet_fan_out, operations: DEVICES as u64 },
         Scenario { name: "receiver_order", build: receiver_order, operations: 1 },
@@ -198,7 +198,9 @@ fn hello_bytes(scratch: &mut [u8]) -> Vec<u8> {
     let now = Instant::from_millis(1);
     let mut fleet: Fleet<_, _, Vec<u8>, Vec<u8>> =
         Fleet::new(config, [const { DeviceSlot::EMPTY }; 1], [const { OrderSlot::EMPTY }; 1], now, 1);
-    fleet.add_device(now, NewDevice { id: Some(id(0)), address: Some(([10, 0, 0, 1], 8081).into()) }).expect("room");
+    fleet
+        .add_device(now, NewDevice { id: Some(id(0)), address: Some(([10, 0, 0, 1], 8081).into()) })
+        .expect("room");
     let later = now + Duration::from_secs(1);
     fleet.handle_timeout(later);
     let dial = fleet.poll_dial(later).expect("is dialled");
@@ -235,7 +237,11 @@ fn roster_refresh() -> Box<dyn FnMut()> {
             if !broadcast {
                 announce = buffer[..sent.len].to_vec();
             }
-            let _ = roster.handle_datagram(now, &Arrival { link, source: device_at, broadcast }, &buffer[..sent.len]);
+            let _ = roster.handle_datagram(
+                now,
+                &Arrival { link, source: device_at, broadcast },
+                &buffer[..sent.len],
+            );
         }
         while roster.poll_event().is_some() {}
         while device.poll_event().is_some() {}

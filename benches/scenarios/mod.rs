@@ -6,16 +6,16 @@ mod cores;
 mod wire;
 
 /// One operation, ready to run again and again.
-pub struct Scenario {
+pub(crate) struct Scenario {
     /// A stable name: records refer to it.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// Builds what the operation needs.
-    pub build: fn() -> Box<dyn FnMut()>,
+    pub(crate) build: fn() -> Box<dyn FnMut()>,
     /// How many operations one run stands for.
-    pub operations: u64,
+    pub(crate) operations: u64,
 }
 
 /// Every scenario.
-pub fn all() -> Vec<Scenario> {
+pub(crate) fn all() -> Vec<Scenario> {
     wire::scenarios().into_iter().chain(cores::scenarios()).collect()
 }

@@ -13,7 +13,7 @@ use wire_format::splitter::{self, Split};
 const DELIVERY: Delivery =
     Delivery { durable: false, replay: false, needs_result: false, remaining_ms: Some(86_400_000) };
 
-pub fn scenarios() -> Vec<Scenario> {
+pub(super) fn scenarios() -> Vec<Scenario> {
     let one = |name, build| Scenario { name, build, operations: 1 };
     vec![
         one("frame_header_parse", header_parse),
@@ -28,7 +28,7 @@ pub fn scenarios() -> Vec<Scenario> {
     ]
 }
 
-pub fn order(number: u64, payload: &[u8]) -> Order<'_> {
+pub(super) fn order(number: u64, payload: &[u8]) -> Order<'_> {
     Order {
         number,
         order_key: 0,
@@ -116,7 +116,11 @@ fn outcome_emit() -> Box<dyn FnMut()> {
 
 /// The ANNOUNCE of the protocol document.
 fn announce_bytes() -> Vec<u8> {
-    let bytes = testkit::vectors::all().into_iter().find(|vector| vector.name == "datagram ANNOUNCE").expect("is there").bytes;
+    let bytes = testkit::vectors::all()
+        .into_iter()
+        .find(|vector| vector.name == "datagram ANNOUNCE")
+        .expect("is there")
+        .bytes;
     assert!(bytes.len() > DATAGRAM_HEADER);
     bytes
 }

@@ -72,8 +72,12 @@ impl Histogram {
     #[must_use]
     pub fn quantile(&self, q: f64) -> Duration {
         let count = self.count();
-        #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss,
-            reason = "a rank within the count; off by one at 2^53 entries")]
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a rank within the count; off by one at 2^53 entries"
+        )]
         let rank = ((count as f64 * q.clamp(0.0, 1.0)) as u64).min(count.saturating_sub(1));
         let mut seen = 0;
         for (index, &count) in self.counts.iter().enumerate() {

@@ -2,8 +2,8 @@
 
 use core::time::Duration;
 
-use wire_format::frame::order::{Delivery, KindFlags, OPTIONS_MAX, Order as WireOrder, PAYLOAD_MAX};
 use wire_format::error::EmitError;
+use wire_format::frame::order::{Delivery, KindFlags, OPTIONS_MAX, Order as WireOrder, PAYLOAD_MAX};
 use wire_format::ids::{Lane, OrderKind};
 
 /// How long an order is worth delivering if nothing else is said: a day.

@@ -18,7 +18,9 @@ use wire_format::time::Instant;
 
 use super::Clock;
 use crate::ended::Ended;
-use crate::receiver::{ConnId, Event as SessionEvent, HELLO_BYTES, Handler, OutcomeSlot, Receiver, ReceiverConfig, Stats};
+use crate::receiver::{
+    ConnId, Event as SessionEvent, HELLO_BYTES, Handler, OutcomeSlot, Receiver, ReceiverConfig, Stats,
+};
 
 /// Connections at once: the server's session, and strangers that have not said HELLO yet.
 const CONNS: usize = 4;
@@ -346,7 +348,10 @@ impl<H: Handler> Endpoint<H> {
     /// Sets the timer to the next thing that is due. False if that is now.
     fn sleep(&mut self, cx: &mut Context<'_>) -> bool {
         let stop = self.stopping.map(|since| since + STOP_WITHIN);
-        let Some(due) = [self.receiver.poll_timeout(), self.accept_after, stop].into_iter().flatten().min() else { return true };
+        let Some(due) = [self.receiver.poll_timeout(), self.accept_after, stop].into_iter().flatten().min()
+        else {
+            return true;
+        };
         let at = self.clock.tokio(due);
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
         if timer.deadline() != at {

@@ -84,7 +84,8 @@ impl Directory {
     fn resolve_named(&self, target: &Target, ids: &[NodeId], marks: &mut Vec<u8>) -> Option<Resolved> {
         let found = || {
             let indexes = ids.iter().filter_map(|&id| self.find(id));
-            indexes.filter(|index| self.entries.get(index.0 as usize).is_some_and(|entry| target.matches(entry)))
+            indexes
+                .filter(|index| self.entries.get(index.0 as usize).is_some_and(|entry| target.matches(entry)))
         };
         let first = found().min()?;
         let last = found().max()?;
@@ -136,7 +137,10 @@ mod tests {
         let hit = |(at, &mark): (usize, &u8)| (mark == Mark::PENDING.0).then(|| resolved.first.0 + at as u32);
         let hits: Vec<_> = marks.iter().enumerate().filter_map(hit).collect();
         assert_eq!(hits.len(), resolved.targets);
-        assert_eq!((hits.first(), hits.last()), (Some(&resolved.first.0), Some(&(resolved.first.0 + marks.len() as u32 - 1))));
+        assert_eq!(
+            (hits.first(), hits.last()),
+            (Some(&resolved.first.0), Some(&(resolved.first.0 + marks.len() as u32 - 1)))
+        );
         hits
     }
 

@@ -86,7 +86,9 @@ pub enum PushError {
         live: usize,
     },
     /// The live orders hold as many bytes as there is room for.
-    #[error("the orders that wait hold {bytes} bytes, the most this server keeps; try again when one has settled")]
+    #[error(
+        "the orders that wait hold {bytes} bytes, the most this server keeps; try again when one has settled"
+    )]
     FullBytes {
         /// Bytes of the orders that wait.
         bytes: usize,
@@ -165,10 +167,10 @@ pub struct Snapshot {
     pub latency: Histogram,
 }
 
-type Order_ = crate::fleet::NewOrder<Vec<u8>, Ledger>;
+type NumberedOrder = crate::fleet::NewOrder<Vec<u8>, Ledger>;
 
 enum Message {
-    Submit(Order_),
+    Submit(NumberedOrder),
     Add(Device, oneshot::Sender<Result<DeviceIndex, AddError>>),
     SetAddress(DeviceIndex, SocketAddr),
     Marks(u64, oneshot::Sender<(Vec<u8>, Histogram)>),
@@ -189,6 +191,7 @@ struct Outbox {
 struct Pools {
     frames: Mutex<Vec<Vec<u8>>>,
     marks: Mutex<Vec<Vec<u8>>>,
+    #[expect(clippy::vec_box, reason = "they move between pool, shard and handle: 8 bytes instead of 2 kB")]
     histograms: Mutex<Vec<Box<Histogram>>>,
 }
 
@@ -419,4 +422,3 @@ impl Drop for Server {
         }
     }
 }
-

@@ -133,7 +133,8 @@ impl Shard {
             }
             Message::Add(device, reply) => drop(reply.send(self.add(now, device))),
             Message::SetAddress(index, address) => {
-                self.shared.update(|directory| directory.update(index, |entry| entry.address = Some(address)));
+                self.shared
+                    .update(|directory| directory.update(index, |entry| entry.address = Some(address)));
                 self.fleet.set_address(now, index, address);
             }
             Message::Marks(number, reply) => self.reply_marks(number, reply),
@@ -147,7 +148,7 @@ impl Shard {
     }
 
     /// The handle reserved a place and resolved real devices, so only a stop between the two leads here.
-    fn unsubmitted(&self, order: super::Order_) {
+    fn unsubmitted(&self, order: super::NumberedOrder) {
         self.shared.release(order.frame.len());
         self.shared.pools.recycle_frame(order.frame);
         let Ledger { marks, latency, state } = order.marks;
@@ -347,7 +348,9 @@ impl Shard {
                             entry.connected = true;
                         });
                     });
-                    self.announce(device, |id, address| Some(Event::Connected { id: id?, address: address?, rebooted }));
+                    self.announce(device, |id, address| {
+                        Some(Event::Connected { id: id?, address: address?, rebooted })
+                    });
                 }
                 FleetEvent::Disconnected { device, why } => self.disconnected(device, why),
             }
@@ -368,7 +371,8 @@ impl Shard {
         device: DeviceIndex,
         event: impl FnOnce(Option<wire_format::ids::NodeId>, Option<std::net::SocketAddr>) -> Option<Event>,
     ) {
-        let known = self.shared.directory().entries().get(device.0 as usize).map(|entry| (entry.id, entry.address));
+        let known =
+            self.shared.directory().entries().get(device.0 as usize).map(|entry| (entry.id, entry.address));
         if let Some(event) = known.and_then(|(id, address)| event(id, address)) {
             // Nobody listening is not an error.
             let _ = self.shared.events.send(event);
@@ -384,7 +388,9 @@ impl Shard {
     fn sleep(&mut self, cx: &mut Context<'_>) -> bool {
         let dial = self.dials.front().map(|&(deadline, _)| deadline);
         let stop = self.stopping.map(|since| since + STOP_WITHIN);
-        let Some(due) = [self.fleet.poll_timeout(), dial, stop].into_iter().flatten().min() else { return true };
+        let Some(due) = [self.fleet.poll_timeout(), dial, stop].into_iter().flatten().min() else {
+            return true;
+        };
         let at = self.clock.tokio(due);
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
         if timer.deadline() != at {
