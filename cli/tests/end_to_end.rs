@@ -12,17 +12,16 @@ mod support;
 
 use std::io::Write;
 use std::net::{TcpStream, UdpSocket};
-use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use support::{Running, code, json_lines, run, scratch, stderr};
+use support::{Running, Scratch, code, json_lines, run, scratch, stderr};
 
 const KIOSK: &str = "11111111111111111111111111111111";
 const TILL: &str = "22222222222222222222222222222222";
 
 /// A store of one test.
 struct Store {
-    dir: PathBuf,
+    dir: Scratch,
     discovery: u16,
     net: u8,
 }
@@ -33,7 +32,7 @@ impl Store {
     }
 
     fn path(&self, name: &str) -> String {
-        self.dir.join(name).to_str().expect("a name").to_owned()
+        self.dir.path(name)
     }
 
     fn host(&self, host: u8) -> String {
@@ -77,7 +76,7 @@ impl Store {
     }
 
     fn ledger(&self, id: &str) -> Vec<Value> {
-        let text = std::fs::read_to_string(Path::new(&self.path(&format!("{id}.jsonl")))).expect("a ledger");
+        let text = std::fs::read_to_string(self.path(&format!("{id}.jsonl"))).expect("a ledger");
         text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }
 }

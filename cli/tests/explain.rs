@@ -58,12 +58,12 @@ fn files_digits_and_stdin_are_the_same() {
         .step_by(2)
         .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).expect("hex"))
         .collect();
-    let file = scratch("explain").join("frame.bin");
+    let dir = scratch("explain");
+    let file = dir.path("frame.bin");
     std::fs::write(&file, &bytes).expect("written");
-    let file = file.to_str().expect("a name");
     let outputs = [
         run(&["explain", &digits]),
-        run(&["explain", file]),
+        run(&["explain", &file]),
         run_with_input(&["explain", "-"], &bytes),
         run_with_input(&["explain", "-"], digits.as_bytes()),
     ];

@@ -56,8 +56,9 @@ fn ports_in_use_are_named() {
 
     let udp = UdpSocket::bind("127.0.0.1:0").expect("a port");
     let port = udp.local_addr().expect("its address").port().to_string();
-    let control = scratch("ports").join("control.sock");
-    let control = control.to_str().expect("a name");
+    let dir = scratch("ports");
+    let control = dir.path("control.sock");
+    let control = control.as_str();
     let serve = ["serve", "--store", "X", "--open-network", "--control", control];
     let net = ["--bind", "127.0.0.1", "--broadcast", "127.255.255.255", "--discovery-port", &port];
     refused(&[&serve[..], &net].concat(), &port, "--bind");
@@ -71,8 +72,8 @@ fn ports_in_use_are_named() {
 #[test]
 fn a_control_socket_in_use_and_one_without_a_server() {
     let dir = scratch("control");
-    let control = dir.join("control.sock");
-    let control = control.to_str().expect("a name");
+    let control = dir.path("control.sock");
+    let control = control.as_str();
     refused(&["watch", "--control", control], "no server answers", "tillwire serve");
     let words = ["serve", "--store", "X", "--open-network", "--no-discovery", "--control", control];
     let first = Running::start(&words);
@@ -88,8 +89,9 @@ fn a_control_socket_in_use_and_one_without_a_server() {
 
 #[test]
 fn a_state_directory_serves_one_process() {
-    let state = scratch("state");
-    let state = state.to_str().expect("a name");
+    let dir = scratch("state");
+    let state = dir.path("state");
+    let state = state.as_str();
     let device = ["device", "--store", "X", "--id", ID, "--open-network", "--no-discovery", "--state", state];
     let words = [&device[..], &["--bind", "127.0.0.1", "--port", "0"]].concat();
     let running = Running::start(&words);

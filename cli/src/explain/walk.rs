@@ -21,7 +21,7 @@ pub(crate) type Show = fn(&[u8]) -> String;
 /// One line of a byte table: name, bytes, how to show them.
 pub(crate) type Row = (&'static str, usize, Show);
 
-/// The input ended inside a field; the rest of it is what [`Walk::rest`] then names.
+/// The input ended inside a field; the rest of it is what [`Walk::finish`] then names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Short;
 

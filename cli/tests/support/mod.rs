@@ -145,10 +145,24 @@ fn reader(stdout: ChildStdout) -> Receiver<Value> {
     lines
 }
 
-/// A directory of this test alone.
-pub(crate) fn scratch(name: &str) -> PathBuf {
+/// A directory of this test alone; gone when this is.
+pub(crate) struct Scratch(PathBuf);
+
+impl Scratch {
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.0.join(name).to_str().expect("a name").to_owned()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+pub(crate) fn scratch(name: &str) -> Scratch {
     let dir = std::env::temp_dir().join(format!("tillwire-test-{name}-{}", std::process::id()));
     let _ = std::fs::remove_dir_all(&dir);
     std::fs::create_dir_all(&dir).expect("a directory");
-    dir
+    Scratch(dir)
 }
