@@ -6,8 +6,8 @@ use wire_format::ids::{Lineage, NodeId, Store};
 
 /// TCP port a device listens on.
 pub const PORT: u16 = 8081;
-/// A device that owes this many live orders gets OVERFLOW for each further one: it must not fill the table for others.
-pub const OWED_MAX: u32 = 4_096;
+/// A device with this many live orders that have no outcome gets OVERFLOW for each further one: it must not fill the table for others.
+pub const OWED_MAX: u16 = 4_096;
 /// The longest lifetime of an order: 30 days.
 pub const LIFETIME_MAX: Duration = Duration::from_secs(30 * 86_400);
 /// Largest body the server accepts by default: the largest OUTCOME (1,028 bytes) and room; drivers keep a tail of this.

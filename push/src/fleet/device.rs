@@ -174,6 +174,14 @@ impl LaneState {
     };
 }
 
+impl LaneState {
+    /// The credits in use once SETTLED says `number`: what is still out, unless an order that ended out of its turn is
+    /// not covered, which no device does that keeps log order.
+    pub(crate) fn held_after(&self, number: u64) -> u16 {
+        if number >= self.ended { self.out.saturating_add(self.repeats) } else { self.held }
+    }
+}
+
 /// Storage for one device. Hand the fleet as many as there may be devices; fill them with [`DeviceSlot::EMPTY`].
 #[derive(Clone, Debug)]
 pub struct DeviceSlot {

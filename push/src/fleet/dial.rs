@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use wire_format::time::Instant;
 
-use super::device::{DeviceStorage, State, due, flag};
+use super::device::{DeviceStorage, Partial, State, due, flag};
 use super::event::Dial;
 use super::list::List;
 use super::order::{MarkBytes, OrderStorage};
@@ -130,6 +130,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         self.close.remove(&mut self.devices, index);
         let device = self.devices.at_mut(index);
         device.state = State::Idle;
+        // A farewell may have been cut.
+        device.partial = Partial::None;
+        device.set(flag::BLOCKED, false);
         if device.is(flag::REMOVED) {
             self.leave(index);
         } else if self.stopped {

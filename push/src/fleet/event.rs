@@ -129,7 +129,6 @@ pub struct Facts {
 /// Something happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-#[expect(clippy::large_enum_variant, reason = "returned once per session, never stored")]
 pub enum Event<B, M> {
     /// A device that was added without an id has one.
     Learned {

@@ -9,7 +9,7 @@ use wire_format::ids::Lane;
 use wire_format::time::Instant;
 
 use super::Fleet;
-use super::device::DeviceStorage;
+use super::device::{DeviceStorage, State};
 use super::list::NONE;
 use super::order::{MarkBytes, OrderStorage};
 use super::tell::Told;
@@ -147,6 +147,10 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         }
         self.stats.outcomes.count(end.first_code);
         self.told.push(super::tell::Item { device: index, number, end, latency });
+        if !end.by_device && self.devices.at(index).state == State::Open && self.owes_settled(index) {
+            // It stood before one that had ended.
+            self.settle_soon(now, index);
+        }
         self.finish_if_over(slot);
     }
 

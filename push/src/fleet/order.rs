@@ -195,7 +195,7 @@ impl<B: AsRef<[u8]>, M: MarkBytes, O: OrderStorage<B, M>> Orders<O, B, M> {
 
     /// A free slot, not taken yet.
     pub(crate) fn vacant(&self) -> Option<u32> {
-        self.free.front().or((self.fresh < self.len()).then_some(self.fresh))
+        self.free.front().or_else(|| (self.fresh < self.len()).then_some(self.fresh))
     }
 
     /// Takes the vacant slot for a live order, last in its lane, and makes it known by its number.

@@ -138,7 +138,8 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             let state = self.devices.at_mut(index).lane_mut(lane);
             state.floor = floor;
             state.upto = state.upto.max(floor);
-            state.ended = state.ended.max(floor);
+            // A boot forgets its outcomes: nobody has to tell it that they are settled.
+            state.ended = if forgotten { floor } else { state.ended.max(floor) };
             state.settled = 0;
             state.held = state.out.saturating_add(state.repeats);
         }

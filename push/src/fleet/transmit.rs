@@ -143,6 +143,8 @@ struct Body {
 /// What a device's window has left, as the plan uses it up.
 struct Credit {
     held: [u16; 4],
+    /// Of `held`, repetitions that were not planned yet.
+    repeats: u16,
     orders: u16,
     bytes: u32,
     bytes_max: u32,
@@ -152,6 +154,7 @@ impl Credit {
     fn new(device: &DeviceSlot) -> Self {
         Self {
             held: device.lanes.map(|lane| lane.held),
+            repeats: device.lanes.iter().fold(0, |sum, lane| sum.saturating_add(lane.repeats)),
             orders: device.window_orders,
             bytes: device.bytes,
             bytes_max: device.window_bytes,
@@ -161,7 +164,7 @@ impl Credit {
     /// Whether one order more may be unsettled: one credit stays for each of lanes 0 and 1 if they use none. One order
     /// may always be under way.
     fn allows(&self, lane: Lane) -> bool {
-        let used = self.held.iter().fold(0_u16, |sum, held| sum.saturating_add(*held));
+        let used = self.used();
         let [urgent, interactive, ..] = self.held;
         let kept = match lane {
             Lane::Urgent => 0,
@@ -169,6 +172,15 @@ impl Credit {
             Lane::Normal | Lane::Bulk => u16::from(urgent == 0).saturating_add(u16::from(interactive == 0)),
         };
         used == 0 || used.saturating_add(kept) < self.orders
+    }
+
+    /// Whether a repetition may go: it has its credit, but the device may have declared a smaller window since.
+    fn allows_repeat(&self) -> bool {
+        self.used().saturating_sub(self.repeats) < self.orders.max(1)
+    }
+
+    fn used(&self) -> u16 {
+        self.held.iter().fold(0, |sum, held| sum.saturating_add(*held))
     }
 
     /// Whether the bytes may be unacknowledged.
@@ -180,6 +192,7 @@ impl Credit {
         if let Some(held) = self.held.get_mut(lane.index()) {
             *held = held.saturating_add(u16::from(!repeat));
         }
+        self.repeats = self.repeats.saturating_sub(u16::from(repeat));
         self.bytes = self.bytes.saturating_add(len);
     }
 }
@@ -310,7 +323,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             let len = head.emit(|room| Settled { durable: false, lane, number }.emit(room));
             self.plan.push(What::Settled { lane, number }, len);
             if let Some(held) = credit.held.get_mut(lane.index()) {
-                *held = state.out.saturating_add(state.repeats);
+                *held = state.held_after(number);
             }
         }
     }
@@ -339,6 +352,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                         repeats_only = true;
                         break;
                     }
+                    Judged::Repeat if !credit.allows_repeat() => return body,
                     Judged::Send | Judged::Repeat => {
                         let room = !self.plan.is_full() && credit.has_bytes(len);
                         if !room || !self.place(now, slot, repeat, head, &mut body) {
@@ -346,9 +360,8 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                         }
                         credit.take(lane, len, repeat);
                     }
-                    Judged::TooLarge if self.told.is_full() => return body,
-                    Judged::TooLarge => self.mark_ended(now, index, slot, End::by_server(Code::TOO_LARGE)),
-                    Judged::Expired => {}
+                    Judged::Never(_) if self.told.is_full() => return body,
+                    Judged::Never(code) => self.mark_ended(now, index, slot, End::by_server(code)),
                 }
                 left = left.saturating_sub(1);
                 next = if left == 0 { NONE } else { self.orders.next_of(slot, index, Mark::is_owed) };
@@ -362,8 +375,8 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         let too_large =
             order.len > device.window_bytes || order.len.saturating_sub(header::LEN as u32) > device.max_body;
         match order.mark(index) {
-            Mark::PENDING if order.deadline <= now => Judged::Expired,
-            _ if too_large => Judged::TooLarge,
+            Mark::PENDING if order.deadline <= now => Judged::Never(Code::EXPIRED),
+            _ if too_large => Judged::Never(Code::TOO_LARGE),
             Mark::REPEAT => Judged::Repeat,
             _ => Judged::Send,
         }
@@ -418,10 +431,8 @@ enum Judged {
     Send,
     /// As `Send`, for the second time.
     Repeat,
-    /// Its lifetime is over: the sweep ends it.
-    Expired,
-    /// This device can never take it.
-    TooLarge,
+    /// Its lifetime is over, or this device can never take it.
+    Never(Code),
 }
 
 fn emit_farewell(farewell: Farewell, room: &mut [u8]) -> Result<usize, EmitError> {

@@ -151,7 +151,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             What::Settled { lane, number } => {
                 let state = device.lane_mut(lane);
                 state.settled = number;
-                state.held = state.out.saturating_add(state.repeats);
+                state.held = state.held_after(number);
                 if !self.owes_settled(index) {
                     self.devices.at_mut(index).due &= !due::SETTLED;
                     self.settle.remove(&mut self.devices, index);

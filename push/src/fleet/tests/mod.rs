@@ -225,7 +225,10 @@ impl Device {
         }
         self.in_window += 1;
         assert!(self.in_window <= usize::from(self.window_orders), "the window is exceeded");
+        // A lane ends its orders in log order.
+        let waits = self.kept.iter().any(|kept| kept.lane == order.lane);
         match self.habit {
+            Habit::Apply if waits => self.kept.push(entry),
             Habit::Apply => {
                 self.apply(entry);
                 self.send_outcomes(&[entry]);

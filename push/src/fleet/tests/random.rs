@@ -118,8 +118,13 @@ proptest! {
             device.window_bytes = 1_024;
         }
         world.advance(100);
+        let mut idempotent = Vec::new();
         for op in &ops {
+            let before = world.number;
             world.apply_op(op);
+            if matches!(op, Op::Submit { idempotent: true, .. }) && world.number != before {
+                idempotent.push(world.number);
+            }
         }
         world.calm_down();
         prop_assert_eq!(world.fleet.live_orders(), 0, "{:?}", world.fleet);
@@ -132,6 +137,15 @@ proptest! {
         for event in &world.events {
             if let Event::Settled { marks, .. } = event {
                 prop_assert!(marks.iter().all(|&mark| mark == 0 || Mark(mark).is_final()));
+            }
+        }
+        // What must not run twice did not, in whatever boot; what is reported as applied has run.
+        for (index, device) in world.devices.iter().enumerate() {
+            for (number, times) in &device.effects {
+                prop_assert!(*times == 1 || idempotent.contains(number), "{} ran {} times", number, times);
+            }
+            for (_, number, _) in world.outcomes().iter().filter(|(to, _, code)| (*to as usize, *code) == (index, Code::APPLIED)) {
+                prop_assert!(device.effects.contains_key(number), "{} on {} never ran", number, index);
             }
         }
     }

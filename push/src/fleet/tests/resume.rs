@@ -213,3 +213,41 @@ fn an_offline_device_catches_up_in_order() {
     assert!(normal.is_sorted() && bulk.is_sorted());
     assert_eq!(world.settled().len(), 50);
 }
+
+#[test]
+fn repetitions_obey_a_window_that_became_smaller() {
+    let mut world = World::connected(1, 16);
+    world.devices[0].habit = Habit::Ack;
+    for _ in 0..10 {
+        world.submit(Lane::Normal);
+    }
+    world.devices[0].reboot();
+    world.devices[0].window_orders = 3;
+    world.cut(0);
+    world.advance(20_000);
+    assert_eq!(world.devices[0].kept.len(), 3);
+    world.submit(Lane::Urgent);
+    assert_eq!(world.devices[0].kept.len(), 3, "the repetitions have all credit there is");
+    world.devices[0].habit = Habit::Apply;
+    world.devices[0].finish(Code::APPLIED);
+    world.advance(200);
+    assert_eq!(world.settled().len(), 11);
+    assert!(world.devices[0].effects.values().all(|&times| times == 1));
+}
+
+#[test]
+fn credit_held_by_an_order_that_ended_as_unknown_comes_back_with_its_late_outcome() {
+    let mut world = World::with(1, 8, |config| config.unknown_after = Duration::from_secs(10));
+    world.devices[0].habit = Habit::Ack;
+    world.devices[0].window_orders = 1;
+    world.advance(100);
+    let number = world.submit_to(Lane::Normal, Some(Duration::from_secs(1)), 8, &[0]);
+    world.advance(12_000);
+    assert_eq!(world.outcomes(), [(0, number, Code::UNKNOWN)]);
+    let next = world.submit(Lane::Normal);
+    assert_eq!(world.devices[0].numbers(), [number], "the device still has it");
+    world.devices[0].finish(Code::APPLIED);
+    world.drain();
+    assert_eq!(world.fleet.stats().numbers_unknown, 1);
+    assert_eq!(world.devices[0].numbers(), [number, next]);
+}
