@@ -52,6 +52,8 @@ pub struct ServerBuilder {
     server_id: Option<NodeId>,
     bind: Option<Ipv4Addr>,
     capacity: usize,
+    live_orders: usize,
+    live_bytes: usize,
     devices: Vec<StaticDevice>,
     push_ports: Vec<u16>,
     fence: u64,
@@ -67,6 +69,8 @@ impl ServerBuilder {
             server_id: None,
             bind: None,
             capacity: pushing::DEVICES_DEFAULT,
+            live_orders: pushing::ORDERS_DEFAULT,
+            live_bytes: pushing::BODIES_MAX,
             devices: Vec::new(),
             push_ports: vec![push::config::PORT],
             fence: 1,
@@ -144,6 +148,20 @@ impl ServerBuilder {
     #[must_use]
     pub fn capacity(mut self, devices: usize) -> Self {
         self.capacity = devices;
+        self
+    }
+
+    /// The most orders that may wait for outcomes at a time. Default 4,096; a push beyond it is refused as full.
+    #[must_use]
+    pub fn live_orders(mut self, orders: usize) -> Self {
+        self.live_orders = orders;
+        self
+    }
+
+    /// The most bytes all orders together may hold that wait for outcomes. Default 256 MiB.
+    #[must_use]
+    pub fn live_bytes(mut self, bytes: usize) -> Self {
+        self.live_bytes = bytes;
         self
     }
 
@@ -235,7 +253,8 @@ impl ServerBuilder {
             fleet,
             conn: pushing::ConnConfig { source: self.bind.map(Into::into) },
             devices: self.capacity,
-            orders: pushing::ORDERS_DEFAULT,
+            orders: self.live_orders,
+            bytes: self.live_bytes,
             seed: chance::random(),
         }
     }

@@ -225,3 +225,38 @@ async fn nothing_is_half_started() {
     one.shutdown().await;
     device(80, ports).start(apply).await.expect("both ports are free again at once").shutdown().await;
 }
+
+#[tokio::test]
+async fn orders_and_bytes_at_their_limits_and_one_past_each() {
+    let ports = ports();
+    let absent = StaticDevice { id: Some(id(90)), ..StaticDevice::at((Ipv4Addr::new(127, 9, 0, 90), ports.1).into()) };
+    let order = Order::new(OrderKind::SHOW_PAGE, 1, b"12345678");
+    let listed = || server(ports).no_discovery().device(absent);
+
+    let by_orders = listed().live_orders(2).start().await.unwrap();
+    for _ in 0..2 {
+        by_orders.push(&order, &Target::all()).await.unwrap();
+    }
+    let full = by_orders.push(&order, &Target::all()).await.unwrap_err();
+    assert_eq!(full, PushError::FullOrders { live: 2 });
+    by_orders.shutdown().await;
+
+    let len = order.encoded_len();
+    let by_bytes = listed().live_bytes(2 * len).start().await.unwrap();
+    for _ in 0..2 {
+        by_bytes.push(&order, &Target::all()).await.unwrap();
+    }
+    let full = by_bytes.push(&order, &Target::all()).await.unwrap_err();
+    assert_eq!(full, PushError::FullBytes { bytes: 2 * len });
+    by_bytes.shutdown().await;
+}
+
+#[tokio::test]
+async fn more_devices_than_there_is_room_for_are_not_half_started() {
+    let ports = ports();
+    let listed = |n| StaticDevice::at((Ipv4Addr::new(127, 9, 0, n), ports.1).into());
+    let builder = || server(ports).no_discovery().capacity(2).device(listed(91)).device(listed(92));
+    builder().start().await.expect("two fit").shutdown().await;
+    let error = builder().device(listed(93)).start().await.unwrap_err();
+    assert!(matches!(error, StartError::TooManyDevices { listed: 3, capacity: 2 }), "{error}");
+}

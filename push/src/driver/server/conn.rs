@@ -10,6 +10,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 
+use wire_format::time::Instant;
+
 use super::ready::{DeviceWaker, Ready};
 use crate::fleet::{DeviceIndex, DialError};
 
@@ -38,7 +40,8 @@ pub(super) struct Conn {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Closed,
-    Dialling,
+    /// Until then.
+    Dialling(Instant),
     Open,
     /// Open, and the kernel took less than it was given.
     Blocked,
@@ -65,19 +68,33 @@ impl Conn {
         Self { device_waker, waker, stream: None, stage: Stage::Closed, tail: Vec::new() }
     }
 
-    /// Begins to dial; the waker tells when there is an answer.
-    pub(super) fn dial(&mut self, address: SocketAddr, config: &ConnConfig) -> Result<(), DialError> {
+    /// Begins to dial, until `deadline`; the waker tells when there is an answer.
+    pub(super) fn dial(
+        &mut self,
+        address: SocketAddr,
+        config: &ConnConfig,
+        deadline: Instant,
+    ) -> Result<(), DialError> {
         self.close();
         let stream = start(address, config).map_err(|error| dial_error(&error))?;
         self.stream = Some(stream);
-        self.stage = Stage::Dialling;
+        self.stage = Stage::Dialling(deadline);
         // Lists the device: the first look registers its waker with the reactor.
         self.waker.wake_by_ref();
         Ok(())
     }
 
-    pub(super) const fn is_dialling(&self) -> bool {
-        matches!(self.stage, Stage::Dialling)
+    /// Until when the dial that is under way may take; `None` if there is none.
+    pub(super) const fn dial_deadline(&self) -> Option<Instant> {
+        match self.stage {
+            Stage::Dialling(deadline) => Some(deadline),
+            _ => None,
+        }
+    }
+
+    /// Puts the device on the ready list again: there is more to do than one turn allows.
+    pub(super) fn relist(&self) {
+        self.waker.wake_by_ref();
     }
 
     pub(super) fn close(&mut self) {
@@ -92,7 +109,7 @@ impl Conn {
         let Some(stream) = &self.stream else { return Look::Nothing };
         let mut cx = Context::from_waker(&self.waker);
         match self.stage {
-            Stage::Dialling => match stream.poll_write_ready(&mut cx) {
+            Stage::Dialling(_) => match stream.poll_write_ready(&mut cx) {
                 Poll::Pending => Look::Nothing,
                 Poll::Ready(Err(error)) => Look::Dialled(Err(dial_error(&error))),
                 Poll::Ready(Ok(())) => match stream.take_error() {

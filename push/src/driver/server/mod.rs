@@ -46,7 +46,7 @@ use crate::order::Order;
 pub const ORDERS_DEFAULT: usize = 4_096;
 /// Devices of one server, if nothing else is said.
 pub const DEVICES_DEFAULT: usize = 10_000;
-/// Bytes of all live orders together; a push beyond it is refused as full.
+/// Bytes of all live orders together, if nothing else is said; a push beyond it is refused as full.
 pub const BODIES_MAX: usize = 256 << 20;
 /// Events a subscriber may lag behind before it is told how many it missed.
 pub const EVENTS_MAX: usize = 1_024;
@@ -62,6 +62,8 @@ pub struct ServerConfig {
     pub devices: usize,
     /// Most live orders; [`ORDERS_DEFAULT`].
     pub orders: usize,
+    /// Most bytes of all live orders together; [`BODIES_MAX`].
+    pub bytes: usize,
     /// Seed of the jitter of dials and pings.
     pub seed: u64,
 }
@@ -238,6 +240,7 @@ pub(super) struct Shared {
     live_orders: AtomicUsize,
     live_bytes: AtomicUsize,
     orders_max: usize,
+    bytes_max: usize,
     devices_max: usize,
     events: broadcast::Sender<Event>,
 }
@@ -280,7 +283,7 @@ impl Shared {
     fn reserve(&self, bytes: usize) -> Result<(), PushError> {
         let live = self.live_orders.fetch_add(1, Ordering::Relaxed);
         let held = self.live_bytes.fetch_add(bytes, Ordering::Relaxed);
-        if live < self.orders_max && held.saturating_add(bytes) <= BODIES_MAX {
+        if live < self.orders_max && held.saturating_add(bytes) <= self.bytes_max {
             return Ok(());
         }
         self.release(bytes);
@@ -321,6 +324,7 @@ impl Server {
             live_orders: AtomicUsize::new(0),
             live_bytes: AtomicUsize::new(0),
             orders_max: config.orders,
+            bytes_max: config.bytes,
             devices_max: config.devices,
             events,
         });

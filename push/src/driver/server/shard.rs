@@ -15,6 +15,7 @@ use super::conn::{Conn, ConnConfig, Look};
 use super::directory::Entry;
 use super::fan_out::Ledger;
 use super::{AddError, Device, Event, Message, ServerConfig, Shared, Snapshot, lock};
+use crate::config::CONNECT_WITHIN;
 use crate::driver::Clock;
 use crate::ended::Ended;
 use crate::fleet::{
@@ -26,12 +27,12 @@ use crate::histogram::Histogram;
 const READ_MAX: usize = 64 << 10;
 /// Bytes of small orders gathered into one write.
 const SCRATCH_MAX: usize = 64 << 10;
+/// Reads from one socket before the others get their turn: a peer that never stops sending delays nobody.
+const READS_PER_TURN: usize = 4;
 /// Writes before reads get their turn.
 const WRITES_PER_TURN: usize = 256;
 /// Turns before other tasks of the runtime get theirs.
 const TURNS_PER_POLL: usize = 16;
-/// How long a dial may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// How long a stopping server waits for its last bytes to leave.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
 
@@ -218,9 +219,9 @@ impl Shard {
         self.drain();
     }
 
-    /// Reads until the socket is empty; the tail of a cut frame waits in the connection.
+    /// Reads until the socket is empty, or its turn is over; the tail of a cut frame waits in the connection.
     fn read(&mut self, now: Instant, device: DeviceIndex) {
-        loop {
+        for _ in 0..READS_PER_TURN {
             let Some(conn) = self.conns.get_mut(device.0 as usize) else { return };
             let kept = conn.tail.len();
             let Some((tail, room)) = self.inbox.split_at_mut_checked(kept) else { return };
@@ -236,6 +237,9 @@ impl Shard {
                 }
                 Some(Err(_)) => return self.closed(now, device, Closed::Reset),
             }
+        }
+        if let Some(conn) = self.conns.get(device.0 as usize) {
+            conn.relist();
         }
     }
 
@@ -276,8 +280,9 @@ impl Shard {
     fn dial(&mut self, now: Instant) {
         while let Some(dial) = self.fleet.poll_dial(now) {
             let Some(conn) = self.conns.get_mut(dial.device.0 as usize) else { continue };
-            match conn.dial(dial.address, &self.conn_config) {
-                Ok(()) => self.dials.push_back((now + CONNECT_TIMEOUT, dial.device)),
+            let deadline = now + CONNECT_WITHIN;
+            match conn.dial(dial.address, &self.conn_config, deadline) {
+                Ok(()) => self.dials.push_back((deadline, dial.device)),
                 Err(error) => self.dial_failed(now, dial.device, error),
             }
         }
@@ -285,12 +290,14 @@ impl Shard {
 
     fn expire_dials(&mut self, now: Instant) {
         while let Some(&(deadline, device)) = self.dials.front() {
-            let dialling = self.conns.get(device.0 as usize).is_some_and(Conn::is_dialling);
-            if dialling && now < deadline {
+            let conn = self.conns.get(device.0 as usize);
+            // An entry whose dial has ended says nothing about a later dial of the same device.
+            let under_way = conn.and_then(Conn::dial_deadline) == Some(deadline);
+            if under_way && now < deadline {
                 return;
             }
             self.dials.pop_front();
-            if dialling {
+            if under_way {
                 self.dial_failed(now, device, DialError::TimedOut);
             }
         }
