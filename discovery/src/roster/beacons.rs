@@ -201,7 +201,7 @@ impl Beacons {
         self.stretch = stretch.min(STRETCH_MAX);
         self.rush = false;
         let missing = u64::from(expected.saturating_sub(present));
-        let computed = missing.saturating_mul(1_100).div_ceil(u64::from(config.rate_per_s));
+        let computed = missing.saturating_mul(1_100).div_ceil(u64::from(config.rate_per_s.max(1)));
         let computed = u32::try_from(computed).unwrap_or(u32::MAX).max(WINDOW_MIN_MS);
         let window = computed.saturating_mul(1 << self.stretch).min(WINDOW_MAX_MS);
         Call { window_ms: u16::try_from(window).unwrap_or(u16::MAX), select_bits: 0 }

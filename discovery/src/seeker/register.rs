@@ -118,7 +118,7 @@ impl Register {
         let (start, end) =
             if to_seed { (SEED_FIRST * 2, SEED_MAX) } else { (RETRY_MIN.max(self.window / 4), RETRY_MAX) };
         let nominal = start.saturating_mul(1 << self.tries).min(end);
-        self.due = Some(now + rng.between(nominal / 2, nominal * 3 / 2));
+        self.due = Some(now + rng.between(nominal / 2, (nominal / 2).saturating_mul(3)));
         self.tries = self.tries.saturating_add(1).min(16);
     }
 

@@ -176,6 +176,7 @@ fn entries_in(room: usize, piece: u16) -> u16 {
 
 /// Bytes of `entries` entries in frames of at most `piece`, which is not 0.
 fn outcomes_len(entries: u16, piece: u16) -> usize {
+    let piece = piece.max(1);
     let (full, rest) = (usize::from(entries / piece), usize::from(entries % piece));
     let tail = if rest == 0 { 0 } else { frame_len(rest) };
     full.saturating_mul(frame_len(piece.into())).saturating_add(tail)
