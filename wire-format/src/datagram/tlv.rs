@@ -113,42 +113,45 @@ impl<'a> Opened<'a> {
         &self,
         mut take: impl FnMut(u16, &'a [u8]) -> Result<(), Fault>,
     ) -> Result<(), ParseError> {
-        let Self { fixed, words, start: mut at } = *self;
+        let fixed = self.fixed;
+        let mut rest = self.words.get(self.start..).unwrap_or(&[]);
         let (mut count, mut seen, mut auth) = (0_u32, 0_u32, None);
-        while let Some(head) = words.get(at) {
+        while let Some((head, behind)) = rest.split_first() {
+            // Errors count from the first byte of the datagram.
+            let at = || self.words.len().wrapping_sub(behind.len()).wrapping_sub(1);
             let (number, len) = (u16_at::<0, WORD>(head), usize::from(u16_at::<2, WORD>(head)));
-            let last = at.wrapping_add(len.div_ceil(WORD));
-            let next = last.wrapping_add(1);
-            let (Some(last_word), Some(rest)) = (words.get(last), words.get(at.wrapping_add(1)..)) else {
-                return Err(error("TLV length", at, Fault::Truncated));
+            let Some((padded, next)) = behind.split_at_checked(len.div_ceil(WORD)) else {
+                return Err(error("TLV length", at(), Fault::Truncated));
             };
-            let Some(value) = rest.as_flattened().get(..len) else {
-                return Err(error("TLV length", at, Fault::Truncated));
+            let Some(value) = padded.as_flattened().get(..len) else {
+                return Err(error("TLV length", at(), Fault::Truncated));
             };
-            if u32::from_le_bytes(*last_word) & PADDING[len & 3] != 0 {
-                return Err(error("TLV padding", last, Fault::NotZero));
+            if let Some(last) = padded.last()
+                && u32::from_le_bytes(*last) & PADDING[len & 3] != 0
+            {
+                return Err(error("TLV padding", at().wrapping_add(padded.len()), Fault::NotZero));
             }
             if let known @ number::STORE..=number::TAGS = number & !CRITICAL {
                 if seen >> known & 1 != 0 {
-                    return Err(error(name(known), at, Fault::Repeated));
+                    return Err(error(name(known), at(), Fault::Repeated));
                 }
                 seen |= 1 << known;
                 if let Err(fault) = take(known, value) {
-                    return Err(error(name(known), at, fault));
+                    return Err(error(name(known), at(), fault));
                 }
             } else if number & CRITICAL != 0 || number == number::AUTH {
-                check_auth(number, at, header::has_auth(fixed) && next == words.len())?;
-                auth = Some((at, value));
+                check_auth(number, at(), header::has_auth(fixed) && next.is_empty())?;
+                auth = Some((at(), value));
             }
             count = count.wrapping_add(1);
-            at = next;
+            rest = next;
         }
         if count > COUNT_MAX {
             return Err(error("TLV", self.start, Fault::TooMany));
         }
         match auth {
             Some((at, value)) => take(number::AUTH, value).map_err(|fault| error("AUTH", at, fault)),
-            None if header::has_auth(fixed) => Err(error("AUTH", at, Fault::Missing)),
+            None if header::has_auth(fixed) => Err(error("AUTH", self.words.len(), Fault::Missing)),
             None => Ok(()),
         }
     }
