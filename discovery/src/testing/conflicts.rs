@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::event::Dropped;
-use wire_format::datagram::ack::Code;
+use wire_format::datagram::{Datagram, Nonce, ack::Code};
 
 #[test]
 fn of_two_live_devices_with_one_id_the_first_stays_and_one_conflict_a_minute_is_told() {
@@ -181,4 +181,43 @@ fn one_seek_heard_twice_is_one() {
         let arrival = Arrival { link: LinkId(link), source: address(2), broadcast: true };
         assert_eq!(seeker.handle_datagram(now, &arrival, &seek), expected);
     }
+}
+
+/// Takes what a server sends; the cookie of the question in it, if there is one.
+fn question(roster: &mut Roster<Vec<Slot>>, now: Instant) -> Option<Nonce> {
+    let (mut buffer, mut asked) = ([0; 1_200], None);
+    while let Some(Transmit { len, .. }) = roster.poll_transmit(now, &mut buffer) {
+        if let Ok(Datagram::Challenge(challenge)) = Datagram::parse(&buffer[..len]) {
+            asked = Some(challenge.nonce);
+        }
+    }
+    asked
+}
+
+#[test]
+fn a_rival_that_never_tires_makes_one_conflict_a_minute_and_few_questions() {
+    let mut roster = Roster::new(server_config(), vec![Slot::EMPTY; 8], Instant::ZERO, 1);
+    let from = |number| Arrival { link: LINK, source: address(number), broadcast: false };
+    roster.handle_datagram(Instant::ZERO, &from(1), &datagrams::announce(1, 1, 100)).unwrap();
+    let (mut conflicts, mut questions) = (0, 0);
+    for second in 1..=300 {
+        let now = Instant::ZERO + secs(second);
+        roster.handle_timeout(now);
+        let sequence = 1_000 + second as u32;
+        let rival = datagrams::announce(1, 1, sequence);
+        assert_eq!(roster.handle_datagram(now, &from(2), &rival), Err(Dropped::Contested));
+        if let Some(nonce) = question(&mut roster, now) {
+            questions += 1;
+            let guess = datagrams::challenge(1, 1, sequence, true, Nonce::Short([0; 8]));
+            assert_eq!(roster.handle_datagram(now, &from(1), &guess), Err(Dropped::Cookie));
+            let answer = datagrams::challenge(1, 1, sequence, true, nonce);
+            assert_eq!(roster.handle_datagram(now, &from(2), &answer), Err(Dropped::Unknown));
+            assert_eq!(roster.handle_datagram(now, &from(1), &answer), Ok(()));
+            assert_eq!(roster.handle_datagram(now, &from(1), &answer), Err(Dropped::Unexpected));
+        }
+        let told = core::iter::from_fn(|| roster.poll_event());
+        conflicts += told.filter(|event| matches!(event.what, What::Conflict { .. })).count();
+    }
+    assert_eq!((conflicts, questions), (5, 30), "one a minute; one in ten seconds");
+    assert_eq!(roster.find(id(1)).unwrap().source, address(1));
 }

@@ -160,7 +160,7 @@ impl Bench {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(128) })]
 
     #[test]
     fn everything_agrees_after_any_operations(operations in proptest::collection::vec(operation(), 1..120)) {

@@ -286,3 +286,18 @@ fn without_a_link_nothing_is_said() {
     world.run(ms(1_001));
     assert_eq!(world.sent(SEEK), sent + 1);
 }
+
+#[test]
+fn a_device_whose_socket_lost_everything_in_its_sleep_does_not_lose_its_server() {
+    let mut world = pair(18);
+    world.with_seeker(1, |seeker, now| seeker.set_linked(now, true));
+    world.with_seeker(1, |seeker, now| seeker.set_linked(now, false));
+    world.freeze(1);
+    world.run(secs(60));
+    world.nodes[1].held.clear();
+    world.thaw(1);
+    world.run(secs(5));
+    assert!(world.seeker(1).server().is_some_and(|server| server.registered));
+    let lost = world.nodes[1].told.iter().filter(|told| matches!(told.1, SeekerEvent::ServerLost { .. }));
+    assert_eq!(lost.count(), 0);
+}
