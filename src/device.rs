@@ -288,3 +288,16 @@ impl Join {
         let _ = self.events.send(DeviceEvent::Session(event));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_keeps_four_seeds_and_leaves_out_a_fifth() {
+        let seed = |n| SocketAddrV4::new([192, 0, 2, n].into(), 57_854);
+        let builder = Device::builder(Store::new(1, "PARIS-12").unwrap(), NodeId([1; 16]));
+        let builder = (1..=5).fold(builder, |builder, n| builder.seed(seed(n)));
+        assert_eq!(builder.find.seeds, [1, 2, 3, 4].map(|n| Some(seed(n))));
+    }
+}

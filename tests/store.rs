@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tillwire::{
-    Delivered, Device, DeviceBuilder, DeviceKind, NodeId, Order, OrderKind, Outcome, PushError, Security,
-    ServerBuilder, ServerEvent, StartError, StaticDevice, Store, StoreServer, Tags, Target, Verdict,
+    Delivered, Device, DeviceBuilder, DeviceEvent, DeviceKind, NodeId, Order, OrderKind, Outcome, PushError,
+    Security, ServerBuilder, ServerEvent, StartError, StaticDevice, Store, StoreServer, Tags, Target,
+    Verdict,
 };
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const LOOPBACK: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 255);
 const SOON: Duration = Duration::from_secs(10);
@@ -227,9 +229,88 @@ async fn nothing_is_half_started() {
 }
 
 #[tokio::test]
+async fn a_fifth_stranger_is_turned_away_and_the_session_lives() {
+    let ports = ports();
+    let device = device(95, ports).no_discovery().start(apply).await.unwrap();
+    let server =
+        server(ports).no_discovery().device(StaticDevice::at(device.address())).start().await.unwrap();
+    connected(&server, 1).await;
+    // The session and three strangers take the four places.
+    let mut strangers = Vec::new();
+    for _ in 0..4 {
+        strangers.push(tokio::net::TcpStream::connect(device.address()).await.unwrap());
+    }
+    let turned_away = async { while strangers[3].read(&mut [0; 16]).await.is_ok_and(|len| len > 0) {} };
+    tokio::time::timeout(SOON, turned_away).await.expect("the fifth is closed at once");
+    let order = Order::new(OrderKind::SHOW_PAGE, 1, b"x");
+    let report = server.push(&order, &Target::all()).await.unwrap().settled(SOON).await;
+    assert_eq!(report.count(Outcome::APPLIED), 1);
+    server.shutdown().await;
+    device.shutdown().await;
+}
+
+#[tokio::test]
+async fn garbage_on_the_order_port_is_closed_and_told_and_others_are_served() {
+    let ports = ports();
+    let device = device(96, ports).no_discovery().start(apply).await.unwrap();
+    let mut events = device.subscribe();
+    let server =
+        server(ports).no_discovery().device(StaticDevice::at(device.address())).start().await.unwrap();
+    connected(&server, 1).await;
+    let mut stranger = tokio::net::TcpStream::connect(device.address()).await.unwrap();
+    stranger.write_all(b"GET / HTTP/1.1\r\nHost: till\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    // A reset is as good an end as any: what matters is that not a byte came back.
+    let _ = tokio::time::timeout(SOON, stranger.read_to_end(&mut answer)).await.expect("is closed");
+    assert_eq!(answer, []);
+    let why = tokio::time::timeout(SOON, async {
+        loop {
+            if let DeviceEvent::Session(push::driver::device::Event::Closed { why, .. }) =
+                events.recv().await.unwrap()
+            {
+                return why.to_string();
+            }
+        }
+    });
+    assert_eq!(
+        why.await.unwrap(),
+        "the peer sent broken bytes: checksum at byte 12: the checksum does not match"
+    );
+    let order = Order::new(OrderKind::SHOW_PAGE, 1, b"x");
+    assert_eq!(
+        server.push(&order, &Target::all()).await.unwrap().settled(SOON).await.count(Outcome::APPLIED),
+        1
+    );
+    server.shutdown().await;
+    device.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_dial_that_is_not_answered_is_given_up() {
+    let ports = ports();
+    let address = SocketAddr::from((Ipv4Addr::new(127, 9, 0, 97), ports.1));
+    // A listener that accepts nobody, and callers that fill its queue: the next SYN is not answered.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&address.into()).unwrap();
+    socket.listen(0).unwrap();
+    let queue =
+        std::iter::repeat_with(|| std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)));
+    let _queue: Vec<_> = queue.take(8).take_while(Result::is_ok).collect();
+    let server = server(ports).no_discovery().device(StaticDevice::at(address)).start().await.unwrap();
+    let given_up = async {
+        while server.stats().await.unwrap().push.fleet.dials_failed == 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(SOON, given_up).await.expect("the dial ends");
+    server.shutdown().await;
+}
+
+#[tokio::test]
 async fn orders_and_bytes_at_their_limits_and_one_past_each() {
     let ports = ports();
-    let absent = StaticDevice { id: Some(id(90)), ..StaticDevice::at((Ipv4Addr::new(127, 9, 0, 90), ports.1).into()) };
+    let absent =
+        StaticDevice { id: Some(id(90)), ..StaticDevice::at((Ipv4Addr::new(127, 9, 0, 90), ports.1).into()) };
     let order = Order::new(OrderKind::SHOW_PAGE, 1, b"12345678");
     let listed = || server(ports).no_discovery().device(absent);
 
