@@ -68,7 +68,8 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     pub(super) fn heard(&mut self, now: Instant, index: u32) {
         let awake = self.awake(now);
         let device = self.devices.at_mut(index);
-        let waits = device.is(flag::PINGED) || device.unacknowledged();
+        // What was cut is waited for as well: nothing else would ever be written there.
+        let waits = device.is(flag::PINGED) || device.is(flag::BLOCKED) || device.unacknowledged();
         device.await_since = if waits { awake } else { Instant::NEVER };
         if device.is(flag::SUSPECT) {
             device.set(flag::SUSPECT, false);
@@ -110,11 +111,11 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             if silent >= dead_after {
                 return self.end(now, index, Ended::Dead);
             }
-            next = next.min(dead_after.saturating_sub(silent));
+            next = next.min(left(dead_after, silent));
             if silent >= suspect_after {
                 self.suspect(index);
             } else {
-                next = next.min(suspect_after.saturating_sub(silent));
+                next = next.min(left(suspect_after, silent));
             }
         }
         let device = self.devices.at(index);
@@ -123,7 +124,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             if open >= REPEAT_WITHIN {
                 self.repeat_unanswered(index);
             } else {
-                next = next.min(REPEAT_WITHIN.saturating_sub(open));
+                next = next.min(left(REPEAT_WITHIN, open));
             }
         }
         let device = self.devices.at_mut(index);
@@ -134,7 +135,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                 device.due |= due::PING;
                 self.wake(index);
             } else {
-                next = next.min(ping_after.saturating_sub(quiet));
+                next = next.min(left(ping_after, quiet));
             }
         }
         self.arm(index, now + next);
@@ -175,7 +176,12 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
 /// The silence of ours that makes a PING to this device due: spread over the last quarter, so that a fan-out to all is
 /// not followed by a PING to all.
 fn ping_after(longest: Duration, index: u32) -> Duration {
-    let spread = u64::try_from(longest.as_micros() / 4).unwrap_or(0);
-    let part = mix(u64::from(index)).checked_rem(spread).unwrap_or(0);
-    longest.saturating_sub(Duration::from_micros(part))
+    let longest = u64::try_from(longest.as_micros()).unwrap_or(u64::MAX);
+    let part = mix(u64::from(index)).checked_rem(longest / 4).unwrap_or(0);
+    Duration::from_micros(longest.saturating_sub(part))
+}
+
+/// What is left of `limit`, to the microsecond: unlike a difference of two `Duration`s provably without a panic.
+fn left(limit: Duration, spent: Duration) -> Duration {
+    (Instant::ZERO + limit).since(Instant::ZERO + spent)
 }

@@ -7,6 +7,7 @@ mod devices;
 mod faults;
 mod network;
 mod oracle;
+mod scenes;
 mod server;
 mod wires;
 mod world;
