@@ -22,7 +22,7 @@
 
 use core::fmt;
 
-use crate::bytes::{bytes16_at, id_at, put_bytes16, put_u8, put_u16, put_u32, u8_at, u16_at, u32_at};
+use crate::bytes::{Writer, bytes16_at, id_at, put_bytes16, put_u8, put_u16, put_u32, u8_at, u16_at, u32_at};
 use crate::error::{EmitError, Fault, ParseError};
 use crate::ids::{DeviceKind, NodeId};
 
@@ -376,11 +376,20 @@ impl Header {
             Err(EmitError::Invalid { field: "node id" })
         } else if !side_allowed(self.kind, self.from.role) {
             Err(EmitError::Invalid { field: "role" })
-        } else if self.len > DATAGRAM_MAX {
-            Err(EmitError::TooLarge { field: "total length", limit: DATAGRAM_MAX })
         } else {
             Ok(())
         }
+    }
+}
+
+/// Puts the length of the whole datagram, now that it is known, into the header at its beginning.
+pub(super) fn patch_len(writer: &mut Writer<'_>) -> Result<(), EmitError> {
+    match u16::try_from(writer.len()) {
+        Ok(len) if writer.len() <= DATAGRAM_MAX => {
+            writer.patch(field::TOTAL_LENGTH, &len.to_le_bytes());
+            Ok(())
+        }
+        _ => Err(EmitError::TooLarge { field: "total length", limit: DATAGRAM_MAX }),
     }
 }
 

@@ -147,12 +147,12 @@ pub fn seal(datagram: &mut [u8], mac: impl FnOnce(&[u8]) -> [u8; entry::TAG_LEN]
 
 /// Writes header and entries; bytes written.
 fn write(from: Node, kind: Kind, aux: u32, tlvs: &Tlvs<'_>, buffer: &mut [u8]) -> Result<usize, EmitError> {
-    let len = tlvs.emitted_len();
-    let header = Header { from, kind, auth: tlvs.auth.is_some(), header_len: header::LEN, len, aux };
+    let header = Header { from, kind, auth: tlvs.auth.is_some(), header_len: header::LEN, len: 0, aux };
     header.check()?;
     tlvs.check()?;
     let mut writer = Writer::new(buffer);
     writer.bytes(&header.emit());
     tlvs.emit(&mut writer);
+    header::patch_len(&mut writer)?;
     writer.finish()
 }

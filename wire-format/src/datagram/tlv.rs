@@ -308,14 +308,6 @@ impl Tlvs<'_> {
         }
     }
 
-    /// Bytes of the whole datagram, padding included.
-    pub(super) fn emitted_len(&self) -> usize {
-        let mut counter = Writer::new(&mut []);
-        counter.zeros(header::LEN);
-        self.emit(&mut counter);
-        counter.len()
-    }
-
     /// Writes the entries behind the header.
     pub(super) fn emit(&self, writer: &mut Writer<'_>) {
         self.emit_before_pad(writer);
