@@ -268,7 +268,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         let hello = self.hello(index, log_head);
         let whole = head.emit(|room| hello.emit(room));
         let offset = usize::from(offset);
-        head.bytes.copy_within(offset.min(whole)..whole, 0);
+        if let Some(hello) = head.bytes.get_mut(..whole) {
+            hello.copy_within(offset.min(whole).., 0);
+        }
         head.len = whole.saturating_sub(offset);
         self.plan.push(What::Rest, head.len);
     }
