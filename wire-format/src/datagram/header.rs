@@ -10,7 +10,7 @@
 //! | 5 | 1 | kind | 1 SEEK, 2 BEACON, 3 ANNOUNCE, 4 ACK, 5 BYE, 6 CHALLENGE; others are refused |
 //! | 6 | 1 | flags | 0x01 STAGING, 0x02 AUTH, 0x04 EPOCH_RANDOM, 0x08 BROADCAST_COPY, 0x10 RETRANSMIT, 0x20 WANT_ACK; 0xC0 sent as zero, ignored on receipt |
 //! | 7 | 1 | header words | length of the header divided by 4, at least 12; sent as 12, the words after the 12th are skipped |
-//! | 8 | 2 | total length | bytes of the whole datagram; must equal what arrived |
+//! | 8 | 2 | total length | bytes of the whole datagram; a multiple of 4, at most 1,200, equal to what arrived |
 //! | 10 | 2 | role | the sender's device kind; 0xFFFF is the store server |
 //! | 12 | 4 | scope | hash of legal entity and store code; 0 not provisioned |
 //! | 16 | 16 | node id | never all zero |
