@@ -7,7 +7,7 @@
 
 use wire_format::frame::hello::{Hello, LogHead};
 use wire_format::frame::welcome::{LaneFloor, LogFloors};
-use wire_format::ids::Lane;
+use wire_format::ids::{Lane, Lineage};
 
 /// Durable lineages kept.
 const DURABLE_KEPT: usize = 2;
@@ -105,16 +105,24 @@ impl Floors {
 
     /// The floors of one log, as WELCOME states them; all zero for `None`.
     pub(super) fn of(&self, log: Option<Log>) -> LogFloors {
-        let Some(log) = log else { return LogFloors::default() };
-        match usize::from(log.0).checked_sub(1) {
-            None => self.volatile,
-            Some(at) => self.durable.get(at).copied().unwrap_or_default(),
-        }
+        log.and_then(|log| self.kept(log)).copied().unwrap_or_default()
+    }
+
+    /// Which lineage a log is of.
+    pub(super) fn lineage(&self, log: Log) -> Lineage {
+        self.kept(log).map_or(Lineage::NONE, |kept| kept.lineage)
     }
 
     /// The last order of the lane that ended.
     pub(super) fn floor(&self, log: Log, lane: Lane) -> u64 {
-        self.of(Some(log)).lanes.get(lane.index()).map_or(0, |lane| lane.floor)
+        self.kept(log).and_then(|kept| kept.lanes.get(lane.index())).map_or(0, |lane| lane.floor)
+    }
+
+    fn kept(&self, log: Log) -> Option<&LogFloors> {
+        match usize::from(log.0).checked_sub(1) {
+            None => Some(&self.volatile),
+            Some(at) => self.durable.get(at),
+        }
     }
 
     /// An order of the lane has ended. Floors never fall.
@@ -135,7 +143,7 @@ const _: () = assert!(size_of::<Floors>() <= 248);
 
 #[cfg(test)]
 mod tests {
-    use wire_format::ids::{Lineage, NodeId, Store};
+    use wire_format::ids::{NodeId, Store};
 
     use super::*;
 

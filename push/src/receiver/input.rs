@@ -214,7 +214,7 @@ impl<R: AsRef<[OutcomeSlot]> + AsMut<[OutcomeSlot]>, const CONNS: usize> Receive
         }
         count(&mut self.stats.delivered);
         self.pending = Some(Pending { ticket: ticket(), received });
-        let lineage = self.floors.of(Some(log)).lineage;
+        let lineage = self.floors.lineage(log);
         let (redelivered, durable) = (delivery.replay, delivery.durable);
         Ok(Step::Order(Delivered { ticket: ticket(), lineage, order, redelivered, remaining, durable }))
     }

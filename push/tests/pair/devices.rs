@@ -24,8 +24,7 @@ impl World {
 
     pub(crate) fn serve_device(&mut self, device: usize) {
         let (mut scratch, len) = (core::mem::take(&mut self.scratch), self.devices[device].scratch);
-        loop {
-            let Some(receiver) = &mut self.devices[device].receiver else { break };
+        while let Some(receiver) = &mut self.devices[device].receiver {
             let Some(transmit) = receiver.poll_transmit(self.now, &mut scratch[..len]) else { break };
             let (conn, bytes) = (transmit.conn, transmit.head.to_vec());
             let link = self.link_of(device, conn).expect("the device writes to a connection it has");
