@@ -1,9 +1,4 @@
 //! `tillwire`: the command line of tillwire. One file per command; `docs/CONTROL.md` has the control socket's lines.
-#![allow(
-    clippy::std_instead_of_core,
-    clippy::std_instead_of_alloc,
-    reason = "a program for an operating system"
-)]
 
 mod args;
 mod control;
@@ -26,6 +21,10 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::args::{Cli, Command};
+
+/// Counts what each thread takes, so that `demo` can tell what serving an order costs.
+#[global_allocator]
+static ALLOCATOR: testkit::alloc::Counting = testkit::alloc::Counting;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {

@@ -23,7 +23,7 @@ fn every_kept_input_passes() {
         let kept = files(&fuzz_directory().join("corpus").join(target));
         assert!(
             !kept.is_empty(),
-            "{target} has no corpus; cargo run -p tillwire-testkit --bin corpus -- --write"
+            "{target} has no corpus; cargo run -p tillwire-testkit --example corpus -- --write"
         );
         for file in kept.into_iter().chain(files(&fuzz_directory().join("regressions").join(target))) {
             // The name is printed with a failure.
@@ -41,7 +41,7 @@ fn seeds_are_those_of_the_specification() {
         assert_eq!(
             kept,
             seed.bytes,
-            "{} is stale; cargo run -p tillwire-testkit --bin corpus -- --write",
+            "{} is stale; cargo run -p tillwire-testkit --example corpus -- --write",
             file.display()
         );
     }

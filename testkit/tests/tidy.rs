@@ -235,7 +235,7 @@ const EDGES: [(&str, &[&str], &[&str]); 6] = [
     ("discovery", &["wire-format"], &[]),
     ("push", &["wire-format"], &[]),
     (".", &["wire-format", "discovery", "push"], &["testkit"]),
-    ("cli", &["tillwire", "wire-format"], &["testkit"]),
+    ("cli", &["tillwire", "wire-format", "testkit"], &[]),
     ("testkit", &["wire-format", "discovery", "push"], &["tillwire"]),
 ];
 

@@ -7,6 +7,7 @@ mod farm;
 mod find;
 mod payloads;
 mod plan;
+mod serving;
 mod show;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use self::child::Process;
 use self::farm::{Farm, Part, Record};
 use self::find::Found;
 use self::plan::{DEVICES_MAX, Plan, SERVER};
+use self::serving::Serving;
 use crate::args::{DISCOVERY_PORT, PUSH_PORT};
 use crate::error::{Failure, Outcome, Verdict};
 use crate::{out, start};
@@ -87,21 +89,21 @@ async fn demo(args: Args, json: bool) -> Outcome {
     let parts = split(args, files)?;
     let plan = Arc::new(Plan::new(args.devices, args.orders, args.payload as usize, args.seed));
     show::announce(args, parts.as_ref().map_or(0, Vec::len));
-    let server = Arc::new(server(args).await?);
+    let serving = Serving::start(args).await?;
     let (devices, found) = tokio::try_join!(Devices::start(args, parts), async {
-        Ok::<_, Failure>(find::all(&server, &plan, begun).await)
+        Ok::<_, Failure>(find::all(&serving.server, &plan, begun).await)
     })?;
     let bar = show::bar(u64::from(args.orders), "orders settled");
-    let pushed = push_all(&server, &plan, &bar).await?;
+    let (served, pushed) = serving.counted(async |server| push_all(server, &plan, &bar).await).await?;
     bar.finish_and_clear();
-    let stats = server.stats().await;
+    let stats = served.server.stats().await;
+    let allocations = served.counts.allocations;
     let (devices, records) = devices.seen().await?;
     let wrong = check::check(&plan, &pushed, &records);
-    if let Some(server) = Arc::into_inner(server) {
-        server.shutdown().await;
-    }
+    served.shutdown().await;
     devices.shutdown().await;
-    let done = Done { args, plan: &plan, found, pushed: &pushed, stats, wrong, took: begun.elapsed() };
+    let done =
+        Done { args, plan: &plan, found, pushed: &pushed, stats, allocations, wrong, took: begun.elapsed() };
     let ok = done.is_right();
     if json {
         out::json(&done.json())
@@ -118,11 +120,20 @@ struct Done<'p> {
     found: Found,
     pushed: &'p [Pushed],
     stats: Option<tillwire::ServerStats>,
+    /// By the server's thread, from the first push to the last outcome.
+    allocations: u64,
     wrong: Wrong,
     took: Duration,
 }
 
 impl Done<'_> {
+    /// Allocations of the server's thread per order, warm-up included.
+    fn allocations_per_order(&self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "a quotient for people")]
+        let quotient = self.allocations as f64 / self.pushed.len().max(1) as f64;
+        quotient
+    }
+
     fn is_right(&self) -> bool {
         let all = self.args.devices as usize;
         self.found.joined.len() == all

@@ -101,7 +101,7 @@ impl Done<'_> {
             "unsettled": self.unsettled(),
             "latency_us": json::latency(&self.latency()),
             "bytes_out": self.bytes_out(),
-            "allocs_per_order": null,
+            "allocs_per_order": self.allocations_per_order(),
             "secure": false,
             "wrong": self.wrong.json(),
             "elapsed_ms": millis(self.took),
@@ -131,7 +131,7 @@ impl Done<'_> {
             costs.add_row([what.to_owned(), duration(micros(span))]);
         }
         costs.add_row(["bytes out".to_owned(), self.bytes_out().to_string()]);
-        costs.add_row(["allocations per order", "not counted"]);
+        costs.add_row(["allocations per order".to_owned(), format!("{:.2}", self.allocations_per_order())]);
         let accepted =
             format!("{} orders accepted, {} (order, device) pairs", self.pushed.len(), self.pairs());
         let _ = write!(text, "{devices}\n\n{}\n{orders}\n\n{costs}\n\n", title(&accepted));

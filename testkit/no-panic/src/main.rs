@@ -1,12 +1,18 @@
-//! A program that only links if no panic and no allocator is left in `wire-format`.
+//! A program that only links if no panic and no allocator is left in `wire-format`, and in the state machines of
+//! `discovery` and `push`.
 //!
 //! It has no standard library, no allocator, and a panic handler that calls a function nobody defines. It calls every
-//! way into the package with bytes the compiler knows nothing about. If the optimiser cannot show that no panic is
+//! way into the packages with values the compiler knows nothing about. If the optimiser cannot show that no panic is
 //! reachable, the handler stays in the program and the linker refuses it. Nothing is ever run.
 //!
 //! Arithmetic wraps here, as it does in every release build; that it does not overflow is what the tests look at.
 #![no_std]
 #![no_main]
+
+#[cfg(any(feature = "roster", feature = "seeker"))]
+mod discovery_cores;
+#[cfg(any(feature = "fleet", feature = "receiver"))]
+mod push_cores;
 
 use core::hint::black_box;
 
@@ -45,6 +51,10 @@ extern "C" fn _start() -> ! {
     vocabulary(bytes);
     #[cfg(feature = "payloads")]
     payloads::all(bytes, buffer);
+    #[cfg(any(feature = "roster", feature = "seeker"))]
+    discovery_cores::all(bytes, buffer);
+    #[cfg(any(feature = "fleet", feature = "receiver"))]
+    push_cores::all(bytes, buffer);
     #[cfg(feature = "planted-panic")]
     black_box(input[len]);
     #[cfg(feature = "planted-allocation")]

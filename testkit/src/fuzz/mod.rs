@@ -4,7 +4,7 @@
 //! of them asks only "does it crash": each checks that what was understood means the same when it is said again, or that
 //! a state machine keeps its invariants and its bounds.
 //!
-//! [`seeds`] makes the first inputs from the specification's vectors; `cargo run -p tillwire-testkit --bin corpus` writes
+//! [`seeds`] makes the first inputs from the specification's vectors; `cargo run -p tillwire-testkit --example corpus` writes
 //! them to `fuzz/corpus/`.
 
 mod datagram;

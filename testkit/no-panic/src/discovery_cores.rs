@@ -1,0 +1,73 @@
+//! Every call into the state machines of discovery. `see(&mut …)` makes their state anything it might be.
+
+use core::hint::black_box;
+use core::net::SocketAddrV4;
+
+use discovery::{Arrival, LinkId};
+use wire_format::ids::Store;
+use wire_format::time::Instant;
+
+pub(crate) fn all(bytes: &[u8], buffer: &mut [u8]) {
+    let Ok(store) = Store::new(black_box(1), "S") else { return };
+    let source = SocketAddrV4::new(black_box([10, 0, 0, 1]).into(), black_box(1));
+    let arrival = black_box(Arrival { link: LinkId(0), source, broadcast: false });
+    #[cfg(feature = "roster")]
+    roster(store, &arrival, bytes, buffer);
+    #[cfg(feature = "seeker")]
+    seeker(store, &arrival, bytes, buffer);
+}
+
+/// A time nobody knows.
+fn now() -> Instant {
+    Instant::from_micros(black_box(1))
+}
+
+#[cfg(feature = "roster")]
+#[inline(never)]
+fn roster(store: Store, arrival: &Arrival, bytes: &[u8], buffer: &mut [u8]) {
+    use discovery::roster::Reason;
+    use discovery::{Roster, ServerConfig, Slot};
+    use wire_format::ids::NodeId;
+
+    let config = black_box(ServerConfig::new(NodeId([1; 16]), store));
+    let mut roster = Roster::new(config, [Slot::EMPTY; 8], now(), black_box(1));
+    super::see(&mut roster);
+    roster.link_up(now(), arrival.link);
+    let _ = black_box(roster.handle_datagram(now(), arrival, bytes));
+    super::see(&mut roster);
+    roster.handle_timeout(now());
+    black_box(roster.set_linked(now(), black_box(NodeId([2; 16])), black_box(true)));
+    black_box(roster.poll_transmit(now(), buffer));
+    black_box(roster.poll_event());
+    black_box(roster.poll_timeout());
+    black_box(roster.find(black_box(NodeId([2; 16]))));
+    roster.iter().for_each(|device| super::see(device.address));
+    black_box((roster.len(), roster.capacity(), roster.generation(), roster.is_stopped()));
+    roster.link_down(now(), arrival.link);
+    roster.stop(now(), black_box(Reason::LEAVING), black_box(0));
+    black_box(roster.poll_transmit(now(), buffer));
+}
+
+#[cfg(feature = "seeker")]
+#[inline(never)]
+fn seeker(store: Store, arrival: &Arrival, bytes: &[u8], buffer: &mut [u8]) {
+    use discovery::{DeviceConfig, Seeker};
+    use wire_format::ids::NodeId;
+
+    let config = black_box(DeviceConfig::new(NodeId([1; 16]), store));
+    let mut seeker = Seeker::new(config.clone(), now(), black_box(1));
+    super::see(&mut seeker);
+    seeker.link_up(now(), arrival.link);
+    let _ = black_box(seeker.handle_datagram(now(), arrival, bytes));
+    super::see(&mut seeker);
+    seeker.handle_timeout(now());
+    seeker.set_linked(now(), black_box(true));
+    seeker.reconfigure(now(), config);
+    black_box(seeker.poll_transmit(now(), buffer));
+    black_box(seeker.poll_event());
+    black_box(seeker.poll_timeout());
+    black_box(seeker.server());
+    seeker.link_down(now(), arrival.link);
+    seeker.stop(now());
+    black_box((seeker.poll_transmit(now(), buffer), seeker.is_stopped()));
+}

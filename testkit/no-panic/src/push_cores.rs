@@ -1,0 +1,98 @@
+//! Every call into the state machines of push. `see(&mut …)` makes their state anything it might be.
+
+use core::hint::black_box;
+use core::net::SocketAddr;
+
+use wire_format::ids::{NodeId, Store};
+use wire_format::time::Instant;
+
+pub(crate) fn all(bytes: &[u8], buffer: &mut [u8]) {
+    let Ok(store) = Store::new(black_box(1), "S") else { return };
+    #[cfg(feature = "fleet")]
+    fleet(store, bytes, buffer);
+    #[cfg(feature = "receiver")]
+    receiver(store, bytes, buffer);
+}
+
+/// A time nobody knows.
+fn now() -> Instant {
+    Instant::from_micros(black_box(1))
+}
+
+fn address() -> SocketAddr {
+    black_box(SocketAddr::from(([10, 0, 0, 1], 8_081)))
+}
+
+#[cfg(feature = "fleet")]
+#[inline(never)]
+fn fleet(store: Store, bytes: &[u8], buffer: &mut [u8]) {
+    use push::fleet::{DeviceSlot, NewDevice, NewOrder, OrderSlot};
+    use push::{Closed, DeviceIndex, DialError, Fleet, FleetConfig};
+    use wire_format::frame::order::KindFlags;
+    use wire_format::ids::{Lane, Lineage};
+
+    let config = black_box(FleetConfig::new(NodeId([1; 16]), store, Lineage([2; 16])));
+    let orders: [OrderSlot<&[u8], [u8; 4]>; 4] = [const { OrderSlot::EMPTY }; 4];
+    let mut fleet = Fleet::new(config, [DeviceSlot::EMPTY; 4], orders, now(), black_box(1));
+    super::see(&mut fleet);
+    let new = NewDevice { id: Some(black_box(NodeId([3; 16]))), address: Some(address()) };
+    let _ = black_box(fleet.add_device(now(), new));
+    let device = black_box(DeviceIndex(0));
+    fleet.set_address(now(), device, address());
+    let order = NewOrder {
+        number: black_box(1),
+        lane: black_box(Lane::Normal),
+        kind_flags: black_box(KindFlags::NONE),
+        lifetime: black_box(None),
+        frame: bytes,
+        first: device,
+        marks: black_box([0xF0; 4]),
+    };
+    let _ = black_box(fleet.submit(now(), order).is_ok());
+    black_box(fleet.poll_dial(now()));
+    fleet.handle_connected(now(), device);
+    fleet.handle_dial_failed(now(), device, black_box(DialError::Refused));
+    let _ = black_box(fleet.handle_bytes(now(), device, bytes));
+    if let Some(transmit) = fleet.poll_transmit(now(), buffer) {
+        let (device, len) = (transmit.device, transmit.head.len().wrapping_add(transmit.body.len()));
+        fleet.handle_written(now(), device, black_box(len));
+    }
+    fleet.handle_writable(now(), device);
+    super::see(&mut fleet);
+    fleet.handle_timeout(now());
+    black_box((fleet.poll_close(), fleet.poll_timeout(), fleet.live_orders()));
+    black_box(fleet.poll_event().is_some());
+    black_box((fleet.find(black_box(NodeId([3; 16]))), fleet.id(device), fleet.is_open(device)));
+    black_box(fleet.marks(black_box(1)).is_some());
+    fleet.handle_closed(now(), device, black_box(Closed::Eof));
+    black_box(fleet.remove_device(now(), device));
+    fleet.stop(now());
+}
+
+#[cfg(feature = "receiver")]
+#[inline(never)]
+fn receiver(store: Store, bytes: &[u8], buffer: &mut [u8]) {
+    use push::receiver::{OutcomeSlot, Receiver, ReceiverConfig, Verdict};
+
+    let config = black_box(ReceiverConfig::new(NodeId([1; 16]), store, 1));
+    let mut receiver: Receiver<_, 2> = Receiver::new(config, [OutcomeSlot::EMPTY; 8], now());
+    super::see(&mut receiver);
+    let Ok(conn) = receiver.handle_connected(now(), address()) else { return };
+    if let Ok(input) = receiver.handle_bytes(now(), conn, bytes)
+        && let Some(order) = input.order
+    {
+        receiver.complete(now(), order.ticket, black_box(Verdict::Applied));
+    }
+    super::see(&mut receiver);
+    receiver.handle_timeout(now());
+    if let Some(transmit) = receiver.poll_transmit(now(), buffer) {
+        let (conn, len) = (transmit.conn, transmit.head.len());
+        receiver.handle_written(now(), conn, black_box(len));
+    }
+    receiver.handle_writable(now(), conn);
+    black_box((receiver.poll_close(), receiver.poll_event(), receiver.poll_timeout()));
+    black_box((receiver.served(), receiver.known(), receiver.owed()));
+    receiver.handle_closed(now(), conn);
+    receiver.stop(now());
+    black_box(receiver.is_stopped());
+}
