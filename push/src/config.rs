@@ -41,6 +41,8 @@ pub const STABLE_AFTER: Duration = Duration::from_secs(30);
 pub const PAUSE_MIN: Duration = Duration::from_millis(500);
 /// A header is sent as it was encoded for at most this long after submit: the lifetime it states is that much too long.
 pub const FRESH_MAX: Duration = Duration::from_millis(100);
+/// A device that announced its end and does not leave gets orders again after what it said, and after this at most.
+pub const DRAIN_MAX: Duration = Duration::from_secs(600);
 /// An outcome the device owes from an earlier session comes within this time of the WELCOME, or its order is sent again.
 pub const REPEAT_WITHIN: Duration = Duration::from_secs(2);
 

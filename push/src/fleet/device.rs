@@ -216,6 +216,8 @@ pub struct DeviceSlot {
     /// When it was dialled last (`NEVER`: not yet), and, idle, when it may be dialled again.
     pub(crate) dialled_at: Instant,
     pub(crate) dial_at: Instant,
+    /// A device that announced its end and is still there by then gets orders again.
+    pub(crate) drains_until: Instant,
     pub(crate) boot: u64,
     pub(crate) id: NodeId,
     pub(crate) address: SocketAddr,
@@ -252,6 +254,7 @@ impl DeviceSlot {
         settle_at: Instant::NEVER,
         dialled_at: Instant::NEVER,
         dial_at: Instant::NEVER,
+        drains_until: Instant::NEVER,
         boot: 0,
         id: NodeId::NONE,
         address: SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0)),

@@ -1,5 +1,7 @@
 //! Frames from devices: one per call, believed only in the place where it belongs.
 
+use core::time::Duration;
+
 use wire_format::error::{Fault, ParseError};
 use wire_format::frame::{Ack, Bye, Frame, Outcome, Progress, Raw, Reject, Window, outcome};
 use wire_format::splitter::{Split, split};
@@ -10,6 +12,7 @@ use super::marks::End;
 use super::order::{MarkBytes, OrderStorage};
 use super::session::protocol_bye;
 use super::{DeviceIndex, Fleet};
+use crate::config::DRAIN_MAX;
 use crate::ended::Ended;
 use wire_format::frame::outcome::Code;
 
@@ -87,7 +90,11 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                     device.set(flag::PINGED, false);
                 }
             }
-            Frame::Drain(_) => self.devices.at_mut(index).set(flag::DRAINING, true),
+            Frame::Drain(drain) => {
+                let device = self.devices.at_mut(index);
+                device.set(flag::DRAINING, true);
+                device.drains_until = now + Duration::from_millis(drain.after_ms.into()).min(DRAIN_MAX);
+            }
             Frame::Bye(bye) => return Err(self.handle_bye(now, index, bye)),
             // Nothing here asked for them, and no feature bit offered to take them: they change nothing.
             Frame::Result(_) | Frame::Ask(_) | Frame::Reply(_) | Frame::Status(_) | Frame::Ignored(_) => {

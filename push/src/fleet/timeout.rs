@@ -128,6 +128,11 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             }
         }
         let device = self.devices.at_mut(index);
+        if device.is(flag::DRAINING) && device.drains_until <= now {
+            device.set(flag::DRAINING, false);
+            self.wake(index);
+        }
+        let device = self.devices.at_mut(index);
         if device.due & due::PING == 0 && !device.is(flag::PINGED) {
             let quiet = now.since(device.wrote_at);
             let ping_after = ping_after(self.config.ping_after, index);

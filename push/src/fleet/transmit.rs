@@ -253,7 +253,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                 }
                 None
             }
-            State::Ending => {
+            State::Ending if self.devices.at(index).due & due::FAREWELL != 0 => {
                 let farewell = self.devices.at(index).farewell;
                 let len = head.emit(|room| emit_farewell(farewell, room));
                 self.plan.push(What::Farewell(farewell), len);

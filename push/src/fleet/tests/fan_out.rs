@@ -358,3 +358,32 @@ fn an_order_nobody_will_answer_ends_as_unknown_a_week_after_its_lifetime() {
     assert_eq!(world.outcomes(), [(0, number, Code::UNKNOWN)]);
     assert_eq!(world.settled(), [number]);
 }
+
+#[test]
+fn a_write_holds_64_frames_and_not_one_more() {
+    for (orders, writes) in [(64, 1), (65, 2)] {
+        let mut world = World::new(1, 80);
+        world.devices[0].window_orders = 100;
+        world.answer_dials = false;
+        for _ in 0..orders {
+            world.submit_to(Lane::Normal, Some(HOUR), 8, &[0]);
+        }
+        world.drain();
+        world.connect(0);
+        world.drain();
+        assert_eq!(world.devices[0].writes.len(), 1 + writes, "{orders} orders after the HELLO");
+        assert_eq!(world.outcomes().len(), orders);
+    }
+}
+
+#[test]
+fn the_longest_lifetime_and_the_largest_payload() {
+    let mut world = World::new(1, 4);
+    world.devices[0].window_bytes = 1 << 20;
+    world.advance(100);
+    let number = world.submit_to(Lane::Bulk, Some(crate::config::LIFETIME_MAX), 65_536, &[0]);
+    world.drain();
+    assert_eq!(world.devices[0].writes.last(), Some(&(0, 16 + 48 + 65_536)));
+    assert_eq!(world.devices[0].orders[0].0.remaining_ms, Some(30 * 86_400_000));
+    assert_eq!(world.outcomes(), [(0, number, Code::APPLIED)]);
+}

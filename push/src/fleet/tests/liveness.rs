@@ -155,3 +155,13 @@ fn an_idle_fleet_wakes_up_seldom() {
     }
     assert!(wakes <= 80, "{wakes} in a minute");
 }
+
+#[test]
+fn half_a_second_late_is_no_pause_and_more_is_one() {
+    for (late_us, pauses) in [(500_000, 0), (500_001, 1)] {
+        let mut world = World::connected(1, 8);
+        world.now = world.fleet.poll_timeout().unwrap() + Duration::from_micros(late_us);
+        world.fleet.handle_timeout(world.now);
+        assert_eq!(world.fleet.stats().pauses, pauses);
+    }
+}

@@ -368,3 +368,54 @@ fn an_open_session_whose_device_is_seen_elsewhere_is_probed() {
     world.drain();
     assert_eq!((world.devices[0].pings, world.closed.len()), (1, 0));
 }
+
+#[test]
+fn a_device_that_announced_its_end_and_stays_gets_orders_again() {
+    let mut world = World::connected(1, 4);
+    let drain =
+        wire_format::frame::Drain { reason: wire_format::frame::drain::Reason::UPDATING, after_ms: 5_000 };
+    world.devices[0].send(&Frame::Drain(drain));
+    world.drain();
+    world.submit(Lane::Normal);
+    world.advance(4_900);
+    assert!(world.devices[0].orders.is_empty());
+    world.advance(2_200);
+    assert_eq!(world.devices[0].orders.len(), 1);
+}
+
+#[test]
+fn a_farewell_cut_in_two_is_said_once_and_one_that_cannot_be_said_is_dropped() {
+    for finishes in [true, false] {
+        let mut world = World::connected(1, 4);
+        world.answer_dials = false;
+        world.devices[0].room = 5;
+        world.devices[0].answers = b"HTTP/1.1 400 Bad Request".to_vec();
+        world.drain();
+        assert_eq!(world.closed, [], "a last frame is on its way");
+        if finishes {
+            world.devices[0].room = usize::MAX;
+            world.fleet.handle_writable(world.now, DeviceIndex(0));
+            world.drain();
+        } else {
+            world.advance(990);
+            assert_eq!(world.closed, []);
+            world.advance(20);
+        }
+        assert!(matches!(world.closed[..], [(DeviceIndex(0), Ended::Broken(_))]));
+        assert_eq!(world.devices[0].byes.len(), usize::from(finishes));
+    }
+}
+
+#[test]
+fn a_frame_of_the_largest_body_is_read_and_one_byte_more_is_not() {
+    use wire_format::frame::{Flags, Header, Kind};
+    for (more, ends) in [(0, false), (1, true)] {
+        let mut world = World::connected(1, 1);
+        let length = crate::config::BODY_MAX + more;
+        let header = Header { flags: Flags::IGNORABLE, ..Header::new(Kind(0x7E), length) };
+        world.devices[0].answers = [&header.emit()[..], &vec![0; length as usize]].concat();
+        world.drain();
+        assert_eq!(!world.closed.is_empty(), ends);
+        assert_eq!(world.fleet.stats().frames_ignored, u64::from(!ends));
+    }
+}
