@@ -362,3 +362,20 @@ fn only_selected_devices_answer_a_census() {
     }
     assert!((200..=300).contains(&answered), "{answered} of 2,000 for one in eight");
 }
+
+#[test]
+fn a_goodbye_older_than_the_last_beacon_is_an_echo() {
+    let mut seeker = device();
+    let heard = Arrival { broadcast: true, ..from(99) };
+    seeker.handle_datagram(NOW, &heard, &datagrams::beacon(SERVER, 1, 10, 250, 0)).unwrap();
+    for (bytes, why) in [
+        (datagrams::bye(SERVER, 1, 9), Dropped::Duplicate),
+        (datagrams::bye(SERVER, 2, 11), Dropped::Stale),
+        (datagrams::bye(SERVER + 1, 1, 11), Dropped::Unknown),
+    ] {
+        assert_eq!(seeker.handle_datagram(NOW, &heard, &bytes), Err(why));
+    }
+    assert!(seeker.server().is_some_and(|server| server.registered));
+    assert_eq!(seeker.handle_datagram(NOW, &heard, &datagrams::bye(SERVER, 1, 11)), Ok(()));
+    assert_eq!(seeker.server(), None);
+}

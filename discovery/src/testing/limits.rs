@@ -183,3 +183,20 @@ fn a_busy_server_is_asked_again_when_it_says_and_a_refusal_is_told_once() {
     let refused = SeekerEvent::Refused { id: id(SERVER), status: Code::ROSTER_FULL };
     assert_eq!(told.iter().filter(|event| **event == refused).count(), 1);
 }
+
+#[test]
+fn a_place_is_not_given_away_before_its_loss_was_told() {
+    let mut roster = Roster::new(server_config(), vec![Slot::EMPTY; 1], Instant::ZERO, 1);
+    roster.handle_datagram(NOW, &arrival(1), &datagrams::announce(1, 1, 1)).unwrap();
+    let mut now = NOW;
+    while !roster.is_empty() {
+        now = roster.poll_timeout().unwrap();
+        roster.handle_timeout(now);
+    }
+    let late = datagrams::announce(2, 1, 1);
+    assert_eq!(roster.handle_datagram(now, &arrival(2), &late), Err(Dropped::Full));
+    let told: Vec<What> = core::iter::from_fn(|| roster.poll_event()).map(|event| event.what).collect();
+    assert_eq!(told, [What::Joined, What::Lost, What::Refused { why: Code::ROSTER_FULL }]);
+    assert_eq!(roster.handle_datagram(now, &arrival(2), &late), Ok(()));
+    roster.check();
+}
