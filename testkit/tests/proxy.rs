@@ -93,6 +93,7 @@ async fn one_bit_flips_where_it_was_asked_to() {
 }
 
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "the proxy works in real time")]
 async fn one_byte_at_a_time_with_a_delay_takes_that_long() {
     let faults = Faults { chunk: Some(1), delay: Duration::from_millis(5), ..Faults::default() };
     let start = Instant::now();

@@ -33,6 +33,8 @@ const RING: usize = 8;
 /// Writes, closes and events of one drain: every table has fewer entries.
 const DRAIN_MAX: usize = 512;
 
+type OrderSlots = Vec<OrderSlot<Vec<u8>, Vec<u8>>>;
+
 /// Any bytes as a list of operations.
 ///
 /// # Panics
@@ -82,7 +84,7 @@ struct Peer {
 }
 
 struct World {
-    fleet: Fleet<Vec<DeviceSlot>, Vec<OrderSlot<Vec<u8>, Vec<u8>>>, Vec<u8>, Vec<u8>>,
+    fleet: Fleet<Vec<DeviceSlot>, OrderSlots, Vec<u8>, Vec<u8>>,
     receiver: Receiver<Vec<OutcomeSlot>, 3>,
     now: Instant,
     boot: u64,
