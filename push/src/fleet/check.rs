@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use wire_format::ids::Lane;
 
-use super::device::{DeviceStorage, LaneState, Partial, State, due, flag};
+use super::device::{LaneState, Partial, State, due, flag};
+use super::devices::DeviceStorage;
 use super::list::{List, NONE};
 use super::order::{MarkBytes, OrderStorage};
 use super::wheel::Wheel;

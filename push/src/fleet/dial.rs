@@ -4,7 +4,8 @@ use core::time::Duration;
 
 use wire_format::time::Instant;
 
-use super::device::{DeviceStorage, Partial, State, due, flag};
+use super::device::{Partial, State, due, flag};
+use super::devices::DeviceStorage;
 use super::event::Dial;
 use super::list::List;
 use super::order::{MarkBytes, OrderStorage};

@@ -9,7 +9,8 @@ use wire_format::ids::Lane;
 use wire_format::time::Instant;
 
 use super::Fleet;
-use super::device::{DeviceStorage, State};
+use super::device::State;
+use super::devices::DeviceStorage;
 use super::list::NONE;
 use super::order::{MarkBytes, OrderStorage};
 use super::tell::Told;

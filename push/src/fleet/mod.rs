@@ -5,18 +5,20 @@
 //!
 //! | file | reason to exist |
 //! | --- | --- |
-//! | `device`, `order` | the two tables: what is kept per device and per order |
+//! | `device`, `devices`, `order` | the two tables: what is kept per device and per order |
 //! | `list`, `wheel` | intrusive lists and timers inside those tables |
 //! | `marks` | the only code that changes marks, and with them cursors and counts |
 //! | `submit` | orders come in |
 //! | `dial` | who is dialled when |
 //! | `session` | HELLO, WELCOME, resume, the end of a session |
 //! | `receive` | frames from devices |
-//! | `transmit`, `written` | what is written next; what of it has left |
+//! | `transmit`, `credit`, `written` | what is written next; what the window allows; what has left |
 //! | `timeout` | liveness, lifetimes, the server's own pauses |
 //! | `tell` | events |
 
+mod credit;
 mod device;
+mod devices;
 mod dial;
 mod event;
 mod list;
@@ -44,7 +46,8 @@ use wire_format::ids::NodeId;
 use wire_format::rng::Rng;
 use wire_format::time::Instant;
 
-pub use device::{DeviceSlot, DeviceStorage};
+pub use device::DeviceSlot;
+pub use devices::DeviceStorage;
 pub use event::{AddError, Dial, Event, Facts, NewDevice, SubmitError, SubmitFault, Submitted, Transmit};
 pub use order::{MarkBytes, NewOrder, OrderSlot, OrderStorage};
 pub use stats::{Outcomes, Stats};
@@ -52,7 +55,8 @@ pub use stats::{Outcomes, Stats};
 pub use crate::config::FleetConfig;
 pub use crate::ended::{Closed, DialError, Ended};
 
-use device::{Devices, State, due, flag, link};
+use device::{State, due, flag, link};
+use devices::Devices;
 use list::List;
 use order::Orders;
 use tell::Told;

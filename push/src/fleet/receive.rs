@@ -7,7 +7,8 @@ use wire_format::frame::{Ack, Bye, Frame, Outcome, Progress, Raw, Reject, Window
 use wire_format::splitter::{Split, split};
 use wire_format::time::Instant;
 
-use super::device::{DeviceStorage, State, due, flag};
+use super::device::{State, due, flag};
+use super::devices::DeviceStorage;
 use super::marks::End;
 use super::order::{MarkBytes, OrderStorage};
 use super::session::protocol_bye;

@@ -13,7 +13,8 @@ use wire_format::frame::{Hello, Welcome, bye, hello, reject};
 use wire_format::ids::{Lane, NodeId};
 use wire_format::time::Instant;
 
-use super::device::{DeviceStorage, Farewell, LaneState, Partial, State, due, flag};
+use super::device::{Farewell, LaneState, Partial, State, due, flag};
+use super::devices::DeviceStorage;
 use super::event::Facts;
 use super::list::NONE;
 use super::order::{MarkBytes, OrderStorage};

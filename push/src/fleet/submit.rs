@@ -10,7 +10,8 @@ use wire_format::ids::Lane;
 use wire_format::time::Instant;
 
 use super::Fleet;
-use super::device::{DeviceStorage, State, flag};
+use super::device::{State, flag};
+use super::devices::DeviceStorage;
 use super::event::{SubmitError, SubmitFault, Submitted};
 use super::order::{Live, MarkBytes, NewOrder, OrderSlot, OrderStorage};
 use crate::config::{FRESH_MAX, LIFETIME_MAX, OWED_MAX};

@@ -5,7 +5,8 @@ use core::time::Duration;
 use wire_format::frame::outcome::Code;
 use wire_format::ids::Lane;
 
-use super::device::{DeviceStorage, State, flag};
+use super::device::{State, flag};
+use super::devices::DeviceStorage;
 use super::event::{Event, Facts};
 use super::list::NONE;
 use super::marks::End;

@@ -10,7 +10,8 @@ use wire_format::rng::mix;
 use wire_format::time::Instant;
 
 use super::Fleet;
-use super::device::{DeviceStorage, State, due, flag};
+use super::device::{State, due, flag};
+use super::devices::DeviceStorage;
 use super::order::{MarkBytes, OrderStorage};
 use crate::config::{DIAL_GUARD, FAREWELL_WITHIN, PAUSE_MIN, REPEAT_WITHIN, WELCOME_WITHIN};
 use crate::ended::Ended;

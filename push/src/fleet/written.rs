@@ -2,7 +2,8 @@
 
 use wire_format::time::Instant;
 
-use super::device::{DeviceStorage, Partial, State, due, flag};
+use super::device::{Partial, State, due, flag};
+use super::devices::DeviceStorage;
 use super::order::{MarkBytes, OrderStorage};
 use super::transmit::{Entry, Head, What, control_bytes};
 use super::{DeviceIndex, Fleet};

@@ -1,0 +1,65 @@
+//! How much more a device takes: its window of orders and bytes, while a write is planned.
+//!
+//! An order holds an order credit from its first write until SETTLED covers it, over sessions, and its bytes until it is
+//! acknowledged. A frozen device holds at most its window, not what the kernel would take.
+
+use wire_format::ids::Lane;
+
+use super::device::DeviceSlot;
+
+/// What a device's window has left, as the plan uses it up.
+pub(super) struct Credit {
+    pub(super) held: [u16; 4],
+    /// Of `held`, repetitions that were not planned yet.
+    repeats: u16,
+    orders: u16,
+    bytes: u32,
+    bytes_max: u32,
+}
+
+impl Credit {
+    pub(super) fn new(device: &DeviceSlot) -> Self {
+        Self {
+            held: device.lanes.map(|lane| lane.held),
+            repeats: device.lanes.iter().fold(0, |sum, lane| sum.saturating_add(lane.repeats)),
+            orders: device.window_orders,
+            bytes: device.bytes,
+            bytes_max: device.window_bytes,
+        }
+    }
+
+    /// Whether one order more may be unsettled: one credit stays for each of lanes 0 and 1 if they use none. One order
+    /// may always be under way.
+    pub(super) fn allows(&self, lane: Lane) -> bool {
+        let used = self.used();
+        let [urgent, interactive, ..] = self.held;
+        let kept = match lane {
+            Lane::Urgent => 0,
+            Lane::Interactive => u16::from(urgent == 0),
+            Lane::Normal | Lane::Bulk => u16::from(urgent == 0).saturating_add(u16::from(interactive == 0)),
+        };
+        used == 0 || used.saturating_add(kept) < self.orders
+    }
+
+    /// Whether a repetition may go: it has its credit, but the device may have declared a smaller window since.
+    pub(super) fn allows_repeat(&self) -> bool {
+        self.used().saturating_sub(self.repeats) < self.orders.max(1)
+    }
+
+    fn used(&self) -> u16 {
+        self.held.iter().fold(0, |sum, held| sum.saturating_add(*held))
+    }
+
+    /// Whether the bytes may be unacknowledged.
+    pub(super) const fn has_bytes(&self, len: u32) -> bool {
+        self.bytes == 0 || self.bytes.saturating_add(len) <= self.bytes_max
+    }
+
+    pub(super) fn take(&mut self, lane: Lane, len: u32, repeat: bool) {
+        if let Some(held) = self.held.get_mut(lane.index()) {
+            *held = held.saturating_add(u16::from(!repeat));
+        }
+        self.repeats = self.repeats.saturating_sub(u16::from(repeat));
+        self.bytes = self.bytes.saturating_add(len);
+    }
+}
