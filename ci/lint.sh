@@ -22,5 +22,5 @@ done
 cargo clippy --quiet --locked -p tillwire-wire-format --no-default-features --features bincode -- -D warnings
 say "clippy: each floor without features"
 
-RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --workspace --all-features --no-deps --document-private-items
+RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --workspace --all-features --no-deps
 say "documentation"

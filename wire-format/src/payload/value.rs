@@ -53,7 +53,7 @@ pub(super) fn line(field: &'static str, text: &str, limit: usize) -> Result<(), 
     if text.contains(char::is_control) { Err(ValueError::Invalid { field }) } else { Ok(()) }
 }
 
-/// As [`line`], and not empty.
+/// As [`line()`], and not empty.
 pub(super) fn name(field: &'static str, text: &str, limit: usize) -> Result<(), ValueError> {
     require(field, !text.is_empty())?;
     line(field, text, limit)
