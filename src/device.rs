@@ -8,7 +8,7 @@ use push::driver::device as serving;
 use push::receiver::{Event as Served, Handler, ReceiverConfig};
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
-use wire_format::ids::{DeviceKind, Name, NodeId, Store, Tags};
+use wire_format::ids::{DeviceKind, NodeId, Store, Tags};
 
 use crate::chance;
 use crate::{Security, StartError};
@@ -39,19 +39,7 @@ impl DeviceBuilder {
         }
     }
 
-    /// Who may talk to it. Must be chosen: [`DeviceBuilder::start`] fails without.
-    #[must_use]
-    pub fn security(mut self, security: Security) -> Self {
-        self.security = Some(security);
-        self
-    }
-
-    /// A test device: it sees test servers only, and no other sees it. Default: production.
-    #[must_use]
-    pub fn staging(mut self, staging: bool) -> Self {
-        self.find.staging = staging;
-        self
-    }
+    crate::options::shared!(DeviceBuilder, "a test device: it sees test servers only, and no other sees it");
 
     /// What it is. Default: a till.
     #[must_use]
@@ -74,56 +62,10 @@ impl DeviceBuilder {
         self
     }
 
-    /// A name for people. At most 32 bytes; what is longer, or not clean text, is left out.
-    #[must_use]
-    pub fn name(mut self, name: &str) -> Self {
-        self.find.name = Name::new(name).unwrap_or_default();
-        self
-    }
-
-    /// Use this local address only. Needed when several nodes share a host, and on loopback.
-    #[must_use]
-    pub fn bind(mut self, address: Ipv4Addr) -> Self {
-        self.bind = Some(address);
-        self
-    }
-
     /// The TCP port where it listens for orders. Default 8081.
     #[must_use]
     pub fn port(mut self, port: u16) -> Self {
         self.find.port = port;
-        self
-    }
-
-    /// With [`DeviceBuilder::bind`]: the broadcast address of that subnet. Default: as the interface says.
-    #[must_use]
-    pub fn broadcast(mut self, address: Ipv4Addr) -> Self {
-        if let Some(net) = &mut self.discovery {
-            net.broadcast = Some(address);
-        }
-        self
-    }
-
-    /// The UDP port of discovery, here and on the server. Default 57854.
-    #[must_use]
-    pub fn discovery_port(mut self, port: u16) -> Self {
-        if let Some(net) = &mut self.discovery {
-            net.port = port;
-        }
-        self
-    }
-
-    /// Everything else about interfaces; replaces what was said about discovery before.
-    #[must_use]
-    pub fn discovery_net(mut self, net: finding::Net) -> Self {
-        self.discovery = Some(net);
-        self
-    }
-
-    /// No discovery: the server has this device in its list.
-    #[must_use]
-    pub fn no_discovery(mut self) -> Self {
-        self.discovery = None;
         self
     }
 
@@ -134,14 +76,6 @@ impl DeviceBuilder {
             *place = Some(server);
             self.seeds += 1;
         }
-        self
-    }
-
-    /// Its boot epoch: must rise at each start, so keep it on disk. Default: a random one.
-    #[must_use]
-    pub fn epoch(mut self, epoch: u32) -> Self {
-        self.find.epoch = epoch;
-        self.find.epoch_random = false;
         self
     }
 

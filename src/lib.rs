@@ -32,6 +32,8 @@ mod device;
 #[cfg(feature = "tokio")]
 mod error;
 #[cfg(feature = "tokio")]
+mod options;
+#[cfg(feature = "tokio")]
 mod security;
 #[cfg(feature = "tokio")]
 mod server;

@@ -10,7 +10,7 @@ use push::config::FleetConfig;
 use push::driver::server as pushing;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
-use wire_format::ids::{DeviceKind, Lineage, Name, NodeId, Store, Tags};
+use wire_format::ids::{DeviceKind, Lineage, NodeId, Store, Tags};
 
 use crate::chance;
 use crate::{FanOut, Order, PushError, Security, StartError, Target};
@@ -77,58 +77,7 @@ impl ServerBuilder {
         }
     }
 
-    /// Who may talk to it. Must be chosen: [`ServerBuilder::start`] fails without.
-    #[must_use]
-    pub fn security(mut self, security: Security) -> Self {
-        self.security = Some(security);
-        self
-    }
-
-    /// A test server: it sees test devices only, and no other sees it. Default: production.
-    #[must_use]
-    pub fn staging(mut self, staging: bool) -> Self {
-        self.find.staging = staging;
-        self
-    }
-
-    /// Use this local address only. Needed when several nodes share a host, and on loopback.
-    #[must_use]
-    pub fn bind(mut self, address: Ipv4Addr) -> Self {
-        self.bind = Some(address);
-        self
-    }
-
-    /// With [`ServerBuilder::bind`]: the broadcast address of that subnet. Default: as the interface says.
-    #[must_use]
-    pub fn broadcast(mut self, address: Ipv4Addr) -> Self {
-        if let Some(net) = &mut self.discovery {
-            net.broadcast = Some(address);
-        }
-        self
-    }
-
-    /// The UDP port of discovery, here and on every device. Default 57854.
-    #[must_use]
-    pub fn discovery_port(mut self, port: u16) -> Self {
-        if let Some(net) = &mut self.discovery {
-            net.port = port;
-        }
-        self
-    }
-
-    /// Everything else about interfaces; replaces what was said about discovery before.
-    #[must_use]
-    pub fn discovery_net(mut self, net: finding::Net) -> Self {
-        self.discovery = Some(net);
-        self
-    }
-
-    /// No discovery: only the devices given with [`ServerBuilder::device`].
-    #[must_use]
-    pub fn no_discovery(mut self) -> Self {
-        self.discovery = None;
-        self
-    }
+    crate::options::shared!(ServerBuilder, "a test server: it sees test devices only, and no other sees it");
 
     /// A device given by address. May be called for each.
     #[must_use]
@@ -179,25 +128,10 @@ impl ServerBuilder {
         self
     }
 
-    /// A name for people. At most 32 bytes; what is longer, or not clean text, is left out.
-    #[must_use]
-    pub fn name(mut self, name: &str) -> Self {
-        self.find.name = Name::new(name).unwrap_or_default();
-        self
-    }
-
     /// Who it is. Default: derived from the store, the host's name and the bound address, so that it stays.
     #[must_use]
     pub fn server_id(mut self, id: NodeId) -> Self {
         self.server_id = Some(id);
-        self
-    }
-
-    /// Its boot epoch: must rise at each start, so keep it on disk. Default: a random one.
-    #[must_use]
-    pub fn epoch(mut self, epoch: u32) -> Self {
-        self.find.epoch = epoch;
-        self.find.epoch_random = false;
         self
     }
 
