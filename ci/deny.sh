@@ -4,7 +4,8 @@ source "$(dirname "$0")/lib.sh"
 
 if ! have cargo-deny; then
     say "installing cargo-deny: some minutes, once"
-    cargo install --quiet --locked cargo-deny || skip "cargo-deny cannot be installed"
+    # The version these rules were written for.
+    cargo install --quiet --locked cargo-deny --version 0.20.2 || skip "cargo-deny cannot be installed"
 fi
 # Everything but the advisories needs nothing that is not here.
 cargo deny --locked --log-level error check bans licenses sources
