@@ -12,7 +12,7 @@
 //! # Features
 //!
 //! - `tokio` (default): the drivers, [`StoreServer`] and [`Device`]. Without it the package re-exports the floors below.
-//! - `bincode`: typed payloads of the standard order kinds, [`wire::payload`].
+//! - `bincode`: typed payloads of the standard order kinds, `wire::payload`.
 #![cfg_attr(not(feature = "tokio"), no_std)]
 
 pub use discovery;

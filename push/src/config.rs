@@ -79,6 +79,8 @@ pub struct FleetConfig {
     pub suspect_after: Duration,
     /// Silence of a device that should answer which ends its session (default 5 s).
     pub dead_after: Duration,
+    /// Silence after a PING to an idle device that makes it dead (default 3 s: known 6 s after its last sign at most).
+    pub pong_within: Duration,
     /// SETTLED leaves with the next order, or this long after the outcome (default 100 ms).
     pub settle_within: Duration,
     /// Time after the end of a lifetime at which a written order without an outcome ends as UNKNOWN (default 7 days).
@@ -105,6 +107,7 @@ impl FleetConfig {
             ping_after: Duration::from_secs(3),
             suspect_after: Duration::from_secs(2),
             dead_after: Duration::from_secs(5),
+            pong_within: Duration::from_secs(3),
             settle_within: Duration::from_millis(100),
             unknown_after: Duration::from_secs(7 * 86_400),
         }

@@ -104,9 +104,12 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
 
     /// An open session: is it alive, is a PING due, did the device repeat what it had to?
     fn look_at(&mut self, now: Instant, index: u32) {
-        let (suspect_after, dead_after) = (self.config.suspect_after, self.config.dead_after);
+        let suspect_after = self.config.suspect_after;
         let mut next = suspect_after;
         let device = self.devices.at(index);
+        // Only a PING is unanswered: it came after seconds of silence already, and a PONG takes no work.
+        let idle = !device.unacknowledged() && !device.is(flag::BLOCKED);
+        let dead_after = if idle { self.config.pong_within } else { self.config.dead_after };
         if device.await_since != Instant::NEVER {
             let silent = self.awake(now).since(device.await_since);
             if silent >= dead_after {

@@ -180,8 +180,7 @@ impl<R: AsRef<[OutcomeSlot]> + AsMut<[OutcomeSlot]>, const CONNS: usize> Receive
     fn settle(&mut self, raw: &Raw<'_>) -> Result<(), ParseError> {
         let settled = Settled::parse(raw)?;
         let log = self.session.logs.of(settled.durable).ok_or(NO_SUCH_LOG)?;
-        let number = settled.number.min(self.floors.floor(log, settled.lane));
-        add(&mut self.stats.settled, self.ring.settle(log, settled.lane, number).into());
+        add(&mut self.stats.settled, self.ring.settle(log, settled.lane, settled.number).into());
         Ok(())
     }
 

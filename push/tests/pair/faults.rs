@@ -72,13 +72,15 @@ impl World {
         let wait = self.rng.between(MS * 50, MS * 3_000);
         self.later(wait, Act::Fault);
         let device = self.rng.below(self.devices.len() as u64) as usize;
-        match self.rng.below(12) {
-            0..=4 => self.cut(device),
-            5..=7 => self.crash(device),
-            8..=9 => self.freeze(device),
-            10 => self.hint(device),
-            _ if self.chance(30) => self.restart_server(),
-            _ => {}
+        match self.rng.below(32) {
+            0..=11 => self.cut(device),
+            12..=17 => self.crash(device),
+            18..=19 => self.leave(device),
+            20..=25 => self.freeze(device),
+            26..=27 => self.hint(device),
+            28..=29 => self.pause_server(),
+            30 => self.restart_server(false),
+            _ => self.restart_server(true),
         }
     }
 
@@ -124,6 +126,29 @@ impl World {
         self.later(back, Act::Boot { device });
     }
 
+    /// Somebody switches the device off as it should be done.
+    pub(crate) fn leave(&mut self, device: usize) {
+        if self.devices[device].frozen {
+            return;
+        }
+        self.note(format_args!("device {device} says goodbye"));
+        let boot = self.devices[device].boot;
+        self.with_receiver(device, |receiver, now| receiver.stop(now));
+        self.later(push::receiver::FAREWELL_WITHIN + MS, Act::Down { device, boot });
+    }
+
+    pub(crate) fn down(&mut self, device: usize, boot: u64) {
+        let it = &self.devices[device];
+        if it.boot != boot {
+            return;
+        }
+        if let (Some(receiver), false) = (&it.receiver, it.frozen || it.work.is_some()) {
+            assert!(receiver.is_stopped(), "a device that stops has no connection after a second");
+            self.totals.leaves += 1;
+        }
+        self.crash(device);
+    }
+
     pub(crate) fn boot(&mut self, at: usize) {
         let boot = self.rng.next_u64() | 1;
         self.note(format_args!("device {at} boots"));
@@ -159,22 +184,36 @@ impl World {
 
     /// Discovery heard of the device.
     pub(crate) fn hint(&mut self, device: usize) {
+        if self.now < self.paused_until {
+            return;
+        }
         self.fleet.set_address(self.now, index(device), address(device));
         self.serve_fleet();
     }
 
-    /// The server starts anew: another lineage, and nobody knows the old orders.
-    pub(crate) fn restart_server(&mut self) {
-        self.note("the server starts anew");
-        self.totals.restarts += 1;
+    /// The server's process is stopped for a while.
+    pub(crate) fn pause_server(&mut self) {
+        let span = self.rng.between(MS * 600, MS * 9_000);
+        self.note(format_args!("the server stands still for {span:?}"));
+        self.totals.pauses += 1;
+        self.paused_until = self.paused_until.max(self.now + span);
+    }
+
+    /// The server starts anew, or another one takes over: another lineage, and nobody knows the old orders.
+    pub(crate) fn restart_server(&mut self, takeover: bool) {
+        self.note(format_args!("the server starts anew, another one {takeover}"));
+        self.totals.restarts += u64::from(!takeover);
+        self.totals.takeovers += u64::from(takeover);
         self.run += 1;
+        self.fence += u64::from(takeover);
+        self.paused_until = self.now;
         let links: Vec<_> = self.links.keys().copied().collect();
         for link in links {
             self.close_server_end(link, true);
         }
         let count = self.devices.len();
         (self.dials, self.linked) = (vec![None; count], vec![None; count]);
-        self.fleet = fleet(self.now, self.run, count, self.rng.next_u64());
+        self.fleet = fleet(self.now, self.run, self.fence, count, self.rng.next_u64());
         self.next_number = 1 + self.rng.below(5);
         self.add_devices();
         self.serve_fleet();

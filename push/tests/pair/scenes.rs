@@ -32,7 +32,7 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let now = Instant::from_millis(1_000);
-        let mut fleet = fleet(now, 1, 1, 1);
+        let mut fleet = fleet(now, 1, 1, 1, 1);
         let device = fleet.add_device(now, NewDevice { id: Some(id(0)), address: Some(address(0)) }).unwrap();
         assert_eq!(fleet.poll_dial(now).map(|dial| dial.device), Some(device));
         fleet.handle_connected(now, device);

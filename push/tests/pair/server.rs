@@ -5,7 +5,7 @@ use push::{DialError, Ended};
 use wire_format::frame::outcome::Code;
 
 use crate::network::Link;
-use crate::oracle::check_end;
+use crate::oracle::{check_end, is_lease_held};
 use crate::world::{Act, MS, World, address, at, id, index};
 
 impl World {
@@ -69,6 +69,7 @@ impl World {
                 Event::Disconnected { device, why } => {
                     self.note(format_args!("session with device {} over: {why}", device.0));
                     self.totals.dead += u64::from(why == Ended::Dead);
+                    self.totals.lease_held += u64::from(is_lease_held(why));
                     check_end("server", why);
                 }
                 Event::Connected { device, facts, .. } => {

@@ -15,7 +15,6 @@ use wire_format::time::Instant;
 use crate::network::Link;
 use crate::oracle::{Oracle, lineage_of};
 
-const SERVER: NodeId = NodeId([0xA; 16]);
 /// How long faults go on, and how long everything may take to settle after them.
 const STORM: Duration = Duration::from_secs(30);
 const CALM: Duration = Duration::from_secs(400);
@@ -64,6 +63,11 @@ pub(crate) enum Act {
         device: usize,
         boot: u64,
     },
+    /// A device that said goodbye is switched off.
+    Down {
+        device: usize,
+        boot: u64,
+    },
     /// A device is back.
     Boot {
         device: usize,
@@ -71,6 +75,18 @@ pub(crate) enum Act {
     /// The next order, the next fault.
     Submit,
     Fault,
+}
+
+impl Act {
+    /// A server that stands still does not see it before it goes on.
+    const fn is_for_the_server(&self) -> bool {
+        match self {
+            Self::Dialled { .. } | Self::Submit => true,
+            Self::Arrive { down, .. } | Self::Close { down, .. } => !*down,
+            Self::Room { down, .. } => *down,
+            _ => false,
+        }
+    }
 }
 
 /// An order that is being applied, and how it will end.
@@ -114,7 +130,11 @@ totals!(
     reboots,
     freezes,
     frozen,
+    leaves,
+    pauses,
     restarts,
+    takeovers,
+    lease_held,
     cuts,
     resets,
     refused_dials,
@@ -133,6 +153,10 @@ pub(crate) struct World {
     pub(crate) pending: BTreeMap<u64, Act>,
     pub(crate) fleet: TheFleet,
     pub(crate) run: u8,
+    /// How often another server took the store over: its fence.
+    pub(crate) fence: u64,
+    /// Until when the server stands still.
+    pub(crate) paused_until: Instant,
     pub(crate) devices: Vec<Device>,
     pub(crate) links: BTreeMap<usize, Link>,
     pub(crate) next_link: usize,
@@ -157,7 +181,7 @@ impl World {
         let count = 1 + rng.below(5) as usize;
         let devices: Vec<_> = (0..count).map(|at| Device::new(&mut rng, at)).collect();
         let mut world = Self {
-            fleet: fleet(now, 1, count, seed),
+            fleet: fleet(now, 1, 1, count, seed),
             now,
             tell,
             calm: false,
@@ -165,6 +189,8 @@ impl World {
             acts: BinaryHeap::new(),
             pending: BTreeMap::new(),
             run: 1,
+            fence: 1,
+            paused_until: now,
             links: BTreeMap::new(),
             next_link: 0,
             dials: vec![None; count],
@@ -242,7 +268,8 @@ impl World {
         let act = self.acts.peek().map(|Reverse((at, _))| *at);
         let devices = self.devices.iter().filter(|device| !device.frozen);
         let devices = devices.filter_map(|device| device.receiver.as_ref()?.poll_timeout());
-        let next = devices.chain(act).chain(self.fleet.poll_timeout()).min();
+        let fleet = self.fleet.poll_timeout().map(|due| due.max(self.paused_until));
+        let next = devices.chain(act).chain(fleet).min();
         next.expect("an act is always under way").max(self.now)
     }
 
@@ -252,9 +279,13 @@ impl World {
             && let Some(Reverse((_, sequence))) = self.acts.pop()
             && let Some(act) = self.pending.remove(&sequence)
         {
-            self.act(act);
+            if self.now < self.paused_until && act.is_for_the_server() {
+                self.at(self.paused_until, act);
+            } else {
+                self.act(act);
+            }
         }
-        if self.fleet.poll_timeout().is_some_and(|due| due <= self.now) {
+        if self.now >= self.paused_until && self.fleet.poll_timeout().is_some_and(|due| due <= self.now) {
             self.fleet.handle_timeout(self.now);
             self.serve_fleet();
         }
@@ -276,6 +307,7 @@ impl World {
             Act::Done { device, boot } => self.done(device, boot),
             Act::Thaw { device, boot } => self.thaw(device, boot),
             Act::Boot { device } => self.boot(device),
+            Act::Down { device, boot } => self.down(device, boot),
             Act::Submit => self.submit(),
             Act::Fault => self.fault(),
         }
@@ -349,8 +381,11 @@ impl Device {
     }
 }
 
-pub(crate) fn fleet(now: Instant, run: u8, devices: usize, seed: u64) -> TheFleet {
-    let mut config = FleetConfig::new(SERVER, store(), lineage_of(run));
+pub(crate) fn fleet(now: Instant, run: u8, fence: u64, devices: usize, seed: u64) -> TheFleet {
+    // Each fence is raised by another server.
+    let server = NodeId([0x50 + fence as u8; 16]);
+    let mut config = FleetConfig::new(server, store(), lineage_of(run));
+    config.fence = fence;
     config.epoch = run.into();
     config.run = u64::from(run) * 1_000;
     let devices = vec![DeviceSlot::EMPTY; devices].into_boxed_slice();

@@ -40,7 +40,7 @@ fn a_suspect_that_answers_gets_its_orders() {
 }
 
 #[test]
-fn an_idle_device_is_pinged_and_found_dead_in_8_s() {
+fn an_idle_device_is_pinged_and_found_dead_in_6_s() {
     let mut world = World::connected(100, 8);
     world.advance(3_000);
     assert!(world.devices.iter().all(|device| device.pings == 1), "within 3 s of silence");
@@ -49,7 +49,7 @@ fn an_idle_device_is_pinged_and_found_dead_in_8_s() {
     assert_eq!(world.fleet.stats().dead + world.fleet.stats().suspects, 0);
     world.devices[7].frozen = true;
     world.answer_dials = false;
-    world.advance(8_010);
+    world.advance(6_010);
     assert_eq!(world.closed, [(DeviceIndex(7), Ended::Dead)]);
 }
 
