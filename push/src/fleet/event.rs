@@ -161,7 +161,7 @@ pub enum Event<B, M> {
         number: u64,
         /// What was reported (or given by the server).
         code: Code,
-        /// What the report shows: `code`, but for DUPLICATE how it ended the first time.
+        /// What the report shows: `code`, but for DUPLICATE how it ended the first time, where the device still knows.
         first_code: Code,
         /// From submit to now.
         latency: Duration,

@@ -127,7 +127,8 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             } else if mark.is_out() || mark == crate::mark::Mark::REPEAT {
                 self.mark_received_upto(index, entry.lane, entry.number);
                 let first_code = match (entry.code, entry.detail) {
-                    (Code::DUPLICATE, 0) => Code::APPLIED,
+                    // How it ended the first time nobody knows any more: saying "applied" would be a guess.
+                    (Code::DUPLICATE, 0) => Code::DUPLICATE,
                     (Code::DUPLICATE, detail) => Code(detail),
                     (code, _) => code,
                 };
