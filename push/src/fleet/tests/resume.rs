@@ -32,7 +32,7 @@ fn same_boot_above_the_floor_is_sent_again_and_applied_once() {
     assert_eq!(world.fleet.stats().replays, 2);
     world.devices[0].finish(Code::APPLIED);
     world.drain();
-    assert_eq!(world.outcomes(), [(0, idempotent, Code::DUPLICATE), (0, once, Code::DUPLICATE)]);
+    assert_eq!(world.outcomes(), [(0, idempotent, Code::APPLIED), (0, once, Code::APPLIED)]);
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn an_outcome_the_device_forgot_to_repeat_is_asked_for_by_sending_again() {
     world.advance(1_900);
     assert_eq!((world.outcomes(), world.mark(once, 0)), (vec![], Mark::RECEIVED));
     world.advance(200);
-    assert_eq!(world.outcomes(), [(0, idempotent, Code::APPLIED), (0, once, Code::APPLIED)]);
+    assert_eq!(world.outcomes(), [(0, idempotent, Code::DUPLICATE), (0, once, Code::DUPLICATE)]);
     let told = world.events.iter().find(|event| matches!(event, Event::Outcome { .. }));
     assert!(matches!(told, Some(Event::Outcome { code: Code::DUPLICATE, first_code: Code::DUPLICATE, .. })));
     assert!(world.devices[0].effects.values().all(|&times| times == 1));
