@@ -1,9 +1,4 @@
 //! The demo checks itself; here it is checked that it does.
-#![allow(
-    clippy::std_instead_of_core,
-    clippy::std_instead_of_alloc,
-    reason = "tests run on an operating system"
-)]
 
 mod support;
 

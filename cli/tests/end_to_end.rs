@@ -2,11 +2,6 @@
 //!
 //! Each test has a port of discovery of its own, so that they may run side by side; devices have addresses of their
 //! own.
-#![allow(
-    clippy::std_instead_of_core,
-    clippy::std_instead_of_alloc,
-    reason = "tests run on an operating system"
-)]
 
 mod support;
 

@@ -1,9 +1,4 @@
 //! `tillwire explain` over every vector of the specification, as a user runs it.
-#![allow(
-    clippy::std_instead_of_core,
-    clippy::std_instead_of_alloc,
-    reason = "tests run on an operating system"
-)]
 
 mod support;
 

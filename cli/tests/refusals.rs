@@ -1,9 +1,4 @@
 //! What is not started is said in one line with its cause and a way out, and exit code 2.
-#![allow(
-    clippy::std_instead_of_core,
-    clippy::std_instead_of_alloc,
-    reason = "tests run on an operating system"
-)]
 
 mod support;
 

@@ -1,10 +1,5 @@
 //! The program as its users run it: processes, their lines, their exit codes.
 #![allow(dead_code, reason = "each test file uses its part")]
-#![allow(
-    clippy::std_instead_of_core,
-    clippy::std_instead_of_alloc,
-    reason = "tests run on an operating system"
-)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
@@ -71,7 +66,18 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(words: &[&str]) -> Self {
-        let mut child = command(words)
+        Self::spawn(command(words), words)
+    }
+
+    /// The same inside a network namespace, as on a host of its own.
+    pub(crate) fn start_in(namespace: &str, words: &[&str]) -> Self {
+        let mut inside = Command::new("ip");
+        inside.args(["netns", "exec", namespace, env!("CARGO_BIN_EXE_tillwire")]).args(words);
+        Self::spawn(inside, words)
+    }
+
+    fn spawn(mut command: Command, words: &[&str]) -> Self {
+        let mut child = command
             .arg("--json")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

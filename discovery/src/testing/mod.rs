@@ -2,10 +2,6 @@
 //!
 //! Every node is driven by the calling contract: one input, then drain. A broadcast reaches every node that is on, with
 //! one delay for all and a loss of its own for each.
-#![allow(
-    clippy::std_instead_of_alloc,
-    reason = "a test harness on std, in a crate that has alloc for its driver only"
-)]
 
 mod conflicts;
 pub(crate) mod datagrams;
