@@ -70,7 +70,7 @@ impl Live {
     /// `consumed` of `offered` bytes were used.
     pub(super) fn note_unread(&mut self, now: Instant, offered: usize, consumed: usize) {
         let rest = u32::try_from(offered.saturating_sub(consumed)).unwrap_or(u32::MAX);
-        let known = self.unread_len.saturating_sub(u32::try_from(consumed).unwrap_or(u32::MAX)).min(rest);
+        let known = self.unread_len.saturating_sub(u32::try_from(consumed).unwrap_or(u32::MAX));
         if known == 0 {
             (self.unread_at, self.unread_len) = (now, rest);
         } else {

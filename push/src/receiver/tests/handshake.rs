@@ -121,6 +121,22 @@ fn a_higher_fence_takes_over_after_the_lease_or_the_bye() {
 }
 
 #[test]
+fn every_frame_prolongs_the_lease_even_of_a_session_that_is_gone() {
+    let mut world = World::new(4);
+    let held = world.session();
+    world.pass(Duration::from_secs(5));
+    world.feed(held, &ping(1)).unwrap();
+    world.receiver.handle_closed(world.now, held);
+    world.pass(Duration::from_secs(4));
+    let other = Hello { server: B, fence: 6, ..hello() };
+    let (conn, code) = (world.connect(), reject::Code::LEASE_HELD);
+    assert_eq!(world.feed(conn, &bytes(&other)), Err(Ended::Refused { code }));
+    assert_eq!(world.said(conn), [Said::Reject(Reject { code, retry_after_ms: 5_000, detail: 0 })]);
+    world.pass(Duration::from_secs(5));
+    world.session_with(&other);
+}
+
+#[test]
 fn the_same_server_replaces_its_session_at_once_whatever_its_epoch() {
     for epoch in [0, 1, 2] {
         let mut world = World::new(4);
