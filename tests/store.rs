@@ -229,6 +229,19 @@ async fn nothing_is_half_started() {
 }
 
 #[tokio::test]
+async fn who_waits_for_an_order_is_told_when_the_server_stops() {
+    let ports = ports();
+    let absent =
+        StaticDevice { id: Some(id(94)), ..StaticDevice::at((Ipv4Addr::new(127, 9, 0, 94), ports.1).into()) };
+    let server = server(ports).no_discovery().device(absent).start().await.unwrap();
+    let order = Order::new(OrderKind::SHOW_PAGE, 1, b"x");
+    let fan_out = server.push(&order, &Target::all()).await.unwrap();
+    let day = Duration::from_secs(86_400);
+    let (report, ()) = tokio::join!(tokio::time::timeout(SOON, fan_out.settled(day)), server.shutdown());
+    assert_eq!(report.expect("returns before the day is over").unsettled(), 1);
+}
+
+#[tokio::test]
 async fn a_fifth_stranger_is_turned_away_and_the_session_lives() {
     let ports = ports();
     let device = device(95, ports).no_discovery().start(apply).await.unwrap();

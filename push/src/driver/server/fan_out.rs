@@ -94,23 +94,24 @@ impl FanOut {
         self.state.targets
     }
 
-    /// Waits until every device has its one final outcome, or `within` is over, and says how things stand.
+    /// Waits until every device has its one final outcome, `within` is over or the server stops, and says how things stand.
     ///
     /// Cancel safe: it can be called again, and the report can be asked for as often as wanted.
     pub async fn settled(&self, within: Duration) -> Report {
         let settle = async {
-            loop {
-                let changed = self.state.changed.notified();
-                if self.state.lock().is_some() {
-                    return;
+            let (changed, stopped) = (self.state.changed.notified(), self.shared.ended.notified());
+            if self.state.lock().is_none() && !self.shared.is_stopped() {
+                // One notification for each, ever: the order settles once, and the server stops once.
+                tokio::select! {
+                    () = changed => {}
+                    () = stopped => {}
                 }
-                changed.await;
             }
         };
         if tokio::time::timeout(within, settle).await.is_err() {
             return self.report().await;
         }
-        self.final_report().unwrap_or_else(|| self.report_of(&[], &Histogram::new()))
+        self.report().await
     }
 
     /// How things stand now.

@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::{Notify, broadcast, oneshot};
 use tokio::task::JoinHandle;
 use wire_format::error::EmitError;
 use wire_format::ids::{DeviceKind, NodeId, Tags};
@@ -243,6 +243,8 @@ pub(super) struct Shared {
     bytes_max: usize,
     devices_max: usize,
     events: broadcast::Sender<Event>,
+    /// Told once, when the shard has ended.
+    ended: Notify,
 }
 
 impl core::fmt::Debug for Shared {
@@ -258,6 +260,10 @@ impl Shared {
 
     fn update(&self, change: impl FnOnce(&mut Directory)) {
         change(&mut self.directory.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn is_stopped(&self) -> bool {
+        lock(&self.outbox).stopped
     }
 
     /// Hands a message to the shard; false if it has stopped.
@@ -327,6 +333,7 @@ impl Server {
             bytes_max: config.bytes,
             devices_max: config.devices,
             events,
+            ended: Notify::new(),
         });
         let shard = shard::Shard::new(config, Arc::clone(&shared));
         // The shard takes turns of its own; tokio's per-poll budget would cut them at 128 sockets.

@@ -83,7 +83,14 @@ impl Shard {
 
     pub(super) async fn run(mut self) {
         core::future::poll_fn(|cx| self.poll(cx)).await;
-        lock(&self.shared.outbox).stopped = true;
+        let unread = {
+            let mut outbox = lock(&self.shared.outbox);
+            outbox.stopped = true;
+            core::mem::take(&mut outbox.messages)
+        };
+        // Whoever asked in the last moment learns from the dropped reply that there will be none.
+        drop(unread);
+        self.shared.ended.notify_waiters();
     }
 
     /// One turn after the other until nothing is left to do; then the timer is set and the task sleeps.
