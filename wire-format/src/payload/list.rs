@@ -36,7 +36,7 @@ impl<'a, T: Entry<'a>> List<'a, T> {
         Self(Entries::Values(entries))
     }
 
-    /// The entries in their order. Of a list that was read they are read again here: about 20 ns each.
+    /// The entries in their order. Of a list that was read they are read again here, one by one.
     #[inline]
     pub fn iter(&self) -> impl Iterator<Item = T> + use<'a, T> {
         let mut rest = self.0;
