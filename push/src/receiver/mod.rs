@@ -398,7 +398,7 @@ impl<R: AsRef<[OutcomeSlot]> + AsMut<[OutcomeSlot]>, const CONNS: usize> Receive
         match conn.state {
             State::Greeting => Some(conn.since + HELLO_WITHIN),
             State::Serving(_) => Some((conn.since + DEAD_AFTER).min(self.stopping + FAREWELL_WITHIN)),
-            State::Parting(_) => Some(conn.since + FAREWELL_WITHIN),
+            State::Parting(_) => Some(conn.since.min(self.stopping) + FAREWELL_WITHIN),
             State::Free | State::Closed => None,
         }
     }

@@ -129,15 +129,22 @@ fn a_device_that_stops_says_what_it_owes_and_goodbye() {
 
 #[test]
 fn a_device_that_stops_does_not_wait_for_a_server_that_does_not_read() {
-    let mut world = World::new(4);
-    let conn = world.session();
-    world.room = Some(0);
-    world.receiver.stop(world.now);
-    world.drain();
-    assert!(!world.receiver.is_stopped());
-    world.pass(FAREWELL_WITHIN);
-    assert_eq!(world.closed, [(conn, Ended::Stopped)]);
-    assert!(world.receiver.is_stopped());
+    // Not even if it takes the last outcomes just before the time is over, and then not the goodbye.
+    for taken in [0, 36] {
+        let mut world = World::new(4);
+        let conn = world.session();
+        world.room = Some(0);
+        world.feed(conn, &order(1)).unwrap();
+        world.receiver.stop(world.now);
+        world.pass(FAREWELL_WITHIN - Duration::from_micros(1));
+        world.room = Some(taken);
+        world.receiver.handle_writable(world.now, conn);
+        world.drain();
+        assert!(!world.receiver.is_stopped());
+        world.pass(Duration::from_micros(1));
+        assert_eq!(world.closed, [(conn, Ended::Stopped)]);
+        assert!(world.receiver.is_stopped());
+    }
 }
 
 #[test]
