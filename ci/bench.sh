@@ -3,5 +3,6 @@
 source "$(dirname "$0")/lib.sh"
 
 have valgrind || packages valgrind || skip "valgrind cannot be installed, and it counts the instructions"
-cargo bench --quiet --locked --no-run
-cargo bench --quiet --locked --bench icount
+# Only the benches: without their names every package's unit tests would be built once more, optimised.
+cargo bench --quiet --locked -p tillwire --bench speed --bench icount --no-run
+cargo bench --quiet --locked -p tillwire --bench icount
