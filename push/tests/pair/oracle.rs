@@ -10,8 +10,10 @@ use wire_format::frame::reject;
 use wire_format::ids::{Lane, Lineage};
 use wire_format::time::Instant;
 
-/// An order may start this long after its lifetime: what a dead peer's buffers can hide.
-const LATE_MAX: Duration = Duration::from_secs(6);
+/// An order may start this long after its lifetime: as long as its bytes may lie where no clock of ours sees them. The
+/// device stands still for just less than what ends its sessions (5 s), then applies the rest of its window before it
+/// reads on (8 orders of 400 ms), while the server stands still too and declares nobody dead.
+const LATE_MAX: Duration = Duration::from_secs(10);
 
 /// A lineage and a number: the identity of an order.
 pub(crate) type OrderId = (u8, u64);
