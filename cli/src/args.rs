@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use tillwire::{DeviceKind, NodeId, Security, StaticDevice, Store, Tags};
 
+#[cfg(target_os = "linux")]
+use crate::bench;
 use crate::error::Failure;
 use crate::{demo, device, explain, names, push, serve, watch};
 
@@ -49,9 +51,20 @@ pub(crate) enum Command {
     Watch(watch::Args),
     /// Explain datagrams, frames and payloads field by field.
     Explain(explain::Args),
+    /// Measure on this machine what serving costs, beside a hand-written loop over the same sockets.
+    #[cfg(target_os = "linux")]
+    Bench(bench::Args),
     /// The devices of a demo, in a process of their own.
     #[command(hide = true)]
     DemoDevices(demo::child::Args),
+    /// The devices of a benchmark, in a process of their own.
+    #[cfg(target_os = "linux")]
+    #[command(hide = true)]
+    BenchPeers(bench::peers::Args),
+    /// A contestant of a benchmark, in a process of its own.
+    #[cfg(target_os = "linux")]
+    #[command(hide = true)]
+    BenchContestant(bench::contestant::Args),
 }
 
 /// Which shop.

@@ -1,6 +1,8 @@
 //! `tillwire`: the command line of tillwire. One file per command; `docs/CONTROL.md` has the control socket's lines.
 
 mod args;
+#[cfg(target_os = "linux")]
+mod bench;
 mod control;
 mod demo;
 mod device;
@@ -35,8 +37,16 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command, json: bool) -> error::Outcome {
-    if let Command::Explain(args) = &command {
-        return explain::run(args, json);
+    // These need no runtime, or bring their own.
+    match &command {
+        Command::Explain(args) => return explain::run(args, json),
+        #[cfg(target_os = "linux")]
+        Command::Bench(args) => return bench::run(args, json),
+        #[cfg(target_os = "linux")]
+        Command::BenchPeers(args) => return bench::peers::run(*args),
+        #[cfg(target_os = "linux")]
+        Command::BenchContestant(args) => return bench::contestant::run(*args),
+        _ => {}
     }
     let runtime = start::runtime()?;
     let result = runtime.block_on(async {
@@ -48,6 +58,12 @@ fn run(command: Command, json: bool) -> error::Outcome {
             Command::Watch(args) => watch::run(args, json).await,
             Command::DemoDevices(args) => demo::child::run(args).await,
             Command::Explain(args) => explain::run(&args, json),
+            #[cfg(target_os = "linux")]
+            Command::Bench(args) => bench::run(&args, json),
+            #[cfg(target_os = "linux")]
+            Command::BenchPeers(args) => bench::peers::run(args),
+            #[cfg(target_os = "linux")]
+            Command::BenchContestant(args) => bench::contestant::run(args),
         }
     });
     // A read of stdin cannot be cancelled: nothing waits for it.

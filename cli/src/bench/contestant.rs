@@ -1,0 +1,155 @@
+//! A contestant in a process of its own: connects to the devices, says so, and pushes an order to all of them whenever
+//! it is told. Everything is measured here, on the one thread that serves the sockets.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use testkit::alloc::count;
+use tillwire::Store;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use super::machine;
+use super::ours::Tillwire;
+use super::yardstick::RawEpoll;
+use crate::error::{Failure, Outcome, Verdict};
+use crate::{out, start};
+
+/// A round that takes longer is not all right.
+pub(super) const ROUND_WITHIN: Duration = Duration::from_secs(10);
+/// All devices must be connected by then.
+pub(super) const CONNECTED_WITHIN: Duration = Duration::from_secs(60);
+/// Memory is looked at this long after the last device connected.
+const SETTLE_FOR: Duration = Duration::from_secs(2);
+/// After each round a contestant is left alone for this long, and what it does then counts: tillwire tells the devices
+/// 100 ms after their outcomes that these are settled.
+const REST_FOR: Duration = Duration::from_millis(300);
+
+/// Who is measured.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Who {
+    /// This library.
+    Tillwire,
+    /// The hand-written loop.
+    RawEpoll,
+}
+
+impl Who {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Tillwire => "tillwire",
+            Self::RawEpoll => "raw-epoll",
+        }
+    }
+}
+
+/// The hidden command.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub(crate) struct Args {
+    #[arg(long)]
+    who: Who,
+    #[command(flatten)]
+    task: Task,
+    /// Run on this core.
+    #[arg(long)]
+    core: Option<usize>,
+}
+
+/// What a contestant is to do.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub(super) struct Task {
+    /// How many devices.
+    #[arg(long)]
+    pub(super) devices: u32,
+    /// The port they listen on.
+    #[arg(long)]
+    pub(super) port: u16,
+    /// Bytes of payload.
+    #[arg(long)]
+    pub(super) payload: u32,
+}
+
+/// What can be measured.
+pub(super) trait Contestant {
+    /// Goes on with whatever it does unasked until it is told; `None` if it is told no more.
+    fn wait(&mut self, told: &mut UnboundedReceiver<()>) -> Option<()>;
+    /// One order to every device; on how many it was applied.
+    fn round(&mut self) -> Result<u32, Failure>;
+    /// Goes on with whatever it does unasked for that long.
+    fn rest(&mut self, span: Duration);
+    /// Says goodbye.
+    fn end(self: Box<Self>);
+}
+
+/// Connects, then a round for each line of input, until that ends.
+pub(crate) fn run(args: Args) -> Outcome {
+    start::raise_open_files();
+    let pinned = args.core.is_some_and(machine::pin);
+    let store = Store::new(1, "BENCH").map_err(|error| Failure::broken(error.to_string(), ""))?;
+    let before = machine::resident_bytes();
+    let begun = machine::now();
+    let mut contestant: Box<dyn Contestant> = match args.who {
+        Who::Tillwire => Box::new(Tillwire::connect(args.task, store)?),
+        Who::RawEpoll => Box::new(RawEpoll::connect(args.task, store)?),
+    };
+    let connected = machine::now() - begun;
+    contestant.rest(SETTLE_FOR);
+    let grown = machine::resident_bytes().saturating_sub(before);
+    out::json(&json!({
+        "event": "connected",
+        "connected_ms": millis(connected),
+        "user_bytes_per_device": grown / u64::from(args.task.devices.max(1)),
+        "pinned": pinned,
+    }));
+    let mut told = lines();
+    while contestant.wait(&mut told).is_some() {
+        out::json(&measured(contestant.as_mut())?);
+    }
+    contestant.end();
+    Ok(Verdict::AllRight)
+}
+
+fn measured(contestant: &mut dyn Contestant) -> Result<Value, Failure> {
+    let mut applied = Ok(0);
+    let (mut last_ack, mut cpu_last_ack) = (Duration::ZERO, Duration::ZERO);
+    let (begun, cpu) = (machine::now(), machine::thread_cpu());
+    let counts = count(|| {
+        applied = contestant.round();
+        last_ack = machine::now() - begun;
+        cpu_last_ack = machine::thread_cpu() - cpu;
+        contestant.rest(REST_FOR);
+    });
+    let cpu_all = machine::thread_cpu() - cpu;
+    Ok(json!({
+        "event": "round",
+        "applied": applied?,
+        "last_ack_us": micros(last_ack),
+        "cpu_ns_to_last_ack": nanos(cpu_last_ack),
+        "cpu_ns": nanos(cpu_all),
+        "allocations": counts.allocations,
+    }))
+}
+
+/// Each line of input, read on a thread that does nothing else.
+fn lines() -> UnboundedReceiver<()> {
+    let (tell, told) = unbounded_channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines() {
+            if line.is_err() || tell.send(()).is_err() {
+                return;
+            }
+        }
+    });
+    told
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
