@@ -49,6 +49,7 @@ pub(super) fn run(args: Args, json: bool) -> Outcome {
     if cfg!(debug_assertions) {
         out::warn("this is a debug build: its figures say nothing about a release build");
     }
+    let load_1m = machine::load_1m();
     let mut ours = Stand::start(Who::Tillwire, args.devices, args.payload)?;
     let mut raw = Stand::start(Who::RawEpoll, args.devices, args.payload)?;
     let connected = [ours.connected()?, raw.connected()?];
@@ -72,7 +73,7 @@ pub(super) fn run(args: Args, json: bool) -> Outcome {
     ours.end();
     raw.end();
     let pinned = connected.iter().all(|connected| connected.pinned);
-    let summary = Summary { args, rows, pinned, congestion: machine::congestion() };
+    let summary = Summary { args, rows, pinned, congestion: machine::congestion(), load_1m };
     summary.print(json);
     Ok(Verdict::of(summary.is_right()))
 }

@@ -33,6 +33,12 @@ pub(super) fn congestion() -> Option<String> {
     Some(name.trim().to_owned())
 }
 
+/// Tasks that wanted a CPU over the last minute (load average): what else this machine does. 0 if it does not tell.
+pub(super) fn load_1m() -> f64 {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().next().and_then(|load| load.parse().ok()).unwrap_or_default()
+}
+
 /// The two cores that server and devices get, if this process may use two.
 pub(super) fn two_cores() -> Option<(usize, usize)> {
     let allowed = sched_getaffinity(None).ok()?;

@@ -57,6 +57,8 @@ pub(super) struct Summary {
     pub(super) rows: [Row; 2],
     pub(super) pinned: bool,
     pub(super) congestion: Option<String>,
+    /// What else the machine did as this began.
+    pub(super) load_1m: f64,
 }
 
 impl Summary {
@@ -118,6 +120,7 @@ impl Summary {
             "interleaved": true,
             "pinned": self.pinned,
             "congestion": self.congestion,
+            "load_1m": self.load_1m,
             "debug_build": cfg!(debug_assertions),
             "ok": self.is_right(),
         })
@@ -156,9 +159,10 @@ impl Summary {
         ]);
         let what = format!("{rounds} rounds of one {payload}-byte order to {devices} devices");
         let how = format!(
-            "ratios: tillwire / raw-epoll, median of {rounds} pairs taken in turns; {}; congestion control {}",
+            "ratios: tillwire / raw-epoll, median of {rounds} pairs taken in turns; {}; congestion control {}; load {:.1} before",
             if self.pinned { "server and devices on a core each" } else { "not pinned to cores" },
             self.congestion.as_deref().unwrap_or("unknown"),
+            self.load_1m,
         );
         let verdict = if self.is_right() { "" } else { "not right: some orders had no outcome in time\n" };
         format!("{}\n{table}\n\n{how}\n{verdict}", out::title(&what))
@@ -200,6 +204,7 @@ mod tests {
             ],
             pinned: true,
             congestion: None,
+            load_1m: 0.0,
         }
     }
 
