@@ -226,13 +226,15 @@ impl Shard {
         self.drain();
     }
 
-    /// Reads until the socket is empty, or its turn is over; the tail of a cut frame waits in the connection.
+    /// Reads until the socket is empty, or its turn is over; the tail of a cut frame waits in the connection. Whoever fills
+    /// the inbox has had its turn: a device that is well sends a hundredth of that.
     fn read(&mut self, now: Instant, device: DeviceIndex) {
         for _ in 0..READS_PER_TURN {
             let Some(conn) = self.conns.get_mut(device.0 as usize) else { return };
             let kept = conn.tail.len();
             let Some((tail, room)) = self.inbox.split_at_mut_checked(kept) else { return };
             tail.copy_from_slice(&conn.tail);
+            let most = room.len();
             match conn.read(room) {
                 None => return,
                 Some(Ok(0)) => return self.closed(now, device, Closed::Eof),
@@ -240,6 +242,9 @@ impl Shard {
                     conn.tail.clear();
                     if !self.digest(now, device, kept + len) {
                         return;
+                    }
+                    if len == most {
+                        break;
                     }
                 }
                 Some(Err(_)) => return self.closed(now, device, Closed::Reset),
