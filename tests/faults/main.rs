@@ -179,6 +179,25 @@ impl Link {
         ended.unwrap_or_else(|_| panic!("{plan:?}: no end")).1
     }
 
+    /// Switches the device off without a goodbye and on again at its address; what it is handed from now on.
+    async fn boot(&mut self) -> Seen {
+        let address = self.device.address();
+        let SocketAddr::V4(v4) = address else { panic!("{address}") };
+        let again = || at(1, *v4.ip()).port(address.port());
+        // Another device takes its place until its port is free.
+        self.device = device(1).start(apply(&Seen::default())).await.unwrap();
+        let seen = Seen::default();
+        eventually("the port is free again", async || match again().start(apply(&seen)).await {
+            Ok(device) => {
+                self.device = device;
+                true
+            }
+            Err(_) => false,
+        })
+        .await;
+        seen
+    }
+
     /// Why the device closed a connection.
     async fn device_closed(&mut self) -> Ended {
         let closed = timeout(SOON, async {
@@ -274,16 +293,7 @@ async fn cut_and_boot(plan: Plan) {
     // Nobody gets through until the device has booted.
     let why = link.hit(up(cut_at(0))).await;
     assert!(matches!(why, Ended::Closed(_)), "{plan:?}: {why}");
-    let address = link.device.address();
-    let SocketAddr::V4(v4) = address else { panic!("{address}") };
-    drop(link.device); // no goodbye: as if it was switched off
-    let seen_later = Seen::default();
-    let mut later = None;
-    eventually("the port is free again", async || {
-        later = at(1, *v4.ip()).port(address.port()).start(apply(&seen_later)).await.ok();
-        later.is_some()
-    })
-    .await;
+    let seen_later = link.boot().await;
     link.proxy.set_plan(Plan::default());
 
     let (again_report, never_report) = (again.settled(SOON).await, never.settled(SOON).await);
@@ -328,7 +338,8 @@ async fn flip(to_device: bool, at: u64) {
         assert!(matches!(why, Ended::Broken(_)) && why.fault() == Fault::Peer, "{plan:?}: {why}");
     } else {
         assert!(matches!(why, Ended::Broken(_)) && why.fault() == Fault::Peer, "{plan:?}: {why}");
-        assert_eq!(link.server.stats().await.unwrap().push.fleet.broken, 1, "{plan:?}");
+        // More than once, if the next connection came before the proxy was told to let it pass.
+        assert_ne!(link.server.stats().await.unwrap().push.fleet.broken, 0, "{plan:?}");
     }
     orders.push(link.push(&once(b"after")).await);
     link.all_applied_once(&orders).await;
@@ -433,51 +444,82 @@ fn misfortune(rng: &mut Rng) -> Plan {
     if to_device { up(faults) } else { down(faults) }
 }
 
-/// Four connections in a row that something happens to, under orders of every lane and many sizes.
-async fn misfortunes(seed: u64) {
-    let mut rng = Rng::new(seed);
-    let link = Link::start(misfortune(&mut rng)).await;
+/// Orders of every lane and many sizes; with each its lane and whether it may run again.
+async fn mixture(link: &Link, rng: &mut Rng) -> Vec<(FanOut, Lane, bool)> {
     let mut orders = Vec::new();
     for n in 0..60_u8 {
         let payload = vec![n; rng.below(3_000) as usize];
         let lane = Lane::ALL[rng.below(4) as usize];
-        let order = if rng.below(2) == 0 { page(&payload) } else { once(&payload) };
-        orders.push((link.push(&order.lane(lane)).await, lane));
+        let again = rng.below(2) == 0;
+        let order = if again { page(&payload) } else { once(&payload) };
+        orders.push((link.push(&order.lane(lane)).await, lane, again));
     }
-    let settled = async {
-        for (order, _) in &orders {
-            order.settled(SOON).await;
+    orders
+}
+
+/// Four connections in a row that something happens to, and after some of them a boot. What each boot was handed.
+async fn suffer(
+    link: &mut Link,
+    rng: &mut Rng,
+    boots: bool,
+    orders: &[(FanOut, Lane, bool)],
+) -> Vec<Vec<u64>> {
+    let mut seen = vec![Arc::clone(&link.seen)];
+    for n in 1..=4 {
+        let proxy = &link.proxy;
+        eventually("the next connection, or the end", async || {
+            proxy.accepted() >= n || orders[orders.len() - 1].0.report().await.unsettled() == 0
+        })
+        .await;
+        proxy.set_plan(if n < 4 { misfortune(rng) } else { Plan::default() });
+        if boots && rng.below(2) == 0 {
+            sleep(Duration::from_micros(rng.below(20_000))).await;
+            seen.push(link.boot().await);
         }
-    };
-    let suffer = async {
-        for n in 1..=4 {
-            eventually(&format!("seed {seed}: connection {n}"), async || link.proxy.accepted() >= n).await;
-            link.proxy.set_plan(if n < 4 { misfortune(&mut rng) } else { Plan::default() });
+    }
+    for (order, ..) in orders {
+        order.settled(SOON).await;
+    }
+    seen.iter().map(|seen| seen.lock().unwrap().clone()).collect()
+}
+
+async fn misfortunes(seed: u64, boots: bool, doubts: Arc<AtomicU16>) {
+    let mut rng = Rng::new(seed);
+    let mut link = Link::start(misfortune(&mut rng)).await;
+    let orders = mixture(&link, &mut rng).await;
+    let seen = suffer(&mut link, &mut rng, boots, &orders).await;
+    for (order, lane, again) in &orders {
+        let what = format!("seed {seed}: order {} of {lane:?}", order.number());
+        let of = |seen: &Vec<u64>| seen.iter().filter(|&&number| number == order.number()).count();
+        assert!(seen.iter().all(|seen| of(seen) <= 1), "{what}: twice within one boot");
+        let handed: usize = seen.iter().map(of).sum();
+        match order.report().await.outcomes()[..] {
+            [(Outcome::APPLIED, 1)] if *again => assert!(handed >= 1, "{what}"),
+            [(Outcome::APPLIED, 1)] => assert_eq!(handed, 1, "{what}"),
+            [(Outcome::IN_DOUBT, 1)] if boots && !again => {
+                assert!(handed <= 1, "{what}");
+                doubts.fetch_add(1, Ordering::Relaxed);
+            }
+            ref other => panic!("{what}: {other:?}"),
         }
-        std::future::pending::<()>().await;
-    };
-    tokio::select! {
-        () = settled => {}
-        () = suffer => {}
     }
-    for (order, _) in &orders {
-        assert_eq!(
-            order.report().await.outcomes(),
-            [(Outcome::APPLIED, 1)],
-            "seed {seed}: {}",
-            order.number()
-        );
+    for (seen, lane) in seen.iter().flat_map(|seen| Lane::ALL.map(|lane| (seen, lane))) {
+        let ours =
+            |&&number: &&u64| orders.iter().any(|(order, of, _)| order.number() == number && *of == lane);
+        assert!(seen.iter().filter(ours).is_sorted(), "seed {seed}: {lane:?} in order: {seen:?}");
     }
-    let seen = link.seen.lock().unwrap().clone();
-    for lane in Lane::ALL {
-        let ours = |number: &u64| orders.iter().any(|(order, of)| order.number() == *number && *of == lane);
-        let handed: Vec<_> = seen.iter().copied().filter(ours).collect();
-        assert!(handed.is_sorted_by(|a, b| a < b), "seed {seed}: each once, in order: {handed:?}");
-    }
-    assert_eq!(seen.len(), orders.len(), "seed {seed}: each hand-over");
 }
 
 #[tokio::test]
 async fn one_misfortune_after_the_other_costs_no_order() {
-    each((0..AT_ONCE as u64).map(misfortunes)).await;
+    let doubts = Arc::default();
+    each((0..AT_ONCE as u64).map(|seed| misfortunes(seed, false, Arc::clone(&doubts)))).await;
+    assert_eq!(doubts.load(Ordering::Relaxed), 0, "nothing is in doubt while the device stays up");
+}
+
+#[tokio::test]
+async fn misfortunes_and_boots_run_nothing_twice_that_must_not() {
+    let doubts = Arc::default();
+    each((0..AT_ONCE as u64).map(|seed| misfortunes(seed, true, Arc::clone(&doubts)))).await;
+    assert_ne!(doubts.load(Ordering::Relaxed), 0, "some boot came in between");
 }
