@@ -20,9 +20,6 @@ pub(super) const ROUND_WITHIN: Duration = Duration::from_secs(10);
 pub(super) const CONNECTED_WITHIN: Duration = Duration::from_secs(60);
 /// Memory is looked at this long after the last device connected.
 const SETTLE_FOR: Duration = Duration::from_secs(2);
-/// After each round a contestant is left alone for this long, and what it does then counts: tillwire tells the devices
-/// 100 ms after their outcomes that these are settled.
-const REST_FOR: Duration = Duration::from_millis(300);
 
 /// Who is measured.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +46,9 @@ pub(crate) struct Args {
     who: Who,
     #[command(flatten)]
     task: Task,
+    /// Milliseconds it is left alone after each round; what it does then counts.
+    #[arg(long)]
+    rest_ms: u64,
     /// Run on this core.
     #[arg(long)]
     core: Option<usize>,
@@ -101,14 +101,22 @@ pub(crate) fn run(args: Args) -> Outcome {
         "pinned": pinned,
     }));
     let mut told = lines();
+    let rest = Duration::from_millis(args.rest_ms);
+    let mut counted = machine::thread_cpu();
     while contestant.wait(&mut told).is_some() {
-        out::json(&measured(contestant.as_mut())?);
+        out::json(&measured(contestant.as_mut(), rest, &mut counted)?);
     }
     contestant.end();
     Ok(Verdict::AllRight)
 }
 
-fn measured(contestant: &mut dyn Contestant) -> Result<Value, Failure> {
+/// One round. CPU time is counted from the end of the round before (`counted`), so that nothing done between rounds,
+/// while another contestant has its turn, goes unseen.
+fn measured(
+    contestant: &mut dyn Contestant,
+    rest: Duration,
+    counted: &mut Duration,
+) -> Result<Value, Failure> {
     let mut applied = Ok(0);
     let (mut last_ack, mut cpu_last_ack) = (Duration::ZERO, Duration::ZERO);
     let (begun, cpu) = (machine::now(), machine::thread_cpu());
@@ -116,9 +124,10 @@ fn measured(contestant: &mut dyn Contestant) -> Result<Value, Failure> {
         applied = contestant.round();
         last_ack = machine::now() - begun;
         cpu_last_ack = machine::thread_cpu() - cpu;
-        contestant.rest(REST_FOR);
+        contestant.rest(rest);
     });
-    let cpu_all = machine::thread_cpu() - cpu;
+    let end = machine::thread_cpu();
+    let cpu_all = end - core::mem::replace(counted, end);
     Ok(json!({
         "event": "round",
         "applied": applied?,

@@ -17,7 +17,7 @@ const ABOUT: &str = "\
 What is measured, per contestant:
   last ack              from before the push to the outcome of the last device, as the caller sees it
   cpu per order         CPU time of the thread that serves the sockets, kernel included, divided by rounds and devices;
-                        with the 300 ms after each round, in which tillwire tells the devices that outcomes are settled
+                        with what is done between rounds, when tillwire tells the devices that outcomes are settled
   memory per device     growth of resident memory (RSS) until 2 s after all are connected, divided by devices
   allocations           of the serving thread, divided by rounds and devices
 
@@ -42,6 +42,10 @@ pub(super) struct Args {
     /// How many rounds are counted.
     #[arg(long, value_name = "R", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(super) rounds: u32,
+    /// Milliseconds each contestant rests after a round. Below 100, tillwire's SETTLED frames may travel with the next
+    /// order instead of alone.
+    #[arg(long, value_name = "MS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(0..=10_000))]
+    pub(super) rest_ms: u64,
 }
 
 /// Runs it and prints a row per contestant and the ratios.
@@ -50,8 +54,8 @@ pub(super) fn run(args: Args, json: bool) -> Outcome {
         out::warn("this is a debug build: its figures say nothing about a release build");
     }
     let load_1m = machine::load_1m();
-    let mut ours = Stand::start(Who::Tillwire, args.devices, args.payload)?;
-    let mut raw = Stand::start(Who::RawEpoll, args.devices, args.payload)?;
+    let mut ours = Stand::start(Who::Tillwire, args.devices, args.payload, args.rest_ms)?;
+    let mut raw = Stand::start(Who::RawEpoll, args.devices, args.payload, args.rest_ms)?;
     let connected = [ours.connected()?, raw.connected()?];
     let mut rows = [Row::new(Who::Tillwire), Row::new(Who::RawEpoll)];
     for (row, connected) in rows.iter_mut().zip(&connected) {

@@ -22,7 +22,7 @@ pub(super) struct Args {
 
 /// Connects, looks, and ends.
 pub(super) fn run(args: Args, json: bool) -> Outcome {
-    let mut stand = Stand::start(Who::Tillwire, args.devices, 0)?;
+    let mut stand = Stand::start(Who::Tillwire, args.devices, 0, 0)?;
     let connected = stand.connected()?;
     stand.end();
     if json {

@@ -62,7 +62,7 @@ struct Connected {
 
 impl Stand {
     /// Starts both; the devices run when this returns, the contestant is still connecting.
-    fn start(who: Who, devices: u32, payload: u32) -> Result<Self, Failure> {
+    fn start(who: Who, devices: u32, payload: u32, rest_ms: u64) -> Result<Self, Failure> {
         let files = start::raise_open_files();
         let needed = u64::from(devices) + FILES_BESIDE;
         if files < needed {
@@ -80,6 +80,7 @@ impl Stand {
         let mut words = vec!["bench-contestant".to_owned()];
         words.extend([format!("--who={}", who.name()), format!("--port={port}")]);
         words.extend([format!("--devices={devices}"), format!("--payload={payload}")]);
+        words.push(format!("--rest-ms={rest_ms}"));
         words.extend(core(server_core));
         Ok(Self { contestant: Child::start(&words)?, peers })
     }

@@ -14,7 +14,7 @@ pub(super) struct Round {
     /// It was applied on every device in time.
     pub(super) complete: bool,
     pub(super) last_ack_us: u64,
-    /// With the rest after it.
+    /// Since the round before ended.
     pub(super) cpu_ns: u64,
     pub(super) cpu_ns_to_last_ack: u64,
     pub(super) allocations: u64,
@@ -85,7 +85,7 @@ impl Summary {
     }
 
     fn row_json(&self, row: &Row) -> Value {
-        let Args { devices, payload, rounds } = self.args;
+        let Args { devices, payload, rounds, .. } = self.args;
         let per_round = row.per_order(1, |round| round.allocations);
         json!({
             "event": "contestant",
@@ -107,13 +107,14 @@ impl Summary {
     }
 
     fn json(&self) -> Value {
-        let Args { devices, payload, rounds } = self.args;
+        let Args { devices, payload, rounds, rest_ms } = self.args;
         json!({
             "event": "summary",
             "bench": "fanout",
             "devices": devices,
             "payload": payload,
             "rounds": rounds,
+            "rest_ms": rest_ms,
             "ratio_cpu": rounded(self.ratio(|round| round.cpu_ns)),
             "ratio_cpu_to_last_ack": rounded(self.ratio(|round| round.cpu_ns_to_last_ack)),
             "ratio_last_ack": rounded(self.ratio(|round| round.last_ack_us)),
@@ -127,7 +128,7 @@ impl Summary {
     }
 
     fn people(&self) -> String {
-        let Args { devices, payload, rounds } = self.args;
+        let Args { devices, payload, rounds, rest_ms } = self.args;
         let mut table = table(&[
             "",
             "last ack p50",
@@ -157,7 +158,9 @@ impl Summary {
             String::new(),
             String::new(),
         ]);
-        let what = format!("{rounds} rounds of one {payload}-byte order to {devices} devices");
+        let what = format!(
+            "{rounds} rounds of one {payload}-byte order to {devices} devices, {rest_ms} ms of rest after each"
+        );
         let how = format!(
             "ratios: tillwire / raw-epoll, median of {rounds} pairs taken in turns; {}; congestion control {}; load {:.1} before",
             if self.pinned { "server and devices on a core each" } else { "not pinned to cores" },
@@ -197,7 +200,7 @@ mod tests {
 
     fn summary() -> Summary {
         Summary {
-            args: Args { devices: 10, payload: 200, rounds: 3 },
+            args: Args { devices: 10, payload: 200, rounds: 3, rest_ms: 0 },
             rows: [
                 row(Who::Tillwire, &[(100, 2_000), (300, 6_000), (200, 1_000)]),
                 row(Who::RawEpoll, &[(100, 1_000), (100, 2_000), (100, 1_000)]),
