@@ -1,4 +1,4 @@
-//! Devices that lie: listeners that speak the protocol, each in its own wrong way.
+//! Peers that lie: they speak the protocol, each in its own wrong way.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use push::driver::server::Snapshot;
 use push::ended::Ended;
-use tillwire::{DeviceKind, Lane, NodeId, Outcome, ServerBuilder, StoreServer, Tags, Target};
+use tillwire::{DeviceKind, Lane, Lineage, NodeId, Outcome, ServerBuilder, StoreServer, Tags, Target};
 use tokio::time::{Instant, sleep, timeout};
 use wire_format::error::EmitError;
 use wire_format::frame::hello::LogHead;
@@ -18,6 +18,7 @@ use wire_format::splitter::{Split, split};
 
 use super::{
     AFTER_HELLO, AFTER_WELCOME, SOON, Seen, apply, device, eventually, id, listed, next_end, once, server,
+    store,
 };
 
 const _: () = assert!(AFTER_HELLO as usize == wire_format::frame::hello::FRAME_LEN);
@@ -252,4 +253,60 @@ async fn a_crowd_of_liars_is_counted_and_breaks_nothing() {
     assert!(numbers.is_sorted_by(|a, b| a < b), "each hand-over once, in order");
     timeout(SOON, server.shutdown()).await.expect("a crowd does not hold up a shutdown");
     good.shutdown().await;
+}
+
+/// Opens a session as a server whose log is at `number`, sends that order `times` times in one write, and waits for as
+/// many ends as `expected`.
+fn repeat_order(address: SocketAddr, number: u64, times: usize, expected: usize) -> Vec<(Code, u8)> {
+    let hello = Hello {
+        version_min: 1,
+        version_max: 1,
+        staging: false,
+        takeover: false,
+        store: store(),
+        max_body: 4_096,
+        target: id(1),
+        server: id(0xA0),
+        fence: 1,
+        epoch: 1,
+        ping_interval_ms: 3_000,
+        features: 0,
+        durable: LogHead::default(),
+        volatile: LogHead { lineage: Lineage([3; 16]), run: 1, head: number },
+    };
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    stream.write_all(&encoded(|buffer| hello.emit(buffer))).unwrap();
+    stream.write_all(&encoded(|buffer| once(b"receipt").emit(number, buffer)).repeat(times)).unwrap();
+    let (mut unread, mut ends) = (Vec::new(), Vec::new());
+    let mut room = [0; 4_096];
+    while ends.len() < expected {
+        let len = stream.read(&mut room).expect("the device answers");
+        assert_ne!(len, 0, "the device stays: {ends:?}");
+        unread.extend_from_slice(&room[..len]);
+        while let Ok(Split::Frame(raw)) = split(&unread, 4_096) {
+            if let Ok(outcome) = outcome::Outcome::parse(&raw) {
+                assert!(outcome.entries.iter().all(|entry| entry.number == number));
+                ends.extend(outcome.entries.iter().map(|entry| (entry.code, entry.detail)));
+            }
+            let len = raw.len();
+            unread.drain(..len);
+        }
+    }
+    ends
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_sent_again_and_again_is_handed_over_once() {
+    let seen = Seen::default();
+    let device = device(1).start(apply(&seen)).await.unwrap();
+    let address = device.address();
+    let ends = tokio::task::spawn_blocking(move || {
+        [(3, 3), (2, 3)].map(|(times, ends)| repeat_order(address, 9, times, ends))
+    });
+    let again = (Code::DUPLICATE, Code::APPLIED.0);
+    // What nobody confirmed is told once more at the beginning of the next session.
+    assert_eq!(ends.await.unwrap(), [[(Code::APPLIED, 0), again, again], [(Code::APPLIED, 0), again, again]]);
+    assert_eq!(*seen.lock().unwrap(), [9]);
+    device.shutdown().await;
 }

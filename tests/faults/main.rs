@@ -1,5 +1,5 @@
 //! What networks and broken peers do, over real sockets on loopback: servers and devices as applications start them, a
-//! fault proxy between them, and devices that lie (`liars`).
+//! fault proxy between them, and peers that lie (`liars`).
 //!
 //! Every fault is placed by byte on the first connection; those after it are whole. What is asked each time: does every
 //! order end exactly once, and was it handed over at most once per boot?
@@ -477,9 +477,13 @@ async fn suffer(
             seen.push(link.boot().await);
         }
     }
-    for (order, ..) in orders {
-        order.settled(SOON).await;
-    }
+    let all = async {
+        for (order, ..) in orders {
+            order.settled(SOON).await;
+        }
+    };
+    // What has not ended by then fails where the outcomes are looked at.
+    let _ = timeout(SOON, all).await;
     seen.iter().map(|seen| seen.lock().unwrap().clone()).collect()
 }
 
