@@ -163,6 +163,8 @@ impl ServerBuilder {
         });
         let finder = finder.transpose()?;
         let pusher = Arc::new(pushing::Server::spawn(self.push_config(id)));
+        // Before the first dial: the first session may open while further devices are still being added.
+        let sessions = pusher.subscribe();
         for device in &self.devices {
             let StaticDevice { address, id, kind, zone, tags } = *device;
             // The capacity was checked above, and the task has just begun.
@@ -173,7 +175,7 @@ impl ServerBuilder {
         let handle = finder.as_ref().map(|finder| finder.handle().clone());
         let join =
             Join { finder, pusher: Arc::clone(&pusher), events: events.clone(), push_ports: self.push_ports };
-        let task = tokio::spawn(join.run(stopping));
+        let task = tokio::spawn(join.run(sessions, stopping));
         Ok(StoreServer { id, pusher, finder: handle, events, stop, task })
     }
 
@@ -313,8 +315,11 @@ struct Join {
 }
 
 impl Join {
-    async fn run(mut self, mut stopping: watch::Receiver<bool>) {
-        let mut sessions = self.pusher.subscribe();
+    async fn run(
+        mut self,
+        mut sessions: broadcast::Receiver<pushing::Event>,
+        mut stopping: watch::Receiver<bool>,
+    ) {
         loop {
             let found = async {
                 match &mut self.finder {

@@ -229,6 +229,21 @@ async fn nothing_is_half_started() {
 }
 
 #[tokio::test]
+async fn an_order_of_the_largest_size_is_served() {
+    let ports = ports();
+    let device = device(98, ports).no_discovery().start(apply).await.unwrap();
+    let server =
+        server(ports).no_discovery().device(StaticDevice::at(device.address())).start().await.unwrap();
+    connected(&server, 1).await;
+    let payload = vec![7; tillwire::wire::frame::order::PAYLOAD_MAX];
+    let order = Order::new(OrderKind::SHOW_PAGE, 1, &payload);
+    let report = server.push(&order, &Target::all()).await.unwrap().settled(SOON).await;
+    assert_eq!(report.outcomes(), [(Outcome::APPLIED, 1)]);
+    server.shutdown().await;
+    device.shutdown().await;
+}
+
+#[tokio::test]
 async fn who_waits_for_an_order_is_told_when_the_server_stops() {
     let ports = ports();
     let absent =

@@ -81,7 +81,8 @@ pub struct FleetConfig {
     pub dead_after: Duration,
     /// Silence after a PING to an idle device that makes it dead (default 3 s: known 6 s after its last sign at most).
     pub pong_within: Duration,
-    /// SETTLED leaves with the next order, or this long after the outcome (default 100 ms).
+    /// SETTLED leaves with the next order or PING, or this long after the outcome (default 4 s, so that the PING comes
+    /// first: a packet of its own would cost as much as the order did).
     pub settle_within: Duration,
     /// Time after the end of a lifetime at which a written order without an outcome ends as UNKNOWN (default 7 days).
     pub unknown_after: Duration,
@@ -108,7 +109,7 @@ impl FleetConfig {
             suspect_after: Duration::from_secs(2),
             dead_after: Duration::from_secs(5),
             pong_within: Duration::from_secs(3),
-            settle_within: Duration::from_millis(100),
+            settle_within: Duration::from_secs(4),
             unknown_after: Duration::from_secs(7 * 86_400),
         }
     }

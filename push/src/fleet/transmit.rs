@@ -249,13 +249,14 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         let orders = orders && owed != 0;
         let before = (head.len, self.plan.len);
         let mut credit = Credit::new(self.devices.at(index));
-        if dues & due::SETTLED != 0 || orders {
+        // SETTLED goes with an order or a PING, or in its own time.
+        let settle = dues & (due::SETTLED | due::PING) != 0;
+        if settle || orders {
             self.plan_settled(index, head, &mut credit);
         }
         let settled = self.plan.len;
         let body = if orders { self.plan_orders(now, index, head, credit) } else { None };
-        if self.plan.len == settled && dues & due::SETTLED == 0 {
-            // SETTLED goes with an order or in its own time.
+        if self.plan.len == settled && !settle {
             (head.len, self.plan.len) = before;
         }
         body

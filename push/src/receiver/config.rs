@@ -30,8 +30,9 @@ pub const HELLO_BYTES: usize = hello::FRAME_LEN;
 pub const SCRATCH_MIN: usize = header::LEN + welcome::FIXED_LEN + wire_format::frame::CHECKSUM_LEN;
 /// Orders in the window by default, for devices with an operating system; firmware takes 2 to 4.
 pub const WINDOW_ORDERS: u16 = 16;
-/// Bytes in the window by default; firmware takes 512.
-pub const WINDOW_BYTES: u32 = 16 << 10;
+/// Bytes in the window by default: one order of the largest size, or hundreds of usual ones; firmware takes 512. A frozen
+/// device holds no more of the server's memory.
+pub const WINDOW_BYTES: u32 = header::LEN as u32 + MAX_BODY;
 /// Largest body by default: an order with a full payload of 64 KiB and options.
 pub const MAX_BODY: u32 = wire_format::frame::order::BODY_MAX as u32;
 

@@ -152,9 +152,9 @@ fn a_connection_that_takes_nothing_is_dead_even_if_an_answer_came_after_the_cut(
     scene.write();
     scene.read(1);
     scene.hear();
-    // SETTLED for the first is cut; then the outcome of the second comes, and nothing more is ever taken or said.
+    // PING and SETTLED for the first are cut; then the outcome of the second comes, and nothing more is ever taken or said.
     scene.room = 5;
-    scene.pass(MS * 200);
+    scene.pass(MS * 3_050);
     assert_eq!(scene.room, 0);
     scene.read(1);
     scene.hear();

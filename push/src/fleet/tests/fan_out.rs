@@ -16,8 +16,11 @@ fn a_fan_out_to_1_000_devices_writes_the_shared_frame_and_settles() {
     assert_eq!((*settled, *first, frame.len()), (number, DeviceIndex(0), 168));
     assert!(marks.iter().all(|&mark| mark == Code::APPLIED.0));
     assert_eq!(world.fleet.live_orders(), 0);
-    world.advance(101);
-    assert!(world.devices.iter().all(|device| device.settled[2] == number), "SETTLED within 100 ms");
+    let writes: usize = world.devices.iter().map(|device| device.writes.len()).sum();
+    world.advance(3_050);
+    assert!(world.devices.iter().all(|device| device.settled[2] == number && device.pings >= 1));
+    let with_ping: usize = world.devices.iter().map(|device| device.writes.len()).sum();
+    assert!(with_ping - writes <= 2 * world.devices.len(), "SETTLED rides on the PING");
     assert_eq!(world.fleet.stats().orders_sent, 1_000);
     assert_eq!(world.fleet.stats().outcomes.of(Code::APPLIED), 1_000);
 }

@@ -63,9 +63,9 @@ fn pings_after_a_fan_out_are_spread() {
     assert_eq!(world.fleet.stats().frames_out, before);
     world.advance(375);
     let half = world.fleet.stats().frames_out - before;
-    assert!((80..320).contains(&half), "{half} of 400 in the first half of the last quarter");
+    assert!((160..640).contains(&half), "{half} of 800 in the first half of the last quarter");
     world.advance(540);
-    assert_eq!(world.fleet.stats().frames_out - before, 400);
+    assert_eq!(world.fleet.stats().frames_out - before, 800, "a PING and the SETTLED that rides on it");
 }
 
 #[test]

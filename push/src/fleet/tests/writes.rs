@@ -65,7 +65,7 @@ fn every_byte_alone() {
     );
     world.devices[0].room = usize::MAX;
     world.fleet.handle_writable(world.now, DeviceIndex(0));
-    world.advance(200);
+    world.advance(4_000);
     assert_eq!(world.devices[0].settled[2], 1);
 }
 
