@@ -60,7 +60,8 @@ fn open_fleet(scratch: &mut [u8]) -> BenchFleet {
         while let Some(device) = transmit(&mut fleet, now, scratch) {
             let mut frame = [0; 512];
             let len = welcome(id(device.0 as usize)).emit(&mut frame).expect("fits");
-            assert_eq!(fleet.handle_bytes(now, device, &frame[..len]), Ok(len));
+            let input = fleet.handle_bytes(now, device, &frame[..len]).expect("a WELCOME");
+            assert_eq!(input.consumed, len);
             while fleet.poll_event().is_some() {}
             open += 1;
         }
@@ -134,8 +135,8 @@ fn fleet_fan_out() -> Box<dyn FnMut()> {
         let len = outcome::emit(false, [entry].into_iter(), &mut answer).expect("fits");
         while transmit(&mut fleet, now, &mut scratch).is_some() {}
         for n in 0..DEVICES {
-            let used = fleet.handle_bytes(now, DeviceIndex(n as u32), &answer[..len]);
-            assert_eq!(used, Ok(len));
+            let input = fleet.handle_bytes(now, DeviceIndex(n as u32), &answer[..len]).expect("an OUTCOME");
+            assert_eq!(input.consumed, len);
             while let Some(event) = fleet.poll_event() {
                 if let Event::Settled { frame: back, marks: done, .. } = event {
                     frame = back;

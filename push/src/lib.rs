@@ -40,7 +40,7 @@
 //! A driver needs little more than this:
 //!
 //! ```
-//! use push::fleet::{Closed, DeviceIndex, DeviceSlot, Dial, Event, Fleet, OrderSlot, Transmit};
+//! use push::fleet::{Closed, DeviceIndex, DeviceSlot, Dial, Event, Fleet, Item, OrderSlot, Transmit};
 //! use wire_format::time::Instant;
 //!
 //! type Server = Fleet<Box<[DeviceSlot]>, Box<[OrderSlot<Vec<u8>, Vec<u8>>]>, Vec<u8>, Vec<u8>>;
@@ -79,8 +79,13 @@
 //!
 //! /// Bytes arrived: frame by frame, events in between. What is left waits for more.
 //! fn read<'b>(fleet: &mut Server, now: Instant, device: DeviceIndex, mut bytes: &'b [u8]) -> &'b [u8] {
-//!     while let Ok(used @ 1..) = fleet.handle_bytes(now, device, bytes) {
-//!         bytes = &bytes[used..];
+//!     while let Ok(input) = fleet.handle_bytes(now, device, bytes)
+//!         && input.consumed != 0
+//!     {
+//!         if let Some(Item::Result { number, payload }) = input.item {
+//!             println!("order {number}: {payload:?}");
+//!         }
+//!         bytes = &bytes[input.consumed..];
 //!         while let Some(_event) = fleet.poll_event() {}
 //!     }
 //!     bytes

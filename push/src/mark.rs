@@ -12,6 +12,8 @@ use wire_format::frame::outcome::Code;
 ///    └──── (REPEAT) ◀────┘
 /// ```
 ///
+/// Between STARTED and the end there is RESULTED for an order that has a result.
+///
 /// Bytes below 0xF0, 0 aside, are final and never change again: the number of the [`Code`] the report shows.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Mark(pub u8);
@@ -29,6 +31,9 @@ impl Mark {
     pub const STARTED: Self = Self(0xF3);
     /// Owed again: written in an earlier session, so the device may know it. Never ends as expired by the server alone.
     pub const REPEAT: Self = Self(0xF4);
+
+    /// The device sent the order's result; its outcome follows.
+    pub const RESULTED: Self = Self(0xF9);
 
     /// The mark that ends an order.
     #[must_use]
@@ -57,7 +62,7 @@ impl Mark {
     /// Whether it was written and no outcome came.
     #[must_use]
     pub const fn is_out(self) -> bool {
-        matches!(self, Self::SENT | Self::RECEIVED | Self::STARTED)
+        matches!(self, Self::SENT | Self::RECEIVED | Self::STARTED | Self::RESULTED)
     }
 }
 
@@ -70,6 +75,7 @@ impl fmt::Display for Mark {
             Self::RECEIVED => f.pad("received"),
             Self::STARTED => f.pad("started"),
             Self::REPEAT => f.pad("repeat"),
+            Self::RESULTED => f.pad("resulted"),
             Self(number) => fmt::Display::fmt(&Code(number), f),
         }
     }

@@ -113,7 +113,10 @@ fn exchange(
             let (conn, len) = (transmit.conn, up.write([transmit.head, transmit.body]));
             receiver.handle_written(now, conn, len);
         }
-        while let Ok(used @ 1..) = fleet.handle_bytes(now, DeviceIndex(0), &up.bytes[..up.len]) {
+        while let Ok(input) = fleet.handle_bytes(now, DeviceIndex(0), &up.bytes[..up.len])
+            && input.consumed != 0
+        {
+            let used = input.consumed;
             up.used(used);
         }
         while let Some(event) = fleet.poll_event() {

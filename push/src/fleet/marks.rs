@@ -82,6 +82,15 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         }
     }
 
+    /// The device sent the result of the order.
+    pub(super) fn mark_resulted(&mut self, index: u32, slot: u32) {
+        self.mark_received(index, slot);
+        let order = self.orders.at_mut(slot);
+        if order.mark(index).is_out() {
+            order.set_mark(index, Mark::RESULTED);
+        }
+    }
+
     /// An order that was written is owed again: as `mark`, REPEAT, or PENDING if it never left whole.
     pub(super) fn mark_owed(&mut self, index: u32, slot: u32, mark: Mark) {
         let order = self.orders.at_mut(slot);

@@ -50,6 +50,7 @@ pub use device::DeviceSlot;
 pub use devices::DeviceStorage;
 pub use event::{AddError, Dial, Event, Facts, NewDevice, SubmitError, SubmitFault, Submitted, Transmit};
 pub use order::{MarkBytes, NewOrder, OrderSlot, OrderStorage};
+pub use receive::{Input, Item};
 pub use stats::{Outcomes, Stats};
 
 pub use crate::config::FleetConfig;

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use wire_format::error::{Fault, ParseError};
-use wire_format::frame::{Ack, Bye, Frame, Outcome, Progress, Raw, Reject, Window, outcome};
+use wire_format::frame::{Ack, Bye, Frame, OrderResult, Outcome, Progress, Raw, Reject, Window, outcome};
 use wire_format::splitter::{Split, split};
 use wire_format::time::Instant;
 
@@ -15,30 +15,73 @@ use super::session::protocol_bye;
 use super::{DeviceIndex, Fleet};
 use crate::config::DRAIN_MAX;
 use crate::ended::Ended;
+use crate::mark::Mark;
 use wire_format::frame::outcome::Code;
+
+/// What one call of [`Fleet::handle_bytes`] used and found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Input<'b> {
+    /// Bytes used: one frame, or 0.
+    pub consumed: usize,
+    /// What the frame says to the application, if it is one of that sort.
+    pub item: Option<Item<'b>>,
+}
+
+impl Input<'_> {
+    const NONE: Self = Self { consumed: 0, item: None };
+}
+
+/// What a device says to the application, and what no state of the fleet depends on. Borrowed from the bytes handed in:
+/// use it before the next read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Item<'b> {
+    /// The result of an order that was submitted with NEEDS_RESULT; its outcome follows. At most one per delivery.
+    Result {
+        /// The order, live and out on this device.
+        number: u64,
+        /// As the application on the device wrote it, at most 16,384 bytes (and no more than the fleet's `body_max`).
+        payload: &'b [u8],
+    },
+    /// A live order is being worked on.
+    Progress {
+        /// The order, live and out on this device.
+        number: u64,
+        /// How much is done, 0 to 1,000.
+        per_mille: u16,
+        /// The application's own, 0 for none.
+        phase: u16,
+    },
+}
 
 impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Fleet<D, O, B, M> {
     /// Bytes a device sent, from the first one not used yet. At most one frame is used; the answer says how many bytes it
-    /// took. 0 means: more bytes are needed, or (with no effect) events wait in [`Fleet::poll_event`]: drain them after
-    /// each call.
+    /// took and what the frame says to the application. 0 bytes means: more are needed, or (with no effect) events wait
+    /// in [`Fleet::poll_event`]: drain them after each call.
     ///
     /// An error says that the session is over: stop reading, drop what is left. [`Fleet::poll_close`] says when to close,
     /// since a last frame may have to leave first.
-    pub fn handle_bytes(&mut self, now: Instant, device: DeviceIndex, bytes: &[u8]) -> Result<usize, Ended> {
+    pub fn handle_bytes<'b>(
+        &mut self,
+        now: Instant,
+        device: DeviceIndex,
+        bytes: &'b [u8],
+    ) -> Result<Input<'b>, Ended> {
         self.observe(now);
         let index = device.0;
         let slot = self.devices.at(index);
         if !matches!(slot.state, State::Greeting | State::Open) {
-            return Ok(bytes.len());
+            return Ok(Input { consumed: bytes.len(), item: None });
         }
         if !self.told.is_empty() || slot.is(flag::DOUBT) {
-            return Ok(0);
+            return Ok(Input::NONE);
         }
         let raw = match split(bytes, self.config.body_max.max(outcome::BODY_MAX as u32)) {
             Ok(Split::Frame(raw)) => raw,
             Ok(Split::Need(_)) => {
                 self.heard(now, index);
-                return Ok(0);
+                return Ok(Input::NONE);
             }
             Err(error) => return Err(self.broken(now, index, error)),
         };
@@ -49,17 +92,22 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         } else {
             self.handle_answer(now, index, &raw)
         };
-        match done {
-            Ok(()) => {}
+        let item = match done {
+            Ok(item) => item,
             Err(Wrong::Bytes(error)) => return Err(self.broken(now, index, error)),
             Err(Wrong::Session(why)) => return Err(why),
-        }
+        };
         self.heard(now, index);
-        Ok(raw.len())
+        Ok(Input { consumed: raw.len(), item })
     }
 
     /// The frame that answers a HELLO.
-    fn handle_answer(&mut self, now: Instant, index: u32, raw: &Raw<'_>) -> Result<(), Wrong> {
+    fn handle_answer<'b>(
+        &mut self,
+        now: Instant,
+        index: u32,
+        raw: &Raw<'b>,
+    ) -> Result<Option<Item<'b>>, Wrong> {
         match Frame::parse(raw)? {
             Frame::Welcome(welcome) => self.handle_welcome(now, index, &welcome).map_err(Wrong::Session)?,
             Frame::Reject(Reject { code, retry_after_ms, detail }) => {
@@ -69,15 +117,21 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             Frame::Ignored(_) => self.ignore(),
             _ => return Err(self.ended(now, index, Ended::Unexpected(raw.header.kind))),
         }
-        Ok(())
+        Ok(None)
     }
 
     /// A frame of an open session.
-    fn handle_frame(&mut self, now: Instant, index: u32, raw: &Raw<'_>) -> Result<(), Wrong> {
+    fn handle_frame<'b>(
+        &mut self,
+        now: Instant,
+        index: u32,
+        raw: &Raw<'b>,
+    ) -> Result<Option<Item<'b>>, Wrong> {
         match Frame::parse(raw)? {
             Frame::Outcome(outcome) => self.handle_outcomes(now, index, &outcome),
             Frame::Ack(ack) => self.handle_ack(index, ack),
-            Frame::Progress(progress) => self.handle_progress(index, progress),
+            Frame::Result(result) => return Ok(self.handle_result(index, &result)),
+            Frame::Progress(progress) => return Ok(self.handle_progress(index, progress)),
             Frame::Window(window) => self.handle_window(index, window),
             Frame::Ping(ping) => {
                 let device = self.devices.at_mut(index);
@@ -98,16 +152,14 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             }
             Frame::Bye(bye) => return Err(self.handle_bye(now, index, bye)),
             // Nothing here asked for them, and no feature bit offered to take them: they change nothing.
-            Frame::Result(_) | Frame::Ask(_) | Frame::Reply(_) | Frame::Status(_) | Frame::Ignored(_) => {
-                self.ignore()
-            }
+            Frame::Ask(_) | Frame::Reply(_) | Frame::Status(_) | Frame::Ignored(_) => self.ignore(),
             _ => {
                 let why = Ended::Unexpected(raw.header.kind);
                 self.part(now, index, why, protocol_bye(Fault::Misplaced));
                 return Err(Wrong::Session(why));
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     fn handle_outcomes(&mut self, now: Instant, index: u32, outcome: &Outcome<'_>) {
@@ -124,7 +176,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             if mark.is_final() {
                 self.note_ended(index, entry.lane, entry.number);
                 self.stats.outcomes_repeated = self.stats.outcomes_repeated.wrapping_add(1);
-            } else if mark.is_out() || mark == crate::mark::Mark::REPEAT {
+            } else if mark.is_out() || mark == Mark::REPEAT {
                 self.mark_received_upto(index, entry.lane, entry.number);
                 let first_code = match (entry.code, entry.detail) {
                     // How it ended the first time nobody knows any more: saying "applied" would be a guess.
@@ -144,13 +196,37 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         self.wake_if_owed(index);
     }
 
-    fn handle_progress(&mut self, index: u32, progress: Progress) {
-        match self.orders.find(progress.number) {
-            Some(slot) if !progress.durable && self.orders.at(slot).mark(index).is_out() => {
-                self.mark_started(index, slot);
-            }
-            _ => self.stats.numbers_unknown = self.stats.numbers_unknown.wrapping_add(1),
+    /// The result of an order that is out here and whose delivery asked for one; a second one is dropped.
+    fn handle_result<'b>(&mut self, index: u32, result: &OrderResult<'b>) -> Option<Item<'b>> {
+        let OrderResult { number, payload, .. } = *result;
+        let slot = self.out_here(index, number, result.durable)?;
+        let order = self.orders.at(slot);
+        if !order.needs_result || order.mark(index) == Mark::RESULTED {
+            self.stats.results_dropped = self.stats.results_dropped.wrapping_add(1);
+            return None;
         }
+        self.mark_resulted(index, slot);
+        self.stats.results = self.stats.results.wrapping_add(1);
+        self.wake_if_owed(index);
+        Some(Item::Result { number, payload })
+    }
+
+    fn handle_progress(&mut self, index: u32, progress: Progress) -> Option<Item<'static>> {
+        let Progress { number, per_mille, phase, .. } = progress;
+        let slot = self.out_here(index, number, progress.durable)?;
+        self.mark_started(index, slot);
+        self.wake_if_owed(index);
+        Some(Item::Progress { number, per_mille, phase })
+    }
+
+    /// The live order with this number, if it is out on this device; counted if not.
+    fn out_here(&mut self, index: u32, number: u64, durable: bool) -> Option<u32> {
+        let slot =
+            self.orders.find(number).filter(|&slot| !durable && self.orders.at(slot).mark(index).is_out());
+        if slot.is_none() {
+            self.stats.numbers_unknown = self.stats.numbers_unknown.wrapping_add(1);
+        }
+        slot
     }
 
     fn handle_window(&mut self, index: u32, window: Window) {

@@ -48,6 +48,10 @@ stats! {
     outcomes_repeated = "outcomes-repeated";
     /// Outcomes, receipts and progress for numbers that are not live, of another lane, or never sent to that device.
     numbers_unknown = "numbers-unknown";
+    /// Results handed over.
+    results = "results";
+    /// Results nobody asked for, or that came twice.
+    results_dropped = "results-dropped";
     /// Dials handed to the driver.
     dials = "dials";
     /// Dials that failed.

@@ -114,7 +114,10 @@ impl Scene {
 
     /// The server uses what came.
     fn hear(&mut self) {
-        while let Ok(used @ 1..) = self.fleet.handle_bytes(self.now, index(0), &self.up) {
+        while let Ok(input) = self.fleet.handle_bytes(self.now, index(0), &self.up)
+            && input.consumed != 0
+        {
+            let used = input.consumed;
             self.up.drain(..used);
             self.write();
         }

@@ -1,6 +1,6 @@
 //! The server's driver: dials, reads, writes and tells what the fleet says.
 
-use push::fleet::Event;
+use push::fleet::{Event, Input};
 use push::{DialError, Ended};
 use wire_format::frame::outcome::Code;
 
@@ -162,8 +162,8 @@ impl World {
             let mut unread = core::mem::take(&mut self.links.get_mut(&link).expect("it was there").up.unread);
             loop {
                 match self.fleet.handle_bytes(self.now, index(device), &unread) {
-                    Ok(0) if !self.tell_events() => break,
-                    Ok(used) => drop(unread.drain(..used)),
+                    Ok(Input { consumed: 0, .. }) if !self.tell_events() => break,
+                    Ok(Input { consumed, .. }) => drop(unread.drain(..consumed)),
                     Err(why) => {
                         check_end("server", why);
                         unread.clear();

@@ -19,7 +19,8 @@ use crate::config::CONNECT_WITHIN;
 use crate::driver::Clock;
 use crate::ended::Ended;
 use crate::fleet::{
-    Closed, DeviceIndex, DeviceSlot, DialError, Event as FleetEvent, Fleet, NewDevice, OrderSlot, SubmitError,
+    Closed, DeviceIndex, DeviceSlot, DialError, Event as FleetEvent, Fleet, Input, NewDevice, OrderSlot,
+    SubmitError,
 };
 use crate::histogram::Histogram;
 
@@ -260,8 +261,8 @@ impl Shard {
         let mut at = 0;
         while let Some(bytes @ [_, ..]) = self.inbox.get(at..len) {
             match self.fleet.handle_bytes(now, device, bytes) {
-                Ok(0) => break,
-                Ok(used) => at += used,
+                Ok(Input { consumed: 0, .. }) => break,
+                Ok(input) => at += input.consumed,
                 Err(_) => {
                     self.drain();
                     return false;

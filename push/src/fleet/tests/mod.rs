@@ -1,6 +1,7 @@
 //! A fleet in virtual time against scripted devices that speak the frames of the specification.
 
 mod fan_out;
+mod items;
 mod liveness;
 mod random;
 mod resume;
@@ -281,6 +282,8 @@ struct World {
     dialled: VecDeque<(Instant, DeviceIndex)>,
     closed: Vec<(DeviceIndex, Ended)>,
     events: Vec<TestEvent>,
+    /// What devices said to the application, as text.
+    items: Vec<String>,
     scratch: usize,
     number: u64,
 }
@@ -315,6 +318,7 @@ impl World {
             dialled: VecDeque::new(),
             closed: Vec::new(),
             events: Vec::new(),
+            items: Vec::new(),
             scratch: 16_384,
             number: 0,
         }
@@ -344,6 +348,20 @@ impl World {
         let number = self.submit_to(lane, Some(HOUR), 100, &all);
         self.drain();
         number
+    }
+
+    /// One order to all that wants a result.
+    fn submit_asking(&mut self) -> u64 {
+        self.number += 1;
+        let marks = vec![Mark::PENDING.0; self.devices.len()];
+        let order = new_order(self.number, Lane::Normal, KindFlags::IDEMPOTENT, Some(HOUR), 100, marks);
+        let mut frame = order.frame;
+        frame[5] |= 0x10;
+        let checksum = wire_format::crc::crc32c(&frame[..12]);
+        frame[12..16].copy_from_slice(&checksum.to_le_bytes());
+        self.fleet.submit(self.now, NewOrder { frame, ..order }).expect("taken");
+        self.drain();
+        self.number
     }
 
     fn submit_once(&mut self, lane: Lane) -> u64 {
@@ -423,8 +441,13 @@ impl World {
             return false;
         }
         let bytes = core::mem::take(&mut device.answers);
-        let used =
-            self.fleet.handle_bytes(self.now, DeviceIndex(index as u32), &bytes).unwrap_or(bytes.len());
+        let used = match self.fleet.handle_bytes(self.now, DeviceIndex(index as u32), &bytes) {
+            Ok(input) => {
+                self.items.extend(input.item.map(|item| format!("{item:?}")));
+                input.consumed
+            }
+            Err(_) => bytes.len(),
+        };
         let device = &mut self.devices[self.at[index]];
         let later = core::mem::take(&mut device.answers);
         device.answers = [&bytes[used..], &later].concat();

@@ -165,6 +165,10 @@ fn a_repetition_answered_while_it_is_cut_keeps_its_frame() {
     assert_eq!(world.fleet.stats().outcomes_repeated + world.fleet.stats().numbers_unknown, 1);
 }
 
+fn used(world: &mut World, bytes: &[u8]) -> usize {
+    world.fleet.handle_bytes(world.now, DeviceIndex(0), bytes).unwrap().consumed
+}
+
 #[test]
 fn frames_of_devices_may_come_byte_by_byte() {
     let mut world = World::connected(1, 4);
@@ -174,11 +178,11 @@ fn frames_of_devices_may_come_byte_by_byte() {
     world.devices[0].read(&[]);
     let bytes = core::mem::take(&mut world.devices[0].answers);
     for len in 0..bytes.len() {
-        assert_eq!(world.fleet.handle_bytes(world.now, DeviceIndex(0), &bytes[..len]), Ok(0));
+        assert_eq!(used(&mut world, &bytes[..len]), 0);
     }
-    assert_eq!(world.fleet.handle_bytes(world.now, DeviceIndex(0), &bytes), Ok(bytes.len()));
+    assert_eq!(used(&mut world, &bytes), bytes.len());
     // Until its events are drained, nothing more is used.
-    assert_eq!(world.fleet.handle_bytes(world.now, DeviceIndex(0), &bytes), Ok(0));
+    assert_eq!(used(&mut world, &bytes), 0);
     world.drain();
     assert_eq!(world.outcomes().len(), 1);
 }

@@ -13,7 +13,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use push::fleet::{DeviceSlot, NewDevice, NewOrder, OrderSlot};
+use push::fleet::{DeviceSlot, Input, NewDevice, NewOrder, OrderSlot};
 use push::receiver::{ConnId, OutcomeSlot, Receiver, ReceiverConfig, Ticket, Verdict};
 use push::{Closed, DeviceIndex, DialError, Fleet, FleetConfig, Mark};
 use wire_format::frame::order::{Delivery, KindFlags};
@@ -271,8 +271,8 @@ impl World {
         loop {
             self.drain_events();
             match self.fleet.handle_bytes(self.now, device, bytes) {
-                Ok(0) => return true,
-                Ok(used) => drop(bytes.drain(..used)),
+                Ok(Input { consumed: 0, .. }) => return true,
+                Ok(Input { consumed, .. }) => drop(bytes.drain(..consumed)),
                 Err(_) => return false,
             }
         }
