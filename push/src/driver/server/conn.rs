@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use wire_format::time::Instant;
 
 use super::ready::{DeviceWaker, Ready};
+use super::sockets::Look;
 use crate::fleet::{DeviceIndex, DialError};
 
 /// How the sockets to devices are opened.
@@ -45,20 +46,6 @@ enum Stage {
     Open,
     /// Open, and the kernel took less than it was given.
     Blocked,
-}
-
-/// What a look at a ready socket found.
-#[derive(Debug)]
-pub(super) enum Look {
-    /// The dial ended.
-    Dialled(Result<(), DialError>),
-    /// The socket is open; read it.
-    Open {
-        /// It takes bytes again.
-        writable: bool,
-    },
-    /// Nothing to do.
-    Nothing,
 }
 
 impl Conn {

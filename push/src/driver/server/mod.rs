@@ -11,11 +11,13 @@
 //! There is no task, no channel and no lock per device or per order: a push is one message and one wake-up however many
 //! devices it goes to. No lock is held across a system call.
 
+mod bell;
 mod conn;
 mod directory;
 mod fan_out;
 mod ready;
 mod shard;
+mod sockets;
 mod target;
 
 use std::collections::VecDeque;
@@ -34,9 +36,9 @@ pub use directory::Entry;
 pub use fan_out::{DeviceResult, FanOut, Latency, Pending, Report, Standing};
 pub use target::Target;
 
+use self::bell::Bell;
 use self::directory::Directory;
 use self::fan_out::{Ledger, State};
-use self::ready::Ready;
 use crate::ended::Ended;
 use crate::fleet::{DeviceIndex, FleetConfig, Stats};
 use crate::histogram::Histogram;
@@ -235,7 +237,7 @@ impl Pools {
 pub(super) struct Shared {
     outbox: Mutex<Outbox>,
     directory: RwLock<Directory>,
-    ready: Arc<Ready>,
+    bell: Bell,
     pools: Pools,
     live_orders: AtomicUsize,
     live_bytes: AtomicUsize,
@@ -275,7 +277,7 @@ impl Shared {
             }
             outbox.messages.push_back(message);
         }
-        self.ready.call();
+        self.bell.ring();
         true
     }
 
@@ -325,7 +327,7 @@ impl Server {
         let shared = Arc::new(Shared {
             outbox: Mutex::new(Outbox { next_number: 1, ..Outbox::default() }),
             directory: RwLock::default(),
-            ready: Arc::new(Ready::new(config.devices)),
+            bell: Bell::default(),
             pools: Pools::default(),
             live_orders: AtomicUsize::new(0),
             live_bytes: AtomicUsize::new(0),
@@ -390,7 +392,7 @@ impl Server {
             }));
             state
         };
-        self.shared.ready.call();
+        self.shared.bell.ring();
         Ok(FanOut { state, shared: Arc::clone(&self.shared) })
     }
 

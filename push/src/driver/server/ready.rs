@@ -18,8 +18,6 @@ pub(super) struct Ready {
 #[derive(Debug, Default)]
 struct List {
     devices: Vec<DeviceIndex>,
-    /// Something else happened: a message, a stop.
-    called: bool,
     task: Option<Waker>,
 }
 
@@ -48,18 +46,7 @@ impl Ready {
         debug_assert!(devices.is_empty());
         let mut list = self.lock();
         core::mem::swap(&mut list.devices, devices);
-        core::mem::take(&mut list.called) || !devices.is_empty()
-    }
-
-    /// Wakes the shard for something other than a socket.
-    pub(super) fn call(&self) {
-        let task = {
-            let mut list = self.lock();
-            if core::mem::replace(&mut list.called, true) { None } else { list.task.clone() }
-        };
-        if let Some(task) = task {
-            task.wake();
-        }
+        !devices.is_empty()
     }
 
     fn push(&self, device: DeviceIndex) {
@@ -138,9 +125,7 @@ mod tests {
         assert!(!ready.take(&mut taken), "nothing is listed twice");
         devices[1].unlist();
         Waker::from(Arc::clone(&devices[1])).wake();
-        ready.call();
-        ready.call();
-        assert_eq!(wakes.0.load(Ordering::Relaxed), 3);
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 2);
         assert!(ready.take(&mut taken));
         assert_eq!(taken, [DeviceIndex(1)]);
     }

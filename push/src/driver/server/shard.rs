@@ -11,11 +11,10 @@ use tokio::sync::oneshot;
 use tokio::time::Sleep;
 use wire_format::time::Instant;
 
-use super::conn::{Conn, ConnConfig, Look};
 use super::directory::Entry;
 use super::fan_out::Ledger;
+use super::sockets::{Look, Read, Sockets};
 use super::{AddError, Device, Event, Message, ServerConfig, Shared, Snapshot, lock};
-use crate::config::CONNECT_WITHIN;
 use crate::driver::Clock;
 use crate::ended::Ended;
 use crate::fleet::{
@@ -41,15 +40,10 @@ type ServerFleet = Fleet<Box<[DeviceSlot]>, Box<[OrderSlot<Vec<u8>, Ledger>]>, V
 
 pub(super) struct Shard {
     fleet: ServerFleet,
-    conns: Vec<Conn>,
-    conn_config: ConnConfig,
+    sockets: Sockets,
     shared: Arc<Shared>,
     clock: Clock,
-    /// Devices the reactor listed; swapped with the list of `Ready`.
-    listed: Vec<DeviceIndex>,
     messages: VecDeque<Message>,
-    /// Dials in the order they began: all have the same time to succeed.
-    dials: VecDeque<(Instant, DeviceIndex)>,
     inbox: Box<[u8]>,
     scratch: Box<[u8]>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -66,13 +60,10 @@ impl Shard {
         let fleet = Fleet::new(config.fleet, devices, orders, clock.now(), config.seed);
         Self {
             fleet,
-            conns: Vec::with_capacity(config.devices),
-            conn_config: config.conn,
+            sockets: Sockets::new(config.conn, config.devices),
             shared,
             clock,
-            listed: Vec::with_capacity(config.devices),
             messages: VecDeque::new(),
-            dials: VecDeque::new(),
             inbox: vec![0; READ_MAX].into(),
             scratch: vec![0; SCRATCH_MAX].into(),
             timer: None,
@@ -96,10 +87,10 @@ impl Shard {
 
     /// One turn after the other until nothing is left to do; then the timer is set and the task sleeps.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.shared.ready.register(cx.waker());
+        self.shared.bell.register(cx.waker());
         for _ in 0..TURNS_PER_POLL {
             let now = self.clock.now();
-            let busy = self.turn(now);
+            let busy = self.turn(now, cx);
             if self.stopped(now) {
                 return Poll::Ready(());
             }
@@ -112,9 +103,10 @@ impl Shard {
     }
 
     /// Everything that is due now, in bounded amounts. True if there may be more at once.
-    fn turn(&mut self, now: Instant) -> bool {
-        let mut busy = self.take_messages(now);
-        busy |= self.serve_listed(now);
+    fn turn(&mut self, now: Instant, cx: &Context<'_>) -> bool {
+        let mut busy = self.shared.bell.heard();
+        busy |= self.take_messages(now);
+        busy |= self.serve_ready(now, cx);
         self.fleet.handle_timeout(now);
         self.expire_dials(now);
         self.dial(now);
@@ -177,7 +169,7 @@ impl Shard {
             connected: false,
         };
         self.shared.update(|directory| directory.set(index, entry));
-        self.conns.push(Conn::new(&self.shared.ready, index));
+        self.sockets.add(index);
         Ok(index)
     }
 
@@ -190,27 +182,23 @@ impl Shard {
     fn snapshot(&self) -> Snapshot {
         Snapshot {
             fleet: self.fleet.stats().clone(),
-            devices: self.conns.len(),
+            devices: self.sockets.len(),
             connected: self.connected,
             live_orders: self.shared.live_orders.load(core::sync::atomic::Ordering::Relaxed),
             latency: (*self.latency).clone(),
         }
     }
 
-    fn serve_listed(&mut self, now: Instant) -> bool {
-        let mut listed = core::mem::take(&mut self.listed);
-        let any = self.shared.ready.take(&mut listed);
-        for &device in &listed {
-            self.serve(now, device);
+    fn serve_ready(&mut self, now: Instant, cx: &Context<'_>) -> bool {
+        let any = self.sockets.poll_ready(cx);
+        while let Some((device, look)) = self.sockets.next_ready() {
+            self.serve(now, device, look);
         }
-        listed.clear();
-        self.listed = listed;
         any
     }
 
-    fn serve(&mut self, now: Instant, device: DeviceIndex) {
-        let Some(conn) = self.conns.get_mut(device.0 as usize) else { return };
-        match conn.look() {
+    fn serve(&mut self, now: Instant, device: DeviceIndex, look: Look) {
+        match look {
             Look::Nothing => {}
             Look::Dialled(Ok(())) => {
                 self.fleet.handle_connected(now, device);
@@ -231,29 +219,21 @@ impl Shard {
     /// the inbox has had its turn: a device that is well sends a hundredth of that.
     fn read(&mut self, now: Instant, device: DeviceIndex) {
         for _ in 0..READS_PER_TURN {
-            let Some(conn) = self.conns.get_mut(device.0 as usize) else { return };
-            let kept = conn.tail.len();
-            let Some((tail, room)) = self.inbox.split_at_mut_checked(kept) else { return };
-            tail.copy_from_slice(&conn.tail);
-            let most = room.len();
-            match conn.read(room) {
-                None => return,
-                Some(Ok(0)) => return self.closed(now, device, Closed::Eof),
-                Some(Ok(len)) => {
-                    conn.tail.clear();
-                    if !self.digest(now, device, kept + len) {
+            let read = self.sockets.read(device, &mut self.inbox);
+            match read {
+                Read::Empty => return,
+                Read::Bytes(len) | Read::Full(len) => {
+                    if !self.digest(now, device, len) {
                         return;
                     }
-                    if len == most {
-                        break;
-                    }
                 }
-                Some(Err(_)) => return self.closed(now, device, Closed::Reset),
+                Read::End(how) => return self.closed(now, device, how),
+            }
+            if matches!(read, Read::Full(_)) {
+                break;
             }
         }
-        if let Some(conn) = self.conns.get(device.0 as usize) {
-            conn.relist();
-        }
+        self.sockets.relist(device);
     }
 
     /// Hands the first `len` bytes of the inbox to the core, frame by frame. False if the session ended over it.
@@ -270,49 +250,33 @@ impl Shard {
             }
             self.drain_events();
         }
-        if let (Some(rest), Some(conn)) = (self.inbox.get(at..len), self.conns.get_mut(device.0 as usize)) {
-            conn.tail.extend_from_slice(rest);
+        if let Some(rest) = self.inbox.get(at..len) {
+            self.sockets.keep(device, rest);
         }
         true
     }
 
     fn closed(&mut self, now: Instant, device: DeviceIndex, how: Closed) {
-        if let Some(conn) = self.conns.get_mut(device.0 as usize) {
-            conn.close();
-        }
+        self.sockets.close(device);
         self.fleet.handle_closed(now, device, how);
     }
 
     fn dial_failed(&mut self, now: Instant, device: DeviceIndex, error: DialError) {
-        if let Some(conn) = self.conns.get_mut(device.0 as usize) {
-            conn.close();
-        }
+        self.sockets.close(device);
         self.fleet.handle_dial_failed(now, device, error);
     }
 
     fn dial(&mut self, now: Instant) {
         while let Some(dial) = self.fleet.poll_dial(now) {
-            let Some(conn) = self.conns.get_mut(dial.device.0 as usize) else { continue };
-            let deadline = now + CONNECT_WITHIN;
-            match conn.dial(dial.address, &self.conn_config, deadline) {
-                Ok(()) => self.dials.push_back((deadline, dial.device)),
-                Err(error) => self.dial_failed(now, dial.device, error),
+            if let Err(error) = self.sockets.dial(now, dial.device, dial.address) {
+                self.dial_failed(now, dial.device, error);
             }
         }
     }
 
     fn expire_dials(&mut self, now: Instant) {
-        while let Some(&(deadline, device)) = self.dials.front() {
-            let conn = self.conns.get(device.0 as usize);
-            // An entry whose dial has ended says nothing about a later dial of the same device.
-            let under_way = conn.and_then(Conn::dial_deadline) == Some(deadline);
-            if under_way && now < deadline {
-                return;
-            }
-            self.dials.pop_front();
-            if under_way {
-                self.dial_failed(now, device, DialError::TimedOut);
-            }
+        while let Some(device) = self.sockets.poll_expired(now) {
+            self.dial_failed(now, device, DialError::TimedOut);
         }
     }
 
@@ -321,8 +285,7 @@ impl Shard {
         for _ in 0..WRITES_PER_TURN {
             let Some(transmit) = self.fleet.poll_transmit(now, &mut self.scratch) else { return false };
             let device = transmit.device;
-            let Some(conn) = self.conns.get_mut(device.0 as usize) else { return false };
-            match conn.write(transmit.head, transmit.body) {
+            match self.sockets.write(device, transmit.head, transmit.body) {
                 Ok(written) => self.fleet.handle_written(now, device, written),
                 Err(_) => self.closed(now, device, Closed::Reset),
             }
@@ -332,9 +295,7 @@ impl Shard {
 
     fn drain(&mut self) {
         while let Some((device, _)) = self.fleet.poll_close() {
-            if let Some(conn) = self.conns.get_mut(device.0 as usize) {
-                conn.close();
-            }
+            self.sockets.close(device);
         }
         self.drain_events();
     }
@@ -406,7 +367,7 @@ impl Shard {
 
     /// Sets the timer to the next thing that is due. False if that is now.
     fn sleep(&mut self, cx: &mut Context<'_>) -> bool {
-        let dial = self.dials.front().map(|&(deadline, _)| deadline);
+        let dial = self.sockets.poll_timeout();
         let stop = self.stopping.map(|since| since + STOP_WITHIN);
         let Some(due) = [self.fleet.poll_timeout(), dial, stop].into_iter().flatten().min() else {
             return true;
