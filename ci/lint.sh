@@ -20,7 +20,11 @@ for package in tillwire-wire-format tillwire-discovery tillwire-push tillwire; d
     cargo clippy --quiet --locked -p "$package" --no-default-features -- -D warnings
 done
 cargo clippy --quiet --locked -p tillwire-wire-format --no-default-features --features bincode -- -D warnings
-say "clippy: each floor without features"
+for package in tillwire-discovery tillwire-push tillwire; do
+    cargo clippy --quiet --locked -p "$package" --no-default-features --features tracing -- -D warnings
+done
+cargo clippy --quiet --locked -p tillwire --no-default-features --features metrics -- -D warnings
+say "clippy: each floor without features, and with each one"
 
 RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --workspace --all-features --no-deps
 say "documentation"

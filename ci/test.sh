@@ -7,6 +7,8 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 status=0
 cargo test 2>&1 | tee "$log" || status=$?
+# What is off by default has its own tests, and must not cost the others anything.
+cargo test -p tillwire --features tracing,metrics --test tracing --test metrics --test no_alloc 2>&1 | tee -a "$log" || status=$?
 
 sum() { awk -v word="$1" '/^test result:/ { for (i = 2; i <= NF; i++) if ($i ~ "^" word) n += $(i - 1) } END { print n + 0 }' "$log"; }
 passed=$(sum passed) failed=$(sum failed) ignored=$(sum ignored)

@@ -26,6 +26,8 @@ pub struct DeviceBuilder {
     find: discovery::DeviceConfig,
     bind: Option<Ipv4Addr>,
     seeds: usize,
+    #[cfg(feature = "metrics")]
+    metrics_every: Option<Duration>,
 }
 
 impl DeviceBuilder {
@@ -36,6 +38,8 @@ impl DeviceBuilder {
             find: discovery::DeviceConfig::new(id, store),
             bind: None,
             seeds: 0,
+            #[cfg(feature = "metrics")]
+            metrics_every: None,
         }
     }
 
@@ -106,9 +110,22 @@ impl DeviceBuilder {
         let (events, _) = broadcast::channel(EVENTS_MAX);
         let (stop, stopping) = watch::channel(false);
         let address = listener.address();
+        #[cfg(feature = "metrics")]
+        let metrics = self.metrics_every.map(|every| {
+            let finder = finder.as_ref().map(|finder| finder.handle().clone());
+            crate::metrics::device(every, self.find.id, listener.handle(), finder)
+        });
         let join = Join { finder, listener, events: events.clone() };
         let task = tokio::spawn(join.run(stopping));
-        Ok(Device { id: self.find.id, address, events, stop, task })
+        Ok(Device {
+            id: self.find.id,
+            address,
+            events,
+            stop,
+            task,
+            #[cfg(feature = "metrics")]
+            _metrics: metrics,
+        })
     }
 }
 
@@ -122,6 +139,8 @@ pub struct Device {
     events: broadcast::Sender<DeviceEvent>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
+    #[cfg(feature = "metrics")]
+    _metrics: Option<crate::metrics::Forwarding>,
 }
 
 /// Something happened to a device's link with its server.

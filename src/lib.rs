@@ -12,6 +12,9 @@
 //! # Features
 //!
 //! - `tokio` (default): the drivers, [`StoreServer`] and [`Device`]. Without it the package re-exports the floors below.
+//! - `tracing`: sessions, devices, orders and drops as `tracing` events, under the targets `tillwire::push` and
+//!   `tillwire::discovery`, inside a span with the node's id. Nothing is told per order and device.
+//! - `metrics`: counters and latencies, forwarded to the `metrics` recorder at an interval.
 //! - `bincode`: typed payloads of the standard order kinds, `wire::payload`.
 #![cfg_attr(not(feature = "tokio"), no_std)]
 
@@ -31,6 +34,8 @@ mod chance;
 mod device;
 #[cfg(feature = "tokio")]
 mod error;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 #[cfg(feature = "tokio")]
 mod options;
 #[cfg(feature = "tokio")]

@@ -50,6 +50,15 @@ macro_rules! shared {
             self
         }
 
+        /// Forwards every counter to the `metrics` recorder at once and then at this interval (100 ms at least), see
+        /// [`crate::metrics`]. Default: never. Feature `metrics`.
+        #[cfg(feature = "metrics")]
+        #[must_use]
+        pub fn metrics_every(mut self, every: std::time::Duration) -> Self {
+            self.metrics_every = Some(every);
+            self
+        }
+
         /// No discovery: the server has its devices from a list.
         #[must_use]
         pub fn no_discovery(mut self) -> Self {

@@ -57,6 +57,8 @@ pub struct ServerBuilder {
     devices: Vec<StaticDevice>,
     push_ports: Vec<u16>,
     fence: u64,
+    #[cfg(feature = "metrics")]
+    metrics_every: Option<Duration>,
 }
 
 impl ServerBuilder {
@@ -74,6 +76,8 @@ impl ServerBuilder {
             devices: Vec::new(),
             push_ports: vec![push::config::PORT],
             fence: 1,
+            #[cfg(feature = "metrics")]
+            metrics_every: None,
         }
     }
 
@@ -173,10 +177,23 @@ impl ServerBuilder {
         let (events, _) = broadcast::channel(EVENTS_MAX);
         let (stop, stopping) = watch::channel(false);
         let handle = finder.as_ref().map(|finder| finder.handle().clone());
+        #[cfg(feature = "metrics")]
+        let metrics = self
+            .metrics_every
+            .map(|every| crate::metrics::server(every, id, Arc::downgrade(&pusher), handle.clone()));
         let join =
             Join { finder, pusher: Arc::clone(&pusher), events: events.clone(), push_ports: self.push_ports };
         let task = tokio::spawn(join.run(sessions, stopping));
-        Ok(StoreServer { id, pusher, finder: handle, events, stop, task })
+        Ok(StoreServer {
+            id,
+            pusher,
+            finder: handle,
+            events,
+            stop,
+            task,
+            #[cfg(feature = "metrics")]
+            _metrics: metrics,
+        })
     }
 
     fn push_config(&self, id: NodeId) -> pushing::ServerConfig {
@@ -207,6 +224,8 @@ pub struct StoreServer {
     events: broadcast::Sender<ServerEvent>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
+    #[cfg(feature = "metrics")]
+    _metrics: Option<crate::metrics::Forwarding>,
 }
 
 /// Something happened to a device.

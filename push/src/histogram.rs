@@ -68,6 +68,16 @@ impl Histogram {
         Duration::from_micros(self.max_us)
     }
 
+    /// What was counted since `earlier`, a copy of this histogram from before, smallest first: the longest duration of
+    /// each bucket, and how many fell into it.
+    pub fn since<'a>(&'a self, earlier: &'a Self) -> impl Iterator<Item = (Duration, u32)> + 'a {
+        let pairs = self.counts.iter().zip(&earlier.counts).enumerate();
+        pairs.filter_map(|(index, (now, before))| {
+            let count = now.saturating_sub(*before);
+            (count > 0).then(|| (Duration::from_micros(upper(index).min(self.max_us)), count))
+        })
+    }
+
     /// The duration that a share `q` (0 to 1) of those counted does not exceed; zero if there is none.
     #[must_use]
     pub fn quantile(&self, q: f64) -> Duration {
@@ -130,6 +140,18 @@ mod tests {
             assert!(upper(index) - low <= low / 16, "bucket {index} is wide");
         }
         assert_eq!(bucket(u64::MAX), BUCKETS - 1);
+    }
+
+    #[test]
+    fn buckets_tell_what_was_counted_and_what_is_new() {
+        let mut histogram = Histogram::new();
+        [3, 3, 1_000].map(|us| histogram.record(Duration::from_micros(us)));
+        let us = |(span, count): (Duration, u32)| (span.as_micros(), count);
+        assert_eq!(histogram.since(&Histogram::new()).map(us).collect::<Vec<_>>(), [(3, 2), (1_000, 1)]);
+        let earlier = histogram.clone();
+        assert_eq!(histogram.since(&earlier).count(), 0);
+        [9, 1_000].map(|us| histogram.record(Duration::from_micros(us)));
+        assert_eq!(histogram.since(&earlier).map(us).collect::<Vec<_>>(), [(9, 1), (1_000, 1)]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use wire_format::time::Instant;
 
 use super::run::{self, Core, Task};
 use super::wire::Wire;
-use super::{Net, NetStats, OpenError};
+use super::{Net, NetStats, OpenError, trace};
 use crate::config::Services;
 use crate::{Arrival, DeviceConfig, LinkId, Seeker, SeekerEvent, ServerView, Stats, Transmit};
 
@@ -22,9 +22,9 @@ use crate::{Arrival, DeviceConfig, LinkId, Seeker, SeekerEvent, ServerView, Stat
 /// As tokio does, on a runtime that was built without I/O or time.
 pub fn spawn(net: Net, config: DeviceConfig, seed: u64) -> Result<DeviceDriver, OpenError> {
     let at = SocketAddrV4::new(net.bind.unwrap_or(Ipv4Addr::UNSPECIFIED), net.port);
-    let seeds = config.seeds;
+    let (seeds, node) = (config.seeds, ("device", config.id));
     let open = || Wire::open(net, seeds.iter().flatten().map(|seed| *seed.ip()));
-    let task = run::spawn(open, |now| Finder { seeker: Seeker::new(config, now, seed) }, at)?;
+    let task = run::spawn(open, |now| Finder { seeker: Seeker::new(config, now, seed) }, at, node)?;
     let handle = DeviceHandle { commands: task.commands().clone() };
     Ok(DeviceDriver { task, handle })
 }
@@ -160,8 +160,10 @@ impl Core for Finder {
     }
 
     fn handle_datagram(&mut self, now: Instant, arrival: &Arrival, bytes: &[u8]) {
-        // The seeker counts each reason; nobody is to be told of a single one.
-        let _counted = self.seeker.handle_datagram(now, arrival, bytes);
+        // The seeker counts each reason; the application is not told of a single one.
+        if let Err(why) = self.seeker.handle_datagram(now, arrival, bytes) {
+            trace::dropped(arrival.source, why);
+        }
     }
 
     fn handle_timeout(&mut self, now: Instant) {
@@ -190,6 +192,7 @@ impl Core for Finder {
 
     fn poll_event(&mut self, _now: Instant) -> Option<DeviceEvent> {
         let event = self.seeker.poll_event()?;
+        trace::seeker(&event);
         Some(DeviceEvent { event, server: self.seeker.server().map(|view| Server::new(&view)) })
     }
 

@@ -27,6 +27,7 @@ mod run;
 pub mod server;
 mod socket;
 mod subnet;
+mod trace;
 mod wire;
 
 pub use clock::Clock;

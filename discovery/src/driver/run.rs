@@ -13,7 +13,7 @@ use wire_format::time::Instant;
 
 use super::net::Change;
 use super::wire::{RECEIVE_PAUSE, Wire};
-use super::{Clock, NetStats, OpenError, Opening};
+use super::{Clock, NetStats, OpenError, Opening, trace};
 use crate::{Arrival, LinkId, Transmit};
 
 /// Events that wait for the application. The state machine keeps what is beyond, and merges it.
@@ -62,6 +62,7 @@ pub(crate) fn spawn<C: Core>(
     open: impl FnOnce() -> Result<Wire, OpenError>,
     make: impl FnOnce(Instant) -> C,
     at: core::net::SocketAddrV4,
+    (side, id): (&'static str, wire_format::ids::NodeId),
 ) -> Result<Task<C>, OpenError> {
     let runtime = tokio::runtime::Handle::try_current()
         .map_err(|error| OpenError::new(Opening::Runtime, at, std::io::Error::other(error)))?;
@@ -70,7 +71,7 @@ pub(crate) fn spawn<C: Core>(
     let core = make(clock.now());
     let (commands, requests) = mpsc::channel(COMMANDS_MAX);
     let (news, events) = mpsc::channel(EVENTS_MAX);
-    let task = runtime.spawn(Loop::new(core, wire, clock, requests, news).run());
+    let task = runtime.spawn(trace::task(side, id, Loop::new(core, wire, clock, requests, news).run()));
     Ok(Task { commands, events, task })
 }
 
@@ -184,6 +185,7 @@ impl<C: Core> Loop<C> {
     async fn follow_interfaces(&mut self) {
         let now = self.clock.now();
         for change in self.wire.scan(now) {
+            trace::link(&change);
             match change {
                 Change::Up(link) => self.core.link_up(now, link),
                 Change::Down(link) => self.core.link_down(now, link),
@@ -279,6 +281,8 @@ mod tests {
         timeouts: Arc<AtomicU64>,
     }
 
+    const NODE: (&str, wire_format::ids::NodeId) = ("test", wire_format::ids::NodeId([7; 16]));
+
     /// Stop, unless deaf to it.
     struct Stop;
 
@@ -330,7 +334,7 @@ mod tests {
         let at = SocketAddrV4::new(Ipv4Addr::new(127, 42, 0, host), 41_072);
         let broadcast = Some(Ipv4Addr::new(127, 42, 255, host));
         let net = Net { bind: Some(*at.ip()), broadcast, port: at.port(), ..Net::default() };
-        (at, spawn(|| Wire::open(net, []), |_| core, at).unwrap())
+        (at, spawn(|| Wire::open(net, []), |_| core, at, NODE).unwrap())
     }
 
     #[tokio::test]
@@ -393,7 +397,7 @@ mod tests {
     fn without_a_runtime_there_is_an_error_and_no_panic() {
         let at = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 41_072);
         let open = || unreachable!("nothing is opened");
-        let error = spawn(open, |_| Restless::default(), at).map(drop).unwrap_err();
+        let error = spawn(open, |_| Restless::default(), at, NODE).map(drop).unwrap_err();
         assert_eq!(error.kind(), crate::driver::OpenErrorKind::NoRuntime);
     }
 }

@@ -10,7 +10,7 @@ use wire_format::time::Instant;
 
 use super::run::{self, Core, Task};
 use super::wire::Wire;
-use super::{Net, NetStats, OpenError};
+use super::{Net, NetStats, OpenError, trace};
 use crate::config::Services;
 use crate::roster::Reason;
 use crate::{Arrival, DeviceView, Event, LinkId, Roster, ServerConfig, Slot, State, Stats, Transmit};
@@ -25,11 +25,12 @@ use crate::{Arrival, DeviceView, Event, LinkId, Roster, ServerConfig, Slot, Stat
 /// As tokio does, on a runtime that was built without I/O or time.
 pub fn spawn(net: Net, config: ServerConfig, capacity: usize, seed: u64) -> Result<ServerDriver, OpenError> {
     let at = SocketAddrV4::new(net.bind.unwrap_or(Ipv4Addr::UNSPECIFIED), net.port);
+    let node = ("server", config.id);
     let make = |now| {
         let slots = vec![Slot::EMPTY; capacity].into_boxed_slice();
         Server { roster: Roster::new(config, slots, now, seed) }
     };
-    let task = run::spawn(|| Wire::open(net, []), make, at)?;
+    let task = run::spawn(|| Wire::open(net, []), make, at, node)?;
     let handle = ServerHandle { commands: task.commands().clone() };
     Ok(ServerDriver { task, handle })
 }
@@ -204,8 +205,10 @@ impl Core for Server {
     }
 
     fn handle_datagram(&mut self, now: Instant, arrival: &Arrival, bytes: &[u8]) {
-        // The roster counts each reason; nobody is to be told of a single one.
-        let _counted = self.roster.handle_datagram(now, arrival, bytes);
+        // The roster counts each reason; the application is not told of a single one.
+        if let Err(why) = self.roster.handle_datagram(now, arrival, bytes) {
+            trace::dropped(arrival.source, why);
+        }
     }
 
     fn handle_timeout(&mut self, now: Instant) {
@@ -244,6 +247,7 @@ impl Core for Server {
 
     fn poll_event(&mut self, now: Instant) -> Option<ServerEvent> {
         let event = self.roster.poll_event()?;
+        trace::roster(&event);
         let device = self.roster.find(event.id).map(|view| Device::new(&view, now));
         Some(ServerEvent { event, device })
     }

@@ -9,7 +9,7 @@ use wire_format::time::Instant;
 
 use super::net::{Change, Foreign, Interface, Link, Links, usable};
 use super::socket::{Batch, Received, Sockets};
-use super::{Net, OpenError, Opening};
+use super::{Net, OpenError, Opening, trace};
 use crate::{Arrival, Destination};
 
 /// How often the interfaces are looked at. With the first SEEK within a second of a new link, a node is found again
@@ -184,6 +184,7 @@ impl Wire {
             Err(Foreign::Misaddressed) => &mut self.stats.misaddressed,
         };
         *counter = counter.saturating_add(1);
+        trace::foreign(one.source);
         None
     }
 
@@ -227,7 +228,9 @@ impl Wire {
                 self.no_wait_until = now + SEND_NO_WAIT;
             }
         }
-        if result.is_ok() {
+        if let Err(error) = &result {
+            trace::unsent(to, error);
+        } else {
             self.stats.sent = self.stats.sent.saturating_add(1);
             return;
         }

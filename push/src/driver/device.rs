@@ -16,7 +16,7 @@ use tokio::time::Sleep;
 use wire_format::splitter::{self, Split};
 use wire_format::time::Instant;
 
-use super::Clock;
+use super::{Clock, trace};
 use crate::ended::Ended;
 use crate::receiver::{
     ConnId, Event as SessionEvent, HELLO_BYTES, Handler, OutcomeSlot, Receiver, ReceiverConfig, Stats,
@@ -61,6 +61,7 @@ pub enum Event {
     },
 }
 
+#[derive(Debug)]
 enum Command {
     Stats(oneshot::Sender<Box<Stats>>),
     Stop,
@@ -90,8 +91,9 @@ impl Listener {
         let address = listener.local_addr().map_err(|source| ListenError { address, source })?;
         let (commands, inbox) = mpsc::channel(8);
         let (events, _) = broadcast::channel(EVENTS_MAX);
+        let id = config.id;
         let endpoint = Endpoint::new(listener, config, handler, inbox, events.clone());
-        let task = tokio::spawn(endpoint.run());
+        let task = tokio::spawn(trace::task("device", id, endpoint.run()));
         Ok(Self { address, commands, events, task: Some(task) })
     }
 
@@ -107,11 +109,15 @@ impl Listener {
         self.events.subscribe()
     }
 
+    /// A way to this device for other tasks.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle { commands: self.commands.clone() }
+    }
+
     /// Counters; `None` once the device has stopped.
     pub async fn stats(&self) -> Option<Box<Stats>> {
-        let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Stats(reply)).await.ok()?;
-        answer.await.ok()
+        self.handle().stats().await
     }
 
     /// Says BYE, closes the sockets and ends the task; at most `within`.
@@ -122,6 +128,21 @@ impl Listener {
         {
             task.abort();
         }
+    }
+}
+
+/// A way to a listening device; clones lead to the same one. After its end every answer is empty.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    commands: mpsc::Sender<Command>,
+}
+
+impl Handle {
+    /// Counters; `None` once the device has stopped.
+    pub async fn stats(&self) -> Option<Box<Stats>> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Stats(reply)).await.ok()?;
+        answer.await.ok()
     }
 }
 
@@ -332,10 +353,12 @@ impl<H: Handler> Endpoint<H> {
         while let Some((id, why)) = self.receiver.poll_close() {
             if let Some(at) = self.conns.iter().position(|conn| conn.id == id) {
                 let conn = self.conns.swap_remove(at);
+                trace::turned_away(conn.peer, why);
                 self.tell(Event::Closed { peer: conn.peer, why });
             }
         }
         while let Some(event) = self.receiver.poll_event() {
+            trace::served(&event);
             self.tell(Event::Session(event));
         }
     }

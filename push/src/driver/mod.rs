@@ -3,5 +3,6 @@
 mod clock;
 pub mod device;
 pub mod server;
+mod trace;
 
 pub use clock::Clock;

@@ -39,6 +39,7 @@ pub use target::Target;
 use self::bell::Bell;
 use self::directory::Directory;
 use self::fan_out::{Ledger, State};
+use crate::driver::trace;
 use crate::ended::Ended;
 use crate::fleet::{DeviceIndex, FleetConfig, Stats};
 use crate::histogram::Histogram;
@@ -337,9 +338,10 @@ impl Server {
             events,
             ended: Notify::new(),
         });
+        let id = config.fleet.server;
         let shard = shard::Shard::new(config, Arc::clone(&shared));
         // The shard takes turns of its own; tokio's per-poll budget would cut them at 128 sockets.
-        let task = tokio::spawn(tokio::task::unconstrained(shard.run()));
+        let task = tokio::spawn(trace::task("server", id, tokio::task::unconstrained(shard.run())));
         Self { shared, task: Mutex::new(Some(task)) }
     }
 
@@ -393,6 +395,7 @@ impl Server {
             state
         };
         self.shared.bell.ring();
+        trace::order_accepted(state.number, order, state.targets, len);
         Ok(FanOut { state, shared: Arc::clone(&self.shared) })
     }
 

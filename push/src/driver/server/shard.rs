@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -9,13 +10,14 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
+use wire_format::ids::NodeId;
 use wire_format::time::Instant;
 
 use super::directory::Entry;
 use super::fan_out::Ledger;
 use super::sockets::{Look, Read, Sockets};
 use super::{AddError, Device, Event, Message, ServerConfig, Shared, Snapshot, lock};
-use crate::driver::Clock;
+use crate::driver::{Clock, trace};
 use crate::ended::Ended;
 use crate::fleet::{
     Closed, DeviceIndex, DeviceSlot, DialError, Event as FleetEvent, Fleet, Input, NewDevice, OrderSlot,
@@ -263,6 +265,8 @@ impl Shard {
 
     fn dial_failed(&mut self, now: Instant, device: DeviceIndex, error: DialError) {
         self.sockets.close(device);
+        let (id, address) = self.known(device).unwrap_or_default();
+        trace::dial_failed(id, address, error);
         self.fleet.handle_dial_failed(now, device, error);
     }
 
@@ -309,7 +313,8 @@ impl Shard {
                         ledger.latency.record(latency);
                     }
                 }
-                FleetEvent::Settled { frame, marks, .. } => {
+                FleetEvent::Settled { number, frame, marks, .. } => {
+                    trace::order_settled(number);
                     self.shared.release(frame.len());
                     self.shared.pools.recycle_frame(frame);
                     let Ledger { marks, latency, state } = marks;
@@ -330,6 +335,7 @@ impl Shard {
                         });
                     });
                     self.announce(device, |id, address| {
+                        trace::session_opened(facts.id, address, rebooted);
                         Some(Event::Connected { id: id?, address: address?, rebooted })
                     });
                 }
@@ -344,20 +350,26 @@ impl Shard {
             directory.update(device, |entry| was_connected = core::mem::take(&mut entry.connected));
         });
         self.connected -= usize::from(was_connected);
-        self.announce(device, |id, address| Some(Event::Disconnected { id, address, why }));
+        self.announce(device, |id, address| {
+            trace::session_ended(id, address, why, was_connected);
+            Some(Event::Disconnected { id, address, why })
+        });
     }
 
     fn announce(
         &self,
         device: DeviceIndex,
-        event: impl FnOnce(Option<wire_format::ids::NodeId>, Option<std::net::SocketAddr>) -> Option<Event>,
+        event: impl FnOnce(Option<NodeId>, Option<SocketAddr>) -> Option<Event>,
     ) {
-        let known =
-            self.shared.directory().entries().get(device.0 as usize).map(|entry| (entry.id, entry.address));
-        if let Some(event) = known.and_then(|(id, address)| event(id, address)) {
+        if let Some(event) = self.known(device).and_then(|(id, address)| event(id, address)) {
             // Nobody listening is not an error.
             let _ = self.shared.events.send(event);
         }
+    }
+
+    /// Who a device is, as far as that is known, and where.
+    fn known(&self, device: DeviceIndex) -> Option<(Option<NodeId>, Option<SocketAddr>)> {
+        self.shared.directory().entries().get(device.0 as usize).map(|entry| (entry.id, entry.address))
     }
 
     /// Whether a stop has come to its end: every BYE written, or no more patience.
