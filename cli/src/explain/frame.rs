@@ -86,6 +86,7 @@ fn body(walk: &mut Walk<'_>, kind: Kind, end: usize) -> Result<(), Short> {
         }
         Kind::PROGRESS => walk.rows("", PROGRESS)?,
         Kind::SETTLED => walk.rows("", &[("number", 8, number)])?,
+        Kind::WANT => walk.rows("", &[("blob", 8, word)])?,
         Kind::ASK | Kind::REPLY => {
             walk.rows("", QUESTION)?;
             sized(walk, "payload", 32, 4)?;
@@ -120,6 +121,7 @@ fn aux_rows(kind: Kind, aux32: u64) -> (Row, Row) {
         Kind::ACK => (("aux16 lane", 2, lane), ("aux32 number, low 32 bits", 4, number)),
         Kind::WINDOW => (("aux16 orders", 2, number), ("aux32 bytes", 4, number)),
         Kind::SETTLED => (("aux16 lane", 2, lane), NO32),
+        Kind::WANT => (("aux16 pieces", 2, number), ("aux32 blob offset", 4, number)),
         Kind::ASK => (NO16, ("aux32 deadline", 4, millis)),
         Kind::REPLY => (NO16, ("aux32 age", 4, millis)),
         Kind::PING | Kind::PONG => (NO16, ("aux32 token", 4, word)),

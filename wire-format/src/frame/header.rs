@@ -70,6 +70,8 @@ kinds! {
     WINDOW = 0x24, "WINDOW";
     /// Server to device: outcomes up to here are safe, forget them.
     SETTLED = 0x25, "SETTLED";
+    /// Device to server: more of a large payload, from here.
+    WANT = 0x26, "WANT";
     /// Either side: a question.
     ASK = 0x28, "ASK";
     /// Either side: its answer.

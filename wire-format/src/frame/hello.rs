@@ -60,7 +60,7 @@ const _: () = assert!(BODY_LEN == MAX_BODY_MIN as usize && BODY_LEN.is_multiple_
 
 /// What a side takes beyond the minimum. A frame that needs a feature is sent only to a side that declared it.
 pub mod feature {
-    /// Device: takes PART, and orders whose payload came so.
+    /// Device: takes orders whose payload comes as PARTs, and asks for it with WANT.
     pub const PARTS: u32 = 0x01;
     /// Device: takes CANCEL.
     pub const CANCEL: u32 = 0x02;

@@ -20,6 +20,7 @@ pub mod result;
 pub mod rows;
 pub mod settled;
 pub mod status;
+pub mod want;
 pub mod welcome;
 pub mod window;
 
@@ -40,6 +41,7 @@ pub use reply::Reply;
 pub use result::OrderResult;
 pub use settled::Settled;
 pub use status::Status;
+pub use want::Want;
 pub use welcome::Welcome;
 pub use window::Window;
 
@@ -133,6 +135,8 @@ pub enum Frame<'a> {
     Window(Window),
     /// Outcomes up to here are safe.
     Settled(Settled),
+    /// More of a large payload.
+    Want(Want),
     /// A question.
     Ask(Ask<'a>),
     /// Its answer.
@@ -179,6 +183,7 @@ impl<'a> Frame<'a> {
             Kind::PROGRESS => Progress::parse(raw).map(Self::Progress),
             Kind::WINDOW => Window::parse(raw).map(Self::Window),
             Kind::SETTLED => Settled::parse(raw).map(Self::Settled),
+            Kind::WANT => Want::parse(raw).map(Self::Want),
             Kind::ASK => Ask::parse(raw).map(Self::Ask),
             Kind::REPLY => Reply::parse(raw).map(Self::Reply),
             Kind::STATUS => Status::parse(raw).map(Self::Status),
@@ -205,6 +210,7 @@ impl<'a> Frame<'a> {
             Self::Progress(frame) => frame.emit(buffer),
             Self::Window(frame) => frame.emit(buffer),
             Self::Settled(frame) => frame.emit(buffer),
+            Self::Want(frame) => frame.emit(buffer),
             Self::Ask(frame) => frame.emit(buffer),
             Self::Reply(frame) => frame.emit(buffer),
             Self::Status(frame) => frame.emit(buffer),
@@ -232,6 +238,7 @@ impl Kind {
             Self::RESULT => (result::FIXED_LEN + CHECKSUM_LEN, result::BODY_MAX),
             Self::PROGRESS => (progress::BODY_LEN, progress::BODY_LEN),
             Self::SETTLED => (settled::BODY_LEN, settled::BODY_LEN),
+            Self::WANT => (want::BODY_LEN, want::BODY_LEN),
             Self::ASK | Self::REPLY => (ask::FIXED_LEN + CHECKSUM_LEN, ask::BODY_MAX),
             Self::STATUS => (rows::NUMBER_LEN + CHECKSUM_LEN, status::BODY_MAX),
             Self::ACK | Self::WINDOW | Self::PING | Self::PONG | Self::DRAIN | Self::BYE => (0, 0),

@@ -19,7 +19,8 @@
 //! | 8 | 2 | attempt | 1 for the first repetition |
 //! | 10 | 2 | zero | zero |
 //!
-//! PARTS (0x8002), value of 44 bytes: the payload came as PARTs, the inline payload is empty.
+//! PARTS (0x8002), value of 44 bytes: the payload comes as PARTs, the inline payload is empty, the
+//! lane is 3.
 //!
 //! | offset | size | field | rule |
 //! | --- | --- | --- | --- |
@@ -48,7 +49,7 @@ pub enum OrderOption {
         /// 1 for the first repetition.
         attempt: u16,
     },
-    /// The payload came as PARTs.
+    /// The payload comes as PARTs.
     Parts {
         /// The blob's id, never 0.
         blob: u64,

@@ -1,15 +1,17 @@
 //! PART: a piece of a large payload.
 //!
-//! The server sends the payload of an order that is over the inline limit ahead of the order, in pieces on the bulk lane,
-//! so that nothing urgent waits behind more than one of them. The order that follows names the blob and its hash in a
-//! PARTS option.
+//! The payload of an order that is over the inline limit follows its order in pieces, as the device asks for them with
+//! WANT. A piece leaves only when nothing else waits for that device, so nothing urgent waits behind more than one of
+//! them. The order names the blob, its size and its hash in a PARTS option.
 //!
 //! ```text
 //! server                          device
+//!   │── ORDER 7 (PARTS: blob 3) ──▶│  kept until the blob is there
+//!   │◀────── ACK 7, WANT 0, 4 ─────│
 //!   │── PART blob 3, 0, MORE ─────▶│
 //!   │── PART blob 3, 4096, MORE ──▶│
-//!   │── PART blob 3, 8192 ────────▶│  the last one
-//!   │── ORDER 7 (PARTS: blob 3) ──▶│  hash compared, then applied
+//!   │── PART blob 3, 8192 ────────▶│  the last one: hash compared, then applied
+//!   │◀────────────────── OUTCOME 7 │
 //! ```
 //!
 //! Header: flag MORE on all but the last piece; `aux16` and `aux32` zero. Body:
