@@ -233,7 +233,7 @@ fn nothing_below_the_drivers_can_be_told_to_panic() {
 const EDGES: [(&str, &[&str], &[&str]); 6] = [
     ("wire-format", &[], &[]),
     ("discovery", &["wire-format"], &[]),
-    ("push", &["wire-format"], &[]),
+    ("push", &["wire-format"], &["testkit"]),
     (".", &["wire-format", "discovery", "push"], &["testkit"]),
     ("cli", &["tillwire", "wire-format", "testkit"], &[]),
     ("testkit", &["wire-format", "discovery", "push"], &["tillwire"]),

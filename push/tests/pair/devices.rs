@@ -4,7 +4,7 @@ use push::receiver::{OutcomeSlot, Receiver, Verdict};
 use wire_format::time::Instant;
 
 use crate::network::Link;
-use crate::oracle::check_end;
+use crate::oracle::{check_end, order_id, run_of};
 use crate::world::{Act, MS, Work, World};
 
 impl World {
@@ -141,14 +141,16 @@ impl World {
                     2 => Verdict::RejectedPayload,
                     _ => Verdict::Applied,
                 };
-                self.oracle.handed_over(now, at, device.boot, &delivered, verdict);
+                self.oracle.handed_over(now, at, device.boot, &delivered);
                 if self.tell {
                     println!("          device {at} applies {} ({verdict:?})", delivered.order.number);
                 }
-                device.work = Some(Work { ticket: delivered.ticket, verdict });
+                let order = order_id(run_of(delivered.lineage), delivered.order.number);
+                device.work = Some(Work { ticket: delivered.ticket, order, verdict });
             }
             it.down.unread.drain(..used);
-            if let Some(Work { ticket, verdict }) = device.work.take_if(|_| self.rng.below(2) == 0) {
+            if let Some(Work { ticket, order, verdict }) = device.work.take_if(|_| self.rng.below(2) == 0) {
+                self.oracle.answered(now, at, device.boot, order, verdict);
                 receiver.complete(now, ticket, verdict);
             } else if device.work.is_some() && used > 0 {
                 let boot = device.boot;
@@ -168,7 +170,8 @@ impl World {
         if self.devices[device].frozen {
             return self.later(MS * 10, Act::Done { device, boot });
         }
-        if let Some(Work { ticket, verdict }) = self.devices[device].work.take() {
+        if let Some(Work { ticket, order, verdict }) = self.devices[device].work.take() {
+            self.oracle.answered(self.now, device, boot, order, verdict);
             self.with_receiver(device, |receiver, now| receiver.complete(now, ticket, verdict));
             self.read_all(device);
         }

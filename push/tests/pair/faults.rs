@@ -6,11 +6,12 @@ use std::time::Duration;
 use push::fleet::{NewDevice, NewOrder};
 use push::receiver::{OutcomeSlot, Receiver, ReceiverConfig};
 use push::{DeviceIndex, Mark};
+use testkit::history::{Event, Facts};
 use wire_format::frame::Order;
 use wire_format::frame::order::{Delivery, KindFlags};
 use wire_format::ids::{Lane, OrderKind};
-use wire_format::time::Instant;
 
+use crate::oracle::{deadline, order_id};
 use crate::world::{Act, MS, World, address, fleet, id, index};
 
 impl World {
@@ -60,8 +61,14 @@ impl World {
             self.note(format_args!(
                 "order {number}, {lane:?}, idempotent {idempotent}, {lifetime:?}, to {targets:?}"
             ));
-            let deadline = lifetime.map_or(Instant::NEVER, |lifetime| self.now + lifetime);
-            self.oracle.submitted((self.run, number), lane, idempotent, deadline, targets);
+            let facts = Facts {
+                lane,
+                idempotent,
+                deadline: deadline(self.now, lifetime),
+                targets: crate::oracle::targets(&targets),
+                ..Facts::default()
+            };
+            self.oracle.accepted(self.now, order_id(self.run, number), facts);
         }
     }
 
@@ -155,6 +162,7 @@ impl World {
         let now = self.now;
         let device = &mut self.devices[at];
         device.boot = boot;
+        self.oracle.record(now, Event::Boot { device: at as u32, boot });
         let config = ReceiverConfig { boot, ..device.config.clone() };
         let ring = vec![OutcomeSlot::EMPTY; config.ring_len()].into_boxed_slice();
         device.receiver = Some(Receiver::new(config, ring, now));
@@ -204,8 +212,10 @@ impl World {
         self.note(format_args!("the server starts anew, another one {takeover}"));
         self.totals.restarts += u64::from(!takeover);
         self.totals.takeovers += u64::from(takeover);
+        self.oracle.record(self.now, Event::Gone { log: self.run.into() });
         self.run += 1;
         self.fence += u64::from(takeover);
+        self.begin_log();
         self.paused_until = self.now;
         let links: Vec<_> = self.links.keys().copied().collect();
         for link in links {

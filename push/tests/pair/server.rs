@@ -5,7 +5,7 @@ use push::{DialError, Ended};
 use wire_format::frame::outcome::Code;
 
 use crate::network::Link;
-use crate::oracle::{check_end, is_lease_held};
+use crate::oracle::{check_end, is_lease_held, order_id};
 use crate::world::{Act, MS, World, address, at, id, index};
 
 impl World {
@@ -62,10 +62,13 @@ impl World {
                         Code::TOO_LARGE => self.totals.too_large += 1,
                         _ => {}
                     }
-                    self.oracle.ended(at(device), (self.run, number), code, first_code);
+                    let order = order_id(self.run, number);
+                    self.oracle.ended(self.now, at(device), order, code, first_code);
                     self.told.push(number);
                 }
-                Event::Settled { number, marks, .. } => self.oracle.settled((self.run, number), &marks),
+                Event::Settled { number, marks, .. } => {
+                    self.oracle.settled(self.now, order_id(self.run, number), &marks);
+                }
                 Event::Disconnected { device, why } => {
                     self.note(format_args!("session with device {} over: {why}", device.0));
                     self.totals.dead += u64::from(why == Ended::Dead);

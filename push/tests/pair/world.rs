@@ -8,12 +8,13 @@ use std::time::Duration;
 use push::fleet::{DeviceSlot, OrderSlot};
 use push::receiver::{OutcomeSlot, Receiver, ReceiverConfig, Ticket, Verdict};
 use push::{DeviceIndex, DialError, Fleet, FleetConfig, Mark};
+use testkit::history::{Event, OrderId};
 use wire_format::ids::{NodeId, Store};
 use wire_format::rng::Rng;
 use wire_format::time::Instant;
 
 use crate::network::Link;
-use crate::oracle::{Oracle, lineage_of};
+use crate::oracle::{Oracle, lineage_of, order_id};
 
 /// How long faults go on, and how long everything may take to settle after them.
 const STORM: Duration = Duration::from_secs(30);
@@ -93,6 +94,7 @@ impl Act {
 #[derive(Debug)]
 pub(crate) struct Work {
     pub(crate) ticket: Ticket,
+    pub(crate) order: OrderId,
     pub(crate) verdict: Verdict,
 }
 
@@ -206,6 +208,7 @@ impl World {
             devices,
             rng,
         };
+        world.begin_log();
         for at in 0..count {
             world.boot(at);
         }
@@ -213,6 +216,11 @@ impl World {
         world.later(MS, Act::Submit);
         world.later(MS * 200, Act::Fault);
         world
+    }
+
+    /// A new server, or the same one anew: a log of its own.
+    pub(crate) fn begin_log(&self) {
+        self.oracle.record(self.now, Event::Log { log: self.run.into(), fence: self.fence });
     }
 
     pub(crate) fn run(mut self) -> Totals {
@@ -232,7 +240,7 @@ impl World {
                 break;
             }
         }
-        self.oracle.finish(self.run);
+        self.oracle.finish();
         for device in &self.devices {
             let stats = device.receiver.as_ref().map(|receiver| receiver.stats().clone()).unwrap_or_default();
             self.totals.add_stats(&stats);
@@ -356,7 +364,7 @@ impl World {
 
     pub(crate) fn check_marks(&self, number: u64) {
         if let Some((_, marks)) = self.fleet.marks(number) {
-            self.oracle.check_marks((self.run, number), marks, false);
+            self.oracle.check_marks(order_id(self.run, number), marks, false);
         }
     }
 }

@@ -1,0 +1,472 @@
+//! The judge: what is remembered of a history, and what each new line of it breaks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use wire_format::frame::outcome::Code;
+use wire_format::ids::Lane;
+
+use super::event::{Event, Facts, OrderId};
+
+/// What a history is held against beside the promises.
+#[derive(Clone, Debug, Default)]
+pub struct Limits {
+    /// How long after its lifetime an order may still be handed over: what may pass where no clock sees it. `None`: not
+    /// looked at.
+    pub late: Option<Duration>,
+    /// Bytes of memory that may be taken beyond the first sample.
+    pub memory: Option<u64>,
+    /// Descriptors that may be open beyond those of the first sample.
+    pub descriptors: Option<u64>,
+    /// Every order has to be handed back as settled at the end, not only to have its outcomes.
+    pub settled: bool,
+}
+
+macro_rules! rules {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
+        /// A promise that can be broken; the table of [`super`] says each in full.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        pub enum Rule { $($(#[$doc])* $name,)* }
+
+        impl Rule {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// What is wrong, as a sentence without its subject.
+            #[must_use]
+            pub const fn text(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
+}
+
+rules! {
+    /// No such order.
+    Unknown = "was never accepted";
+    /// The same name again.
+    AcceptedTwice = "was accepted twice";
+    /// Not for this device.
+    NotTargeted = "was not for this device";
+    /// Once only, and again.
+    SecondEffect = "must not run twice and did";
+    /// The same boot, again.
+    TwiceInOneBoot = "was handed over twice in one boot";
+    /// Again, and not flagged.
+    Unflagged = "came again without saying so";
+    /// Behind a later one of its lane.
+    OutOfOrder = "was handed over after a later one of its lane";
+    /// While one of its lane is at work.
+    Overlap = "was handed over while another of its lane was at work";
+    /// After its outcome.
+    AfterItsEnd = "was handed over after its outcome was told";
+    /// After its lifetime.
+    Late = "was handed over after its lifetime";
+    /// After a newer version.
+    OlderVersion = "was handed over after one that supersedes it";
+    /// After one of another log with its key.
+    SameKey = "was handed over after one of another log with its key";
+    /// After one of a higher fence.
+    LowerFence = "was handed over after one from a server with a higher fence";
+    /// Answered without being handed over.
+    AnswerToNothing = "was answered without having been handed over";
+    /// Another outcome.
+    SecondOutcome = "has two outcomes on one device";
+    /// Applied, and no effect.
+    NoEffect = "ended as something its handler has to answer, and was never handed over";
+    /// Not what the handler said.
+    OtherAnswer = "ended as something its handler never answered";
+    /// Nothing happened, it says.
+    EffectDespite = "ended as if nothing had happened, and something had";
+    /// Not possible for this order.
+    WrongCode = "ended as something this order cannot end as";
+    /// Handed back twice.
+    SettledTwice = "was handed back twice";
+    /// Handed back while a target has no outcome.
+    SettledEarly = "was handed back before its last outcome";
+    /// No outcome at the end.
+    NoOutcome = "has no outcome at the end";
+    /// Not handed back at the end.
+    NotSettled = "was not handed back at the end";
+    /// Memory beyond the limit.
+    Memory = "memory beyond the limit was taken";
+    /// Descriptors beyond the limit.
+    Descriptors = "descriptors beyond the limit were opened";
+}
+
+/// A promise that was broken, where, and by what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// When it was seen.
+    pub at: Duration,
+    /// Which promise.
+    pub rule: Rule,
+    /// The order it is about, then those it has to do with.
+    pub orders: Vec<OrderId>,
+    /// The device it is about.
+    pub device: Option<u32>,
+    /// Numbers a reader wants.
+    pub detail: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.6}: ", self.at.as_secs_f64())?;
+        if let Some(order) = self.orders.first() {
+            write!(f, "order {order} ")?;
+        }
+        f.write_str(self.rule.text())?;
+        if let Some(device) = self.device {
+            write!(f, ", device {device}")?;
+        }
+        if self.detail.is_empty() { Ok(()) } else { write!(f, " ({})", self.detail) }
+    }
+}
+
+impl std::error::Error for Violation {}
+
+/// A hand-over, and what came of it so far.
+#[derive(Clone, Debug)]
+struct Run {
+    order: OrderId,
+    boot: u64,
+    answer: Option<Code>,
+}
+
+impl Run {
+    /// Whether it may have had its effect: an attempt that is over had none.
+    fn counts(&self) -> bool {
+        !self.answer.is_some_and(Code::is_attempt_end)
+    }
+}
+
+/// What one boot of a device remembers as long as it lasts.
+#[derive(Clone, Debug, Default)]
+struct Boot {
+    boot: u64,
+    /// Per log and lane: the last order handed over, and the one at work.
+    lanes: BTreeMap<(u64, Lane), (u64, Option<OrderId>)>,
+    /// Per supersede key: the versions begun, by order.
+    versions: BTreeMap<u64, BTreeMap<OrderId, u64>>,
+    /// Per order key: the orders begun.
+    keys: BTreeMap<u64, BTreeSet<OrderId>>,
+    fence: u64,
+}
+
+/// Sees a history line by line.
+#[derive(Clone, Debug, Default)]
+pub struct Checker {
+    limits: Limits,
+    orders: BTreeMap<OrderId, Facts>,
+    fences: BTreeMap<u64, u64>,
+    gone: BTreeSet<u64>,
+    /// By device and first attempt.
+    runs: BTreeMap<(u32, OrderId), Vec<Run>>,
+    outcomes: BTreeMap<(u32, OrderId), Code>,
+    settled: BTreeSet<OrderId>,
+    boots: BTreeMap<u32, Boot>,
+    /// Devices and order keys of which an order was begun, from any log and in any boot.
+    keyed: BTreeSet<(u32, u64)>,
+    first: Option<(u64, u64)>,
+}
+
+type Verdict = Result<(), (Rule, String)>;
+
+const fn broken(rule: Rule) -> Verdict {
+    Err((rule, String::new()))
+}
+
+impl Checker {
+    /// One that has seen nothing.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    /// Sees the next line. At most one violation is told for each.
+    pub fn see(&mut self, at: Duration, event: &Event) -> Option<Violation> {
+        let verdict = match event {
+            Event::Log { log, fence } => {
+                self.fences.insert(*log, *fence);
+                Ok(())
+            }
+            Event::Gone { log } => {
+                self.gone.insert(*log);
+                Ok(())
+            }
+            Event::Accepted { order, facts } => self.accepted(*order, facts),
+            Event::Refused { order } => self.orders.remove(order).map_or(broken(Rule::Unknown), |_| Ok(())),
+            Event::Boot { device, boot } => {
+                self.boots.insert(*device, Boot { boot: *boot, ..Boot::default() });
+                Ok(())
+            }
+            Event::Effect { order, device, boot, redelivered } => {
+                self.effect(at, *order, *device, *boot, *redelivered)
+            }
+            Event::Answer { order, device, boot, code } => self.answer(*order, *device, *boot, *code),
+            Event::Outcome { order, device, code } => self.outcome(*order, *device, *code),
+            Event::Settled { order } => self.settle(*order),
+            Event::Sample { memory, descriptors } => self.sample(*memory, *descriptors),
+            Event::Cancel { .. } | Event::Note(_) => Ok(()),
+        };
+        let (rule, detail) = verdict.err()?;
+        let order = event.order();
+        let first = order.and_then(|order| self.orders.get(&order)?.attempt_of);
+        let orders = order.into_iter().chain(first).collect();
+        Some(Violation { at, rule, orders, device: event.device(), detail })
+    }
+
+    /// What is missing if nothing more happens.
+    #[must_use]
+    pub fn missing(&self, at: Duration) -> Vec<Violation> {
+        let mut all = Vec::new();
+        for (order, facts) in self.orders.iter().filter(|(order, _)| !self.gone.contains(&order.log)) {
+            let mut tell = |rule, device| {
+                let orders = [*order].into_iter().chain(facts.attempt_of).collect();
+                all.push(Violation { at, rule, orders, device, detail: String::new() });
+            };
+            for device in facts.targets.iter().filter(|at| !self.outcomes.contains_key(&(**at, *order))) {
+                tell(Rule::NoOutcome, Some(*device));
+            }
+            if self.limits.settled && !self.settled.contains(order) {
+                tell(Rule::NotSettled, None);
+            }
+        }
+        all
+    }
+
+    /// The outcome told of an order on a device, if one was.
+    #[must_use]
+    pub fn outcome_of(&self, order: OrderId, device: u32) -> Option<Code> {
+        self.outcomes.get(&(device, order)).copied()
+    }
+
+    /// Whether an order was accepted for this device.
+    #[must_use]
+    pub fn is_target(&self, order: OrderId, device: u32) -> bool {
+        self.orders.get(&order).is_some_and(|facts| facts.targets.contains(&device))
+    }
+
+    fn accepted(&mut self, order: OrderId, facts: &Facts) -> Verdict {
+        match self.orders.insert(order, facts.clone()) {
+            Some(_) => broken(Rule::AcceptedTwice),
+            None => Ok(()),
+        }
+    }
+
+    /// The first attempt: effects are counted there, whichever attempt had them.
+    fn root(&self, order: OrderId) -> OrderId {
+        let mut root = order;
+        // Bounded by the orders there are, should a test make a ring of them.
+        for _ in 0..self.orders.len() {
+            match self.orders.get(&root).and_then(|facts| facts.attempt_of) {
+                Some(first) => root = first,
+                None => break,
+            }
+        }
+        root
+    }
+
+    fn effect(&mut self, at: Duration, order: OrderId, device: u32, boot: u64, again: bool) -> Verdict {
+        let facts = self.orders.get(&order).ok_or((Rule::Unknown, String::new()))?.clone();
+        let verdict = self.may_begin(at, order, &facts, device, boot, again);
+        let root = self.root(order);
+        self.runs.entry((device, root)).or_default().push(Run { order, boot, answer: None });
+        let fence = self.fences.get(&order.log).copied().unwrap_or(0);
+        let it = self.boot(device, boot);
+        let lane = it.lanes.entry((order.log, facts.lane)).or_default();
+        *lane = (lane.0.max(order.number), Some(order));
+        if let Some((key, version)) = facts.supersede {
+            it.versions.entry(key).or_default().insert(order, version);
+        }
+        if facts.key != 0 {
+            it.keys.entry(facts.key).or_default().insert(order);
+        }
+        it.fence = it.fence.max(fence);
+        if facts.key != 0 {
+            self.keyed.insert((device, facts.key));
+        }
+        verdict
+    }
+
+    /// This boot of a device; one that was not told of begins here.
+    fn boot(&mut self, device: u32, boot: u64) -> &mut Boot {
+        let it = self.boots.entry(device).or_default();
+        if it.boot != boot {
+            *it = Boot { boot, ..Boot::default() };
+        }
+        it
+    }
+
+    fn may_begin(
+        &self,
+        at: Duration,
+        order: OrderId,
+        facts: &Facts,
+        device: u32,
+        boot: u64,
+        again: bool,
+    ) -> Verdict {
+        if !facts.targets.contains(&device) {
+            return broken(Rule::NotTargeted);
+        }
+        if let Some(code) = self.outcomes.get(&(device, order)).filter(|code| **code != Code::UNKNOWN) {
+            return Err((Rule::AfterItsEnd, code.to_string()));
+        }
+        let root = self.root(order);
+        let before = self.runs.get(&(device, root)).into_iter().flatten();
+        for run in before.filter(|run| run.counts() || run.order == order) {
+            if run.boot == boot {
+                return broken(Rule::TwiceInOneBoot);
+            }
+            if !facts.idempotent && run.counts() {
+                return broken(Rule::SecondEffect);
+            }
+            if !again && run.order == order {
+                return broken(Rule::Unflagged);
+            }
+        }
+        if let (Some(deadline), Some(late)) = (facts.deadline, self.limits.late)
+            && at > deadline + late
+        {
+            return Err((Rule::Late, format!("{:?} late", at - deadline)));
+        }
+        match self.boots.get(&device).filter(|it| it.boot == boot) {
+            Some(it) => self.may_follow(it, order, facts),
+            None => Ok(()),
+        }
+    }
+
+    /// What this boot did before.
+    fn may_follow(&self, it: &Boot, order: OrderId, facts: &Facts) -> Verdict {
+        if let Some((last, at_work)) = it.lanes.get(&(order.log, facts.lane)) {
+            if *last >= order.number {
+                return Err((Rule::OutOfOrder, format!("after {last}")));
+            }
+            if let Some(other) = at_work {
+                return Err((Rule::Overlap, format!("order {other}")));
+            }
+        }
+        if let Some((key, version)) = facts.supersede
+            && let Some((other, newest)) =
+                it.versions.get(&key).into_iter().flatten().find(|(_, newest)| **newest >= version)
+        {
+            return Err((Rule::OlderVersion, format!("order {other}, version {newest}")));
+        }
+        let other = it.keys.get(&facts.key).into_iter().flatten().find(|other| other.log != order.log);
+        if let Some(other) = other.filter(|_| !facts.idempotent) {
+            return Err((Rule::SameKey, format!("order {other}")));
+        }
+        match self.fences.get(&order.log) {
+            Some(fence) if *fence < it.fence => {
+                Err((Rule::LowerFence, format!("{fence} after {}", it.fence)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn answer(&mut self, order: OrderId, device: u32, boot: u64, code: Code) -> Verdict {
+        let root = self.root(order);
+        let runs = self.runs.get_mut(&(device, root)).into_iter().flatten();
+        let run = runs.rev().find(|run| run.order == order && run.boot == boot && run.answer.is_none());
+        run.ok_or((Rule::AnswerToNothing, String::new()))?.answer = Some(code);
+        for (_, at_work) in self.boot(device, boot).lanes.values_mut() {
+            *at_work = at_work.filter(|at_work| *at_work != order);
+        }
+        if code.is_attempt_end() {
+            let it = self.boot(device, boot);
+            it.versions.values_mut().for_each(|versions| versions.retain(|of, _| *of != order));
+            it.keys.values_mut().for_each(|orders| orders.retain(|of| *of != order));
+        }
+        Ok(())
+    }
+
+    fn outcome(&mut self, order: OrderId, device: u32, code: Code) -> Verdict {
+        let facts = self.orders.get(&order).ok_or((Rule::Unknown, String::new()))?;
+        if !facts.targets.contains(&device) {
+            return broken(Rule::NotTargeted);
+        }
+        let verdict = self.may_end(order, facts, device, code);
+        if let Some(first) = self.outcomes.insert((device, order), code) {
+            return Err((Rule::SecondOutcome, format!("{first}, then {code}")));
+        }
+        verdict.map_err(|rule| (rule, code.to_string()))
+    }
+
+    fn may_end(&self, order: OrderId, facts: &Facts, device: u32, code: Code) -> Result<(), Rule> {
+        let root = self.root(order);
+        let runs = self.runs.get(&(device, root)).map_or(&[][..], Vec::as_slice);
+        let by_key = facts.key != 0 && self.keyed.contains(&(device, facts.key));
+        match code {
+            Code::APPLIED | Code::FAILED | Code::REJECTED_KIND | Code::REJECTED_PAYLOAD => {
+                let answered = runs.iter().any(|run| run.answer == Some(code));
+                match (answered, runs) {
+                    _ if answered || (runs.is_empty() && by_key) => Ok(()),
+                    // The core rejects some payloads itself, without asking the handler.
+                    (false, []) if code == Code::REJECTED_PAYLOAD => Ok(()),
+                    (false, []) => Err(Rule::NoEffect),
+                    _ => Err(Rule::OtherAnswer),
+                }
+            }
+            Code::EXPIRED
+            | Code::CANCELLED
+            | Code::SUPERSEDED
+            | Code::TOO_LARGE
+            | Code::OVERFLOW
+            | Code::FENCED
+            | Code::BUSY
+            | Code::NO_SPACE
+            | Code::FAILED_RETRYABLE => {
+                if code == Code::SUPERSEDED && !self.is_superseded(order, facts, device) {
+                    return Err(Rule::WrongCode);
+                }
+                let now = self.boots.get(&device).map(|it| it.boot);
+                // What may run again may have run in a boot of which nobody heard.
+                let ran = |run: &Run| run.counts() && (!facts.idempotent || Some(run.boot) == now);
+                if runs.iter().any(ran) { Err(Rule::EffectDespite) } else { Ok(()) }
+            }
+            Code::IN_DOUBT if facts.idempotent => Err(Rule::WrongCode),
+            Code::DUPLICATE if runs.is_empty() && !by_key => Err(Rule::NoEffect),
+            Code::IN_DOUBT | Code::DUPLICATE | Code::POISON | Code::UNKNOWN => Ok(()),
+            _ => Err(Rule::WrongCode),
+        }
+    }
+
+    /// Whether there is an order for this device that supersedes this one.
+    fn is_superseded(&self, order: OrderId, facts: &Facts, device: u32) -> bool {
+        let Some((key, version)) = facts.supersede else { return false };
+        let root = self.root(order);
+        self.orders.iter().any(|(other, its)| {
+            its.supersede.is_some_and(|(of, newer)| of == key && newer >= version)
+                && its.targets.contains(&device)
+                && *other != order
+                && self.root(*other) != root
+        })
+    }
+
+    fn settle(&mut self, order: OrderId) -> Verdict {
+        let facts = self.orders.get(&order).ok_or((Rule::Unknown, String::new()))?;
+        let open = facts.targets.iter().find(|device| !self.outcomes.contains_key(&(**device, order)));
+        if let Some(device) = open {
+            return Err((Rule::SettledEarly, format!("device {device}")));
+        }
+        if self.settled.insert(order) { Ok(()) } else { broken(Rule::SettledTwice) }
+    }
+
+    fn sample(&mut self, memory: u64, descriptors: u64) -> Verdict {
+        let (first_memory, first_descriptors) = *self.first.get_or_insert((memory, descriptors));
+        let over = |now: u64, first: u64, limit: Option<u64>| {
+            let more = now.saturating_sub(first);
+            limit.filter(|limit| more > *limit).map(|limit| format!("{more} more, limit {limit}"))
+        };
+        if let Some(detail) = over(memory, first_memory, self.limits.memory) {
+            return Err((Rule::Memory, detail));
+        }
+        match over(descriptors, first_descriptors, self.limits.descriptors) {
+            Some(detail) => Err((Rule::Descriptors, detail)),
+            None => Ok(()),
+        }
+    }
+}

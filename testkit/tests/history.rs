@@ -1,0 +1,285 @@
+//! The judge judged: every promise is broken once, and is seen to be; what is allowed passes.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use testkit::history::{Event, Facts, History, Limits, OrderId, Rule};
+use wire_format::frame::outcome::Code;
+use wire_format::ids::Lane;
+
+const DEVICE: u32 = 3;
+const KEY: u64 = 0x77;
+
+fn order(number: u64) -> OrderId {
+    OrderId { log: 1, number }
+}
+
+fn accepted(order: OrderId, change: impl FnOnce(&mut Facts)) -> Event {
+    let mut facts = Facts { targets: BTreeSet::from([DEVICE]), ..Facts::default() };
+    change(&mut facts);
+    Event::Accepted { order, facts: Box::new(facts) }
+}
+
+fn plain(number: u64) -> Event {
+    accepted(order(number), |_| ())
+}
+
+fn again(number: u64) -> Event {
+    accepted(order(number), |facts| facts.idempotent = true)
+}
+
+fn version(number: u64, version: u64) -> Event {
+    accepted(order(number), |facts| facts.supersede = Some((KEY, version)))
+}
+
+fn attempt(number: u64, of: u64) -> Event {
+    accepted(order(number), |facts| facts.attempt_of = Some(order(of)))
+}
+
+fn in_log(log: u64) -> OrderId {
+    OrderId { log, number: 1 }
+}
+
+fn keyed(log: u64) -> Event {
+    accepted(in_log(log), |facts| facts.key = KEY)
+}
+
+fn effect_in(boot: u64, order: OrderId, redelivered: bool) -> Event {
+    Event::Effect { order, device: DEVICE, boot, redelivered }
+}
+
+fn effect(number: u64) -> Event {
+    effect_in(1, order(number), false)
+}
+
+fn answer_in(boot: u64, order: OrderId, code: Code) -> Event {
+    Event::Answer { order, device: DEVICE, boot, code }
+}
+
+fn answer(number: u64, code: Code) -> Event {
+    answer_in(1, order(number), code)
+}
+
+fn outcome(number: u64, code: Code) -> Event {
+    Event::Outcome { order: order(number), device: DEVICE, code }
+}
+
+/// Handed over, answered, told: all that happens to an order whose device is well.
+fn whole(number: u64, code: Code) -> [Event; 3] {
+    [effect(number), answer(number, code), outcome(number, code)]
+}
+
+const fn boot(boot: u64) -> Event {
+    Event::Boot { device: DEVICE, boot }
+}
+
+const fn sample(memory: u64, descriptors: u64) -> Event {
+    Event::Sample { memory, descriptors }
+}
+
+fn limits() -> Limits {
+    let late = Some(Duration::from_millis(500));
+    Limits { late, memory: Some(1_000), descriptors: Some(4), settled: true }
+}
+
+/// A history, a millisecond from line to line.
+fn history(events: impl IntoIterator<Item = Event>) -> History {
+    let history = History::new(limits());
+    for (at, event) in (0..).zip(events) {
+        history.record(Duration::from_millis(at), event);
+    }
+    history
+}
+
+fn rules(events: impl IntoIterator<Item = Event>) -> Vec<Rule> {
+    history(events).finish().iter().map(|violation| violation.rule).collect()
+}
+
+/// The shortest history that breaks this rule and, until its last line, no other.
+fn planted(rule: Rule) -> Vec<Event> {
+    let settled = |number| Event::Settled { order: order(number) };
+    let elsewhere = Event::Outcome { order: order(1), device: DEVICE + 1, code: Code::EXPIRED };
+    match rule {
+        Rule::Unknown => vec![effect(1)],
+        Rule::AcceptedTwice => vec![plain(1), plain(1)],
+        Rule::NotTargeted => vec![plain(1), elsewhere],
+        Rule::SecondEffect => vec![plain(1), effect(1), boot(2), effect_in(2, order(1), true)],
+        Rule::TwiceInOneBoot => vec![again(1), effect(1), effect_in(1, order(1), true)],
+        Rule::Unflagged => vec![again(1), effect(1), boot(2), effect_in(2, order(1), false)],
+        Rule::OutOfOrder => vec![plain(1), plain(2), effect(2), answer(2, Code::APPLIED), effect(1)],
+        Rule::Overlap => vec![plain(1), plain(2), effect(1), effect(2)],
+        Rule::AfterItsEnd => vec![plain(1), outcome(1, Code::CANCELLED), effect(1)],
+        Rule::Late => {
+            let short = accepted(order(1), |facts| facts.deadline = Some(Duration::from_millis(1)));
+            let wait = std::iter::repeat_with(|| Event::Note("time passes".to_owned())).take(501);
+            [short].into_iter().chain(wait).chain([effect(1)]).collect()
+        }
+        Rule::OlderVersion => {
+            vec![version(1, 8), version(2, 8), effect(1), answer(1, Code::APPLIED), effect(2)]
+        }
+        Rule::SameKey => {
+            vec![keyed(1), keyed(2), effect_in(1, in_log(1), false), effect_in(1, in_log(2), false)]
+        }
+        Rule::LowerFence => {
+            let log = |log, fence| Event::Log { log, fence };
+            let old = accepted(in_log(2), |_| ());
+            vec![log(1, 5), log(2, 4), plain(1), old, effect(1), effect_in(1, in_log(2), false)]
+        }
+        Rule::AnswerToNothing => vec![plain(1), answer(1, Code::APPLIED)],
+        Rule::SecondOutcome => vec![plain(1), outcome(1, Code::EXPIRED), outcome(1, Code::EXPIRED)],
+        Rule::NoEffect => vec![plain(1), outcome(1, Code::APPLIED)],
+        Rule::OtherAnswer => {
+            vec![plain(1), effect(1), answer(1, Code::FAILED), outcome(1, Code::APPLIED)]
+        }
+        Rule::EffectDespite => vec![plain(1), effect(1), outcome(1, Code::EXPIRED)],
+        Rule::WrongCode => vec![again(1), effect(1), boot(2), outcome(1, Code::IN_DOUBT)],
+        Rule::SettledTwice => vec![plain(1), outcome(1, Code::EXPIRED), settled(1), settled(1)],
+        Rule::SettledEarly => vec![plain(1), settled(1)],
+        Rule::NoOutcome => vec![plain(1)],
+        Rule::NotSettled => vec![plain(1), outcome(1, Code::EXPIRED)],
+        Rule::Memory => vec![sample(5_000, 9), sample(6_001, 9)],
+        Rule::Descriptors => vec![sample(5_000, 9), sample(5_000, 14)],
+        _ => panic!("{rule:?} is broken nowhere"),
+    }
+}
+
+#[test]
+fn every_promise_is_seen_to_be_broken() {
+    for rule in Rule::ALL {
+        let history = history(planted(*rule));
+        let found = history.finish();
+        let first = found.first().unwrap_or_else(|| panic!("{rule:?} was not seen"));
+        assert_eq!(first.rule, *rule, "{found:?}");
+        let text = history.about(first);
+        assert!(text.contains(rule.text()) && text.lines().count() > 1, "{text}");
+        assert!(text.lines().count() < 10 || *rule == Rule::Late, "{text}");
+    }
+}
+
+#[test]
+fn the_line_that_breaks_a_promise_is_the_one_that_says_so() {
+    for rule in Rule::ALL.iter().filter(|rule| !matches!(rule, Rule::NoOutcome | Rule::NotSettled)) {
+        let history = History::new(limits());
+        let events = planted(*rule);
+        let last = events.len() - 1;
+        for (at, event) in events.into_iter().enumerate() {
+            let told = history.record(Duration::from_millis(at as u64), event);
+            assert_eq!(told.map(|violation| violation.rule), (at == last).then_some(*rule));
+        }
+    }
+}
+
+#[test]
+fn what_is_promised_passes() {
+    let settled = |number| Event::Settled { order: order(number) };
+    let mut good = vec![boot(1)];
+    // Applied, failed, rejected, and never begun, in a row.
+    for (number, code) in (1..).zip([Code::APPLIED, Code::FAILED, Code::REJECTED_KIND]) {
+        good.push(plain(number));
+        good.extend(whole(number, code));
+        good.push(settled(number));
+    }
+    for (number, code) in (4..).zip([Code::EXPIRED, Code::CANCELLED, Code::OVERFLOW, Code::FENCED]) {
+        good.extend([plain(number), outcome(number, code), settled(number)]);
+    }
+    // In doubt after a boot; and what may run again does, and even expires where nobody heard of its first run.
+    good.extend([plain(20), effect(20), boot(2), outcome(20, Code::IN_DOUBT), settled(20)]);
+    let rerun = effect_in(3, order(21), true);
+    good.extend([again(21), effect_in(2, order(21), false), boot(3), rerun]);
+    good.extend([answer_in(3, order(21), Code::APPLIED), outcome(21, Code::APPLIED), settled(21)]);
+    good.extend([again(22), effect_in(3, order(22), false), boot(1)]);
+    good.extend([outcome(22, Code::EXPIRED), settled(22)]);
+    assert_eq!(rules(good), []);
+}
+
+#[test]
+fn lanes_and_logs_do_not_wait_for_each_other() {
+    let urgent = accepted(order(2), |facts| facts.lane = Lane::Urgent);
+    let other_log = accepted(in_log(2), |_| ());
+    let mut events = vec![plain(1), plain(3), urgent, other_log, effect(1)];
+    events.extend([effect(2), effect_in(1, in_log(2), false), answer(1, Code::APPLIED), effect(3)]);
+    let all: Vec<_> = rules(events).into_iter().filter(|rule| *rule != Rule::NotSettled).collect();
+    assert_eq!(all, [Rule::NoOutcome; 4]);
+}
+
+#[test]
+fn an_attempt_that_is_over_had_no_effect_and_its_repetition_counts_with_it() {
+    let first = |events: &[Event]| {
+        let begin = [plain(1), effect(1), answer(1, Code::BUSY), attempt(2, 1), effect(2)];
+        let mut all = begin.to_vec();
+        all.extend_from_slice(events);
+        let settled = [Event::Settled { order: order(1) }, Event::Settled { order: order(2) }];
+        rules(all.into_iter().chain(settled))
+    };
+    let applied = answer(2, Code::APPLIED);
+    assert_eq!(first(&[applied.clone(), outcome(2, Code::APPLIED), outcome(1, Code::APPLIED)]), []);
+    let doubt = first(&[applied, outcome(2, Code::APPLIED), outcome(1, Code::BUSY)]);
+    assert_eq!(doubt, [Rule::EffectDespite]);
+    // The repetition of an attempt whose effect counts must not run.
+    let twice = [plain(1), effect(1), answer(1, Code::APPLIED), attempt(2, 1), effect(2)];
+    assert_eq!(rules(twice)[0], Rule::TwiceInOneBoot);
+}
+
+#[test]
+fn an_older_version_is_superseded_and_only_by_a_newer_one() {
+    let settled = |number| Event::Settled { order: order(number) };
+    let newer = [version(1, 8), version(2, 9), outcome(1, Code::SUPERSEDED), settled(1)];
+    assert_eq!(rules(newer.into_iter().chain(whole(2, Code::APPLIED)).chain([settled(2)])), []);
+    let alone = [version(1, 8), outcome(1, Code::SUPERSEDED), settled(1)];
+    assert_eq!(rules(alone), [Rule::WrongCode]);
+    // A version that was only tried does not stand in the way of its own repetition.
+    let retry = accepted(order(2), |facts| {
+        facts.supersede = Some((KEY, 8));
+        facts.attempt_of = Some(order(1));
+    });
+    let end = [outcome(2, Code::APPLIED), outcome(1, Code::APPLIED), settled(1), settled(2)];
+    let tried = [version(1, 8), effect(1), answer(1, Code::NO_SPACE), retry, effect(2)];
+    let tried = tried.into_iter().chain([answer(2, Code::APPLIED)]).chain(end);
+    assert_eq!(rules(tried), []);
+}
+
+#[test]
+fn a_key_of_another_log_ends_an_order_as_the_first_one_ended() {
+    let settled = |log| Event::Settled { order: in_log(log) };
+    let told = |log| Event::Outcome { order: in_log(log), device: DEVICE, code: Code::APPLIED };
+    let first = [keyed(1), effect_in(1, in_log(1), false), answer_in(1, in_log(1), Code::APPLIED)];
+    let both = first.into_iter().chain([told(1), settled(1), keyed(2), told(2), settled(2)]);
+    assert_eq!(rules(both), []);
+}
+
+#[test]
+fn a_server_that_is_gone_owes_nothing_and_one_that_refused_neither() {
+    assert_eq!(rules([plain(1), Event::Gone { log: 1 }]), []);
+    assert_eq!(rules([plain(1), Event::Refused { order: order(1) }]), []);
+    let late = [plain(1), Event::Refused { order: order(1) }, effect(1)];
+    assert_eq!(rules(late), [Rule::Unknown]);
+}
+
+#[test]
+#[should_panic(expected = "order 1/1 must not run twice and did, device 3")]
+fn a_broken_promise_fails_the_test() {
+    history(planted(Rule::SecondEffect)).assert_kept();
+}
+
+#[test]
+fn many_threads_write_one_history() {
+    let history = History::new(Limits::default());
+    std::thread::scope(|scope| {
+        for log in 0..4 {
+            let history = &history;
+            scope.spawn(move || {
+                for number in 1..=100 {
+                    let order = OrderId { log, number };
+                    history.record(Duration::ZERO, accepted(order, |_| ()));
+                    history.record(Duration::ZERO, effect_in(1, order, false));
+                    history.record(Duration::ZERO, answer_in(1, order, Code::APPLIED));
+                    let code = Code::APPLIED;
+                    history.record(Duration::ZERO, Event::Outcome { order, device: DEVICE, code });
+                }
+            });
+        }
+    });
+    history.assert_kept();
+    assert_eq!((history.len(), history.effects(order(7))), (1_600, 1));
+    assert_eq!(history.text().lines().count(), 1_600);
+}
