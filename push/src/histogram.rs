@@ -145,12 +145,12 @@ mod tests {
     #[test]
     fn buckets_tell_what_was_counted_and_what_is_new() {
         let mut histogram = Histogram::new();
-        [3, 3, 1_000].map(|us| histogram.record(Duration::from_micros(us)));
+        [3, 3, 1_000].iter().for_each(|&us| histogram.record(Duration::from_micros(us)));
         let us = |(span, count): (Duration, u32)| (span.as_micros(), count);
         assert_eq!(histogram.since(&Histogram::new()).map(us).collect::<Vec<_>>(), [(3, 2), (1_000, 1)]);
         let earlier = histogram.clone();
         assert_eq!(histogram.since(&earlier).count(), 0);
-        [9, 1_000].map(|us| histogram.record(Duration::from_micros(us)));
+        [9, 1_000].iter().for_each(|&us| histogram.record(Duration::from_micros(us)));
         assert_eq!(histogram.since(&earlier).map(us).collect::<Vec<_>>(), [(9, 1), (1_000, 1)]);
     }
 
