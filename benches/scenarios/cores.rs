@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use discovery::{Arrival, LinkId, Roster, Slot};
 use push::fleet::{DeviceIndex, DeviceSlot, Event, Fleet, NewDevice, NewOrder, OrderSlot};
-use push::receiver::{OutcomeSlot, Receiver, ReceiverConfig, Verdict};
+use push::receiver::{Fixed, Receiver, ReceiverConfig, Verdict};
 use push::{FleetConfig, Mark};
 use wire_format::frame::outcome::{self, Code, Entry};
 use wire_format::frame::settled::Settled;
@@ -148,12 +148,14 @@ fn fleet_fan_out() -> Box<dyn FnMut()> {
     })
 }
 
+/// A device with the default window.
+type Memory = Fixed<32, 16, 4_096, 4_096>;
+
 /// One order through a device: read, handed over, answered, and its SETTLED read.
 fn receiver_order() -> Box<dyn FnMut()> {
     let config = ReceiverConfig::new(id(0), store(), 7);
-    let ring = vec![OutcomeSlot::EMPTY; config.ring_len()].into_boxed_slice();
     let mut now = Instant::from_millis(1);
-    let mut receiver = Receiver::<_, 4>::new(config, ring, now);
+    let mut receiver = Receiver::<_, 4>::new(config, Memory::new(), now);
     let mut scratch = vec![0; 4_096];
     let conn = receiver.handle_connected(now, ([10, 0, 0, 1], 40_000).into()).expect("a slot");
     let hello = hello_bytes(&mut scratch);
@@ -173,8 +175,8 @@ fn receiver_order() -> Box<dyn FnMut()> {
         };
         let len = order(number, &[0x5A; 200]).emit(&delivery, &mut frame).expect("fits");
         let input = receiver.handle_bytes(now, conn, &frame[..len]).expect("an order");
-        let delivered = input.order.expect("is handed over");
-        receiver.complete(now, delivered.ticket, Verdict::Applied);
+        let delivered = input.order().expect("is handed over");
+        receiver.complete(now, delivered.ticket, Verdict::Applied, None);
         assert_eq!(answer(&mut receiver, now, &mut scratch), 36, "one OUTCOME with one entry");
         let settled = Settled { durable: false, lane: Lane::Normal, number };
         let len = settled.emit(&mut frame).expect("fits");
@@ -183,7 +185,7 @@ fn receiver_order() -> Box<dyn FnMut()> {
 }
 
 /// Writes all that is due; bytes written.
-fn answer(receiver: &mut Receiver<Box<[OutcomeSlot]>, 4>, now: Instant, scratch: &mut [u8]) -> usize {
+fn answer(receiver: &mut Receiver<Memory, 4>, now: Instant, scratch: &mut [u8]) -> usize {
     let mut bytes = 0;
     while let Some(transmit) = receiver.poll_transmit(now, scratch) {
         let (conn, len) = (transmit.conn, transmit.head.len() + transmit.body.len());

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, SocketAddrV4};
 
 use discovery::{Arrival, DeviceConfig, LinkId, Roster, Seeker, ServerConfig, Slot};
 use push::fleet::{DeviceSlot, Event, NewDevice, NewOrder, OrderSlot};
-use push::receiver::{ConnId, OutcomeSlot, Receiver, ReceiverConfig, Verdict};
+use push::receiver::{ConnId, Firmware, Receiver, ReceiverConfig, Verdict};
 use push::{DeviceIndex, Fleet, FleetConfig, Mark};
 use testkit::alloc::{Counting, Counts, count};
 use wire_format::frame::order::{Delivery, KindFlags, Order};
@@ -86,7 +86,7 @@ impl Pipe {
 fn exchange(
     now: Instant,
     fleet: &mut OneDevice<'_>,
-    receiver: &mut Receiver<[OutcomeSlot; 8], 2>,
+    receiver: &mut Receiver<Firmware, 2>,
     conn: ConnId,
     applied: &mut u32,
 ) {
@@ -100,9 +100,9 @@ fn exchange(
         loop {
             let input = receiver.handle_bytes(now, conn, &down.bytes[..down.len]).unwrap();
             let used = input.consumed;
-            if let Some(order) = input.order {
+            if let Some(order) = input.order() {
                 *applied += 1;
-                receiver.complete(now, order.ticket, Verdict::Applied);
+                receiver.complete(now, order.ticket, Verdict::Applied, None);
             }
             down.used(used);
             if used == 0 {
@@ -153,7 +153,7 @@ fn push_allocates_nothing() {
         let orders: Orders<'_> = [const { OrderSlot::EMPTY }; 4];
         let mut fleet: OneDevice<'_> = Fleet::new(config, [DeviceSlot::EMPTY], orders, now, 1);
         let config = ReceiverConfig::new(DEVICE, store(), 9);
-        let mut receiver: Receiver<_, 2> = Receiver::new(config, [OutcomeSlot::EMPTY; 8], now);
+        let mut receiver: Receiver<_, 2> = Receiver::new(config, Firmware::new(), now);
         let address = SocketAddr::from(([10, 0, 0, 1], 8_081));
         fleet.add_device(now, NewDevice { id: Some(DEVICE), address: Some(address) }).unwrap();
         let dial = fleet.poll_dial(now).expect("a device with an address is dialled");

@@ -35,6 +35,14 @@ pub const WINDOW_ORDERS: u16 = 16;
 pub const WINDOW_BYTES: u32 = header::LEN as u32 + MAX_BODY;
 /// Largest body by default: an order with a full payload of 64 KiB and options.
 pub const MAX_BODY: u32 = wire_format::frame::order::BODY_MAX as u32;
+/// Order keys, and supersede keys, that a device with an operating system remembers: 10 KiB for both.
+pub const KEYS: usize = 256;
+/// Bytes of the park of a device with an operating system: an order of the largest size and some hundred usual ones.
+pub const PARK_BYTES: usize = 128 << 10;
+/// Bytes of the queue of a device with an operating system: a result and an answer of the largest size, and more.
+pub const QUEUE_BYTES: usize = 32 << 10;
+/// Questions of this device that may be open at a time.
+pub const ASKS_MAX: usize = 4;
 
 const _: () = assert!(SCRATCH_MIN < HELLO_BYTES, "an answer is never larger than what caused it");
 const _: () = assert!(HEARTBEAT.as_micros() < FROZEN_AFTER.as_micros());

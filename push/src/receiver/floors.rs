@@ -13,7 +13,7 @@ use wire_format::ids::{Lane, Lineage};
 const DURABLE_KEPT: usize = 2;
 
 /// Which of the kept lineages: 0 the volatile one, then the durable ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Log(pub(super) u8);
 
 impl Log {

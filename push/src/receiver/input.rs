@@ -12,7 +12,7 @@ use wire_format::time::Instant;
 use super::fence::{self, Own};
 use super::session::{Conn, Live, State, Words, goodbye};
 use super::stats::{add, count};
-use super::{Delivered, Input, OutcomeSlot, Pending, Receiver, Ticket};
+use super::{Delivered, Input, Item, Pending, Receiver, Storage, Ticket};
 use crate::ended::Ended;
 
 /// What a frame of the server led to.
@@ -33,7 +33,7 @@ impl From<ParseError> for Step<'_> {
     }
 }
 
-impl<R: AsRef<[OutcomeSlot]> + AsMut<[OutcomeSlot]>, const CONNS: usize> Receiver<R, CONNS> {
+impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
     /// Offers the unread bytes of a connection, from the first. At most one frame is used.
     ///
     /// An error says that nothing more is read from this connection: throw its bytes away, keep draining, and close it
@@ -128,8 +128,8 @@ impl<R: AsRef<[OutcomeSlot]> + AsMut<[OutcomeSlot]>, const CONNS: usize> Receive
         if let Some(conn) = self.conns.get_mut(slot) {
             conn.since = now;
         }
-        let order = if let Step::Order(order) = step { Some(order) } else { None };
-        Ok(Input { consumed: len, order })
+        let item = if let Step::Order(order) = step { Some(Item::Order(order)) } else { None };
+        Ok(Input { consumed: len, item })
     }
 
     fn step<'a>(&mut self, now: Instant, slot: usize, raw: &Raw<'a>) -> Step<'a> {
@@ -205,17 +205,18 @@ impl<R: AsRef<[OutcomeSlot]> + AsMut<[OutcomeSlot]>, const CONNS: usize> Receive
         // The sender rounds up, and says 1 for what is over: an order that may have been sent before has to be answered.
         let lifetime = delivery.remaining_ms.map(|ms| Duration::from_millis(ms.saturating_sub(1).into()));
         let remaining = lifetime.map(|lifetime| lifetime.saturating_sub(now.since(received)));
-        let ticket = || Ticket { log, lane, number };
+        let ticket = Ticket { log, lane, number, turn: 0 };
         if remaining.is_some_and(|remaining| remaining.is_zero()) {
             count(&mut self.stats.expired);
-            self.end_order(&ticket(), wire_format::frame::outcome::Code::EXPIRED, 0, now.since(received));
+            self.end_order(&ticket, wire_format::frame::outcome::Code::EXPIRED, 0, now.since(received));
             return Ok(Step::Used);
         }
         count(&mut self.stats.delivered);
-        self.pending = Some(Pending { ticket: ticket(), received });
+        self.pending = Some(Pending { ticket, received });
         let lineage = self.floors.lineage(log);
         let (redelivered, durable) = (delivery.replay, delivery.durable);
-        Ok(Step::Order(Delivered { ticket: ticket(), lineage, order, redelivered, remaining, durable }))
+        let needs_result = delivery.needs_result;
+        Ok(Step::Order(Delivered { ticket, lineage, order, redelivered, remaining, durable, needs_result }))
     }
 }
 

@@ -23,12 +23,12 @@
 //!
 //! ```
 //! use core::time::Duration;
-//! use push::receiver::{Handler, OutcomeSlot, Receiver, ReceiverConfig, Verdict};
+//! use push::receiver::{Firmware, Handler, Receiver, ReceiverConfig, Verdict};
 //! use wire_format::ids::{NodeId, Store};
 //! use wire_format::time::Instant;
 //!
 //! let config = ReceiverConfig::new(NodeId([7; 16]), Store::new(1, "PARIS-12")?, 0x5EED);
-//! let mut receiver: Receiver<_, 2> = Receiver::new(config, [OutcomeSlot::EMPTY; 32], Instant::ZERO);
+//! let mut receiver: Receiver<_, 2> = Receiver::new(config, Firmware::new(), Instant::ZERO);
 //! let mut handler = |_: &push::receiver::Delivered<'_>| Verdict::Applied;
 //!
 //! let now = Instant::from_millis(5);
@@ -37,9 +37,9 @@
 //! let mut unread: &[u8] = b"GET / HTTP/1.1\r\n"; // what the socket gave
 //! while let Ok(input) = receiver.handle_bytes(now, conn, unread) {
 //!     unread = &unread[input.consumed..];
-//!     let Some(order) = input.order else { break };
+//!     let Some(order) = input.order() else { break };
 //!     let verdict = handler.handle(&order);
-//!     receiver.complete(now, order.ticket, verdict);
+//!     receiver.complete(now, order.ticket, verdict, None);
 //! }
 //! // A stranger gets no answer; the connection closes.
 //! assert!(receiver.poll_transmit(now, &mut [0; 1_024]).is_none());
@@ -68,10 +68,12 @@ mod fence;
 mod floors;
 mod handler;
 mod input;
+mod keys;
 mod output;
 mod ring;
 mod session;
 mod stats;
+mod storage;
 #[cfg(test)]
 mod tests;
 
@@ -81,18 +83,25 @@ use core::time::Duration;
 use wire_format::frame::Drain;
 use wire_format::frame::hello::Hello;
 use wire_format::frame::outcome::Code;
-use wire_format::ids::NodeId;
+use wire_format::ids::{NodeId, OrderKind};
 use wire_format::time::Instant;
 
 pub use config::{
-    DEAD_AFTER, FAREWELL_WITHIN, FROZEN_AFTER, HEARTBEAT, HELLO_BYTES, HELLO_WITHIN, MAX_BODY,
-    ReceiverConfig, SCRATCH_MIN, SILENT_MAX, WINDOW_BYTES, WINDOW_ORDERS,
+    ASKS_MAX, DEAD_AFTER, FAREWELL_WITHIN, FROZEN_AFTER, HEARTBEAT, HELLO_BYTES, HELLO_WITHIN, KEYS,
+    MAX_BODY, PARK_BYTES, QUEUE_BYTES, ReceiverConfig, SCRATCH_MIN, SILENT_MAX, WINDOW_BYTES, WINDOW_ORDERS,
 };
 pub use fence::{Known, LEASE};
-pub use handler::{Delivered, Handler, Ticket, Verdict};
+pub use handler::{
+    Answer, AnswerBuffer, AnswerCode, AskId, Delivered, Handler, Piece, Question, QuestionId, ResultBuffer,
+    ResultFull, Ticket, Verdict,
+};
+pub use keys::{KeySlot, VersionSlot};
 pub use ring::OutcomeSlot;
 pub use session::ConnId;
 pub use stats::Stats;
+#[cfg(feature = "tokio")]
+pub use storage::Boxed;
+pub use storage::{Firmware, Fixed, Memory, Storage};
 
 use crate::ended::{Closed, Ended};
 use fence::Fence;
@@ -111,16 +120,57 @@ pub struct TooManyPeers;
 pub struct Input<'a> {
     /// Bytes used, from the first: one frame, or 0 if the frame is not whole or has to wait.
     pub consumed: usize,
-    /// The frame was an order to apply now.
-    pub order: Option<Delivered<'a>>,
+    /// What the frame brought for the application, if anything.
+    pub item: Option<Item<'a>>,
 }
 
-impl Input<'_> {
-    const NOTHING: Self = Self { consumed: 0, order: None };
+impl<'a> Input<'a> {
+    const NOTHING: Self = Self { consumed: 0, item: None };
 
     const fn used(consumed: usize) -> Self {
-        Self { consumed, order: None }
+        Self { consumed, item: None }
     }
+
+    /// The order to apply now, for devices that take nothing else.
+    #[must_use]
+    pub fn order(self) -> Option<Delivered<'a>> {
+        if let Some(Item::Order(order)) = self.item { Some(order) } else { None }
+    }
+}
+
+/// What a frame of the server brings for the application.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Item<'a> {
+    /// An order to apply now, to be answered with [`Receiver::complete`] before anything else is handed over.
+    Order(Delivered<'a>),
+    /// A question, to be answered with [`Receiver::reply`] at any time.
+    Question(Question<'a>),
+    /// The answer to a question of this device.
+    Answer(Answer<'a>),
+    /// A piece of the payload of a large order: keep it, or end the order with [`Receiver::complete`].
+    Piece(Piece<'a>),
+}
+
+/// Why a question of this device was not asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AskError {
+    /// No server is served now, or one of the two leaves.
+    #[error("no server is there to answer")]
+    NotServed,
+    /// The server declared that it answers no questions.
+    #[error("the server answers no questions")]
+    NotAnswered,
+    /// [`ASKS_MAX`] questions are open.
+    #[error("{ASKS_MAX} questions are open")]
+    TooMany,
+    /// No room for its frame until others have left.
+    #[error("no room for the question")]
+    NoRoom,
+    /// More than 4,096 bytes, more than the server takes, or a kind of 0.
+    #[error("the question cannot be sent")]
+    Invalid,
 }
 
 /// Bytes to write to one connection, `head` first. They are one write; `body` is empty in this version.
@@ -154,6 +204,11 @@ pub enum Event {
         /// Why.
         why: Ended,
     },
+    /// A question of this device will not be answered any more: its time is over, or its session.
+    Unanswered {
+        /// Which.
+        ask: AskId,
+    },
 }
 
 /// The session that was opened last; what it says of the logs stays valid after its connection is gone.
@@ -177,16 +232,14 @@ struct Pending {
     received: Instant,
 }
 
-/// A device: up to `CONNS` connections, of which one is served, over an outcome ring in `R`.
+/// A device: up to `CONNS` connections, of which one is served, over the memory in `S`.
 ///
-/// `R` is `[OutcomeSlot; N]` on firmware, `Box<[OutcomeSlot]>` elsewhere, with [`ReceiverConfig::ring_len`] slots. With
-/// 2 connections and 8 slots (a window of 4 orders) it takes at most 1,024 bytes (1,016 on a 64-bit host); with a receive
-/// buffer of 448 bytes and a scratch of [`SCRATCH_MIN`] (308) a whole device stays under 2 KiB.
-#[derive(Debug)]
-pub struct Receiver<R, const CONNS: usize = 4> {
+/// `S` is a [`Fixed`] on firmware and a `Boxed` elsewhere. With 2 connections and [`Firmware`] (a window of 4 orders) a
+/// receive buffer of 448 bytes and a scratch of [`SCRATCH_MIN`] a whole device stays under 2 KiB.
+pub struct Receiver<S: Storage, const CONNS: usize = 4> {
     config: ReceiverConfig,
     conns: [Conn; CONNS],
-    ring: Ring<R>,
+    ring: Ring<S::Ring>,
     floors: Floors,
     fence: Fence,
     session: Session,
@@ -198,15 +251,23 @@ pub struct Receiver<R, const CONNS: usize = 4> {
     stats: Stats,
 }
 
-const _: () = assert!(size_of::<Receiver<[OutcomeSlot; 8], 2>>() <= 1_024);
-const _: () = assert!(1_024 + HELLO_BYTES + SCRATCH_MIN <= 2_048);
+const _: () = assert!(size_of::<Receiver<Firmware, 2>>() + HELLO_BYTES + SCRATCH_MIN <= 2_048);
 
-impl<R: AsRef<[OutcomeSlot]> + AsMut<[OutcomeSlot]>, const CONNS: usize> Receiver<R, CONNS> {
-    /// A device that knows no server yet. `ring` is overwritten; it bounds the window to half its slots (at least 2 slots
-    /// are needed to serve at all). `CONNS` is 2 to 255: one to serve and one to be replaced by.
+impl<S: Storage, const CONNS: usize> core::fmt::Debug for Receiver<S, CONNS> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let mut this = f.debug_struct("Receiver");
+        this.field("id", &self.config.id).field("served", &self.session.conn).field("stats", &self.stats);
+        this.finish_non_exhaustive()
+    }
+}
+
+impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
+    /// A device that knows no server yet. `storage` is overwritten; its ring bounds the window to half its slots (at
+    /// least 2 slots are needed to serve at all). `CONNS` is 2 to 255: one to serve and one to be replaced by.
     #[must_use]
-    pub fn new(config: ReceiverConfig, ring: R, now: Instant) -> Self {
+    pub fn new(config: ReceiverConfig, storage: S, now: Instant) -> Self {
         const { assert!(CONNS >= 2 && CONNS <= 255, "one connection to serve, one that replaces it") };
+        let Memory { ring, .. } = storage.into_memory();
         let ring = Ring::new(ring);
         let config = config.clamped(ring.capacity());
         Self {
@@ -295,15 +356,72 @@ impl<R: AsRef<[OutcomeSlot]> + AsMut<[OutcomeSlot]>, const CONNS: usize> Receive
         }
     }
 
-    /// How the order of `ticket` ended. The outcome is kept until the server has confirmed it.
-    pub fn complete(&mut self, now: Instant, ticket: Ticket, verdict: Verdict) {
-        if self.pending.as_ref().is_some_and(|pending| pending.ticket == ticket) {
+    /// How the order of `ticket` ended. The outcome is kept until the server has confirmed it; `result` travels ahead of
+    /// it if the server asked for one.
+    pub fn complete(&mut self, now: Instant, ticket: Ticket, verdict: Verdict, result: Option<&[u8]>) {
+        let _ = result;
+        if verdict != Verdict::Later && self.pending.as_ref().is_some_and(|pending| pending.ticket == ticket)
+        {
             let since = self.pending.take().map_or(now, |pending| pending.received);
             let (code, detail) = verdict.code();
-            self.end_order(&ticket, code, detail, now.since(since));
+            let elapsed = verdict
+                .retry_after_ms()
+                .map_or_else(|| now.since(since), |ms| Duration::from_millis(ms.into()));
+            self.end_order(&ticket, code, detail, elapsed);
         }
         // Only now: an effect that took too long still has its outcome, in the next session.
         self.touch(now);
+    }
+
+    /// An order that waited for its lane and may start now: to be called until `None` in every drain. It is answered with
+    /// [`Receiver::complete`] like one from [`Receiver::handle_bytes`]; what it borrows is good until the next call.
+    pub fn poll_order(&mut self, now: Instant) -> Option<Delivered<'_>> {
+        self.touch(now);
+        None
+    }
+
+    /// Says how far the order of `ticket` is, at most twice a second: tells the server that it is not stuck. `false` if
+    /// it was not said: too soon after the last, not at work, no session, or no room.
+    pub fn progress(&mut self, now: Instant, ticket: Ticket, per_mille: u16, phase: u16) -> bool {
+        self.touch(now);
+        let _ = (ticket, per_mille, phase);
+        false
+    }
+
+    /// Asks the server something, at most [`ASKS_MAX`] questions at a time. Its answer comes as [`Item::Answer`], or
+    /// [`Event::Unanswered`] says why none came.
+    pub fn ask(
+        &mut self,
+        now: Instant,
+        kind: OrderKind,
+        schema: u16,
+        within: Duration,
+        payload: &[u8],
+    ) -> Result<AskId, AskError> {
+        self.touch(now);
+        let _ = (kind, schema, within, payload);
+        Err(AskError::NotAnswered)
+    }
+
+    /// Answers a question of the server's. `false` if its session is over or there is no room.
+    pub fn reply(
+        &mut self,
+        now: Instant,
+        id: QuestionId,
+        code: AnswerCode,
+        answer: &AnswerBuffer<'_>,
+    ) -> bool {
+        self.touch(now);
+        let _ = (id, code, answer);
+        false
+    }
+
+    /// The digest of a payload that came in pieces was compared, after the last [`Piece`]. If it is wrong the pieces are
+    /// fetched once more, and the second time the order ends as REJECTED_PAYLOAD; otherwise [`Receiver::poll_order`]
+    /// hands it over.
+    pub fn verified(&mut self, now: Instant, ticket: Ticket, matches: bool) {
+        self.touch(now);
+        let _ = (ticket, matches);
     }
 
     /// Time has come, or bytes are about to be read.

@@ -9,14 +9,14 @@ use wire_format::time::Instant;
 use super::config::SCRATCH_MIN;
 use super::session::{Block, Control, Live, State, Words, goodbye};
 use super::stats::add;
-use super::{ConnId, OutcomeSlot, Receiver, Transmit};
+use super::{ConnId, Receiver, Storage, Transmit};
 use crate::ended::Ended;
 
 const WELCOME_LEN: usize = header::LEN + welcome::FIXED_LEN + CHECKSUM_LEN;
 const REJECT_LEN: usize = header::LEN + reject::BODY_LEN;
 const _: () = assert!(WELCOME_LEN == SCRATCH_MIN);
 
-impl<R: AsRef<[OutcomeSlot]> + AsMut<[OutcomeSlot]>, const CONNS: usize> Receiver<R, CONNS> {
+impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
     /// Bytes to write now, built in `scratch`: at least [`SCRATCH_MIN`] bytes, and the same length in every call.
     ///
     /// Write them, then report how many the transport took with [`Receiver::handle_written`], before any other input.

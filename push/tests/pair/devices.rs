@@ -1,19 +1,15 @@
 //! The devices' drivers: they accept, read, write, and apply orders for a while.
 
-use push::receiver::{OutcomeSlot, Receiver, Verdict};
+use push::receiver::{Receiver, Verdict};
 use wire_format::time::Instant;
 
 use crate::network::Link;
 use crate::oracle::{check_end, order_id, run_of};
-use crate::world::{Act, MS, Work, World};
+use crate::world::{Act, MS, TheReceiver, Work, World};
 
 impl World {
     /// Does something to a receiver that is up and running, then drains it.
-    pub(crate) fn with_receiver(
-        &mut self,
-        device: usize,
-        input: impl FnOnce(&mut Receiver<Box<[OutcomeSlot]>, 4>, Instant),
-    ) {
+    pub(crate) fn with_receiver(&mut self, device: usize, input: impl FnOnce(&mut TheReceiver, Instant)) {
         let now = self.now;
         let it = &mut self.devices[device];
         if let (Some(receiver), false) = (&mut it.receiver, it.frozen) {
@@ -134,7 +130,7 @@ impl World {
                 }
             };
             let used = input.consumed;
-            if let Some(delivered) = input.order {
+            if let Some(delivered) = input.order() {
                 let verdict = match self.rng.below(8) {
                     0 => Verdict::Failed { detail: 7 },
                     1 => Verdict::RejectedKind,
@@ -151,7 +147,7 @@ impl World {
             it.down.unread.drain(..used);
             if let Some(Work { ticket, order, verdict }) = device.work.take_if(|_| self.rng.below(2) == 0) {
                 self.oracle.answered(now, at, device.boot, order, verdict);
-                receiver.complete(now, ticket, verdict);
+                receiver.complete(now, ticket, verdict, None);
             } else if device.work.is_some() && used > 0 {
                 let boot = device.boot;
                 let after = self.rng.between(MS, MS * 400);
@@ -172,7 +168,7 @@ impl World {
         }
         if let Some(Work { ticket, order, verdict }) = self.devices[device].work.take() {
             self.oracle.answered(self.now, device, boot, order, verdict);
-            self.with_receiver(device, |receiver, now| receiver.complete(now, ticket, verdict));
+            self.with_receiver(device, |receiver, now| receiver.complete(now, ticket, verdict, None));
             self.read_all(device);
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use push::fleet::{NewDevice, NewOrder};
-use push::receiver::{OutcomeSlot, Receiver, ReceiverConfig};
+use push::receiver::{Receiver, ReceiverConfig};
 use push::{DeviceIndex, Mark};
 use testkit::history::{Event, Facts};
 use wire_format::frame::Order;
@@ -12,7 +12,7 @@ use wire_format::frame::order::{Delivery, KindFlags};
 use wire_format::ids::{Lane, OrderKind};
 
 use crate::oracle::{deadline, order_id};
-use crate::world::{Act, MS, World, address, fleet, id, index};
+use crate::world::{Act, MS, World, address, fleet, id, index, memory};
 
 impl World {
     pub(crate) fn submit(&mut self) {
@@ -164,8 +164,8 @@ impl World {
         device.boot = boot;
         self.oracle.record(now, Event::Boot { device: at as u32, boot });
         let config = ReceiverConfig { boot, ..device.config.clone() };
-        let ring = vec![OutcomeSlot::EMPTY; config.ring_len()].into_boxed_slice();
-        device.receiver = Some(Receiver::new(config, ring, now));
+        let memory = memory(&config);
+        device.receiver = Some(Receiver::new(config, memory, now));
     }
 
     pub(crate) fn freeze(&mut self, at: usize) {

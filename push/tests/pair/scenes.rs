@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use push::fleet::{Event, NewDevice, NewOrder};
-use push::receiver::{OutcomeSlot, Receiver, ReceiverConfig, Verdict};
+use push::receiver::{Receiver, ReceiverConfig, Verdict};
 use push::{Ended, Mark};
 use wire_format::frame::Order;
 use wire_format::frame::order::{Delivery, KindFlags};
@@ -11,13 +11,13 @@ use wire_format::frame::outcome::Code;
 use wire_format::ids::{Lane, OrderKind};
 use wire_format::time::Instant;
 
-use crate::world::{MS, TheFleet, address, fleet, id, index, store};
+use crate::world::{MS, TheFleet, TheReceiver, address, fleet, id, index, memory, store};
 
 /// A fleet, a receiver, and the bytes between them.
 struct Scene {
     now: Instant,
     fleet: TheFleet,
-    receiver: Receiver<Box<[OutcomeSlot]>, 4>,
+    receiver: TheReceiver,
     conn: push::receiver::ConnId,
     down: Vec<u8>,
     up: Vec<u8>,
@@ -37,8 +37,8 @@ impl Scene {
         assert_eq!(fleet.poll_dial(now).map(|dial| dial.device), Some(device));
         fleet.handle_connected(now, device);
         let config = ReceiverConfig::new(id(0), store(), 1);
-        let ring = vec![OutcomeSlot::EMPTY; config.ring_len()].into_boxed_slice();
-        let mut receiver = Receiver::new(config, ring, now);
+        let memory = memory(&config);
+        let mut receiver = Receiver::new(config, memory, now);
         let conn = receiver.handle_connected(now, address(9)).unwrap();
         let (down, up) = (Vec::new(), Vec::new());
         let (applied, outcomes) = (Vec::new(), Vec::new());
@@ -97,11 +97,11 @@ impl Scene {
     fn read(&mut self, frames: usize) {
         for _ in 0..frames {
             let Ok(input) = self.receiver.handle_bytes(self.now, self.conn, &self.down) else { return };
-            if let Some(delivered) = input.order {
-                self.applied.push(delivered.order.number);
-                self.receiver.complete(self.now, delivered.ticket, Verdict::Applied);
-            }
             let used = input.consumed;
+            if let Some(delivered) = input.order() {
+                self.applied.push(delivered.order.number);
+                self.receiver.complete(self.now, delivered.ticket, Verdict::Applied, None);
+            }
             self.down.drain(..used);
         }
         let mut scratch = vec![0; 4_096];
@@ -188,8 +188,8 @@ fn an_order_whose_lifetime_is_over_is_asked_about_and_not_applied() {
     scene.pass(MS * 8_000);
     assert_eq!((scene.closed, &scene.outcomes[..]), (Some(Ended::Dead), &[][..]));
     let config = ReceiverConfig::new(id(0), store(), 2);
-    let ring = vec![OutcomeSlot::EMPTY; config.ring_len()].into_boxed_slice();
-    scene.receiver = Receiver::new(config, ring, scene.now);
+    let memory = memory(&config);
+    scene.receiver = Receiver::new(config, memory, scene.now);
     scene.conn = scene.receiver.handle_connected(scene.now, address(9)).unwrap();
     assert!(scene.dialled);
     scene.down.clear();

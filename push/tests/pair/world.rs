@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use push::fleet::{DeviceSlot, OrderSlot};
-use push::receiver::{OutcomeSlot, Receiver, ReceiverConfig, Ticket, Verdict};
+use push::receiver::{KeySlot, Memory, OutcomeSlot, Receiver, ReceiverConfig, Ticket, Verdict, VersionSlot};
 use push::{DeviceIndex, DialError, Fleet, FleetConfig, Mark};
 use testkit::history::{Event, OrderId};
 use wire_format::ids::{NodeId, Store};
@@ -23,6 +23,21 @@ pub(crate) const MS: Duration = Duration::from_millis(1);
 
 pub(crate) type Orders = Box<[OrderSlot<Vec<u8>, Vec<u8>>]>;
 pub(crate) type TheFleet = Fleet<Box<[DeviceSlot]>, Orders, Vec<u8>, Vec<u8>>;
+
+/// What a device keeps, in boxes.
+pub(crate) type Boxes = Memory<Box<[OutcomeSlot]>, Box<[KeySlot]>, Box<[VersionSlot]>, Box<[u8]>, Box<[u8]>>;
+pub(crate) type TheReceiver = Receiver<Boxes, 4>;
+
+/// The memory of a device with this window.
+pub(crate) fn memory(config: &ReceiverConfig) -> Boxes {
+    Memory {
+        ring: vec![OutcomeSlot::EMPTY; config.ring_len()].into(),
+        keys: vec![KeySlot::EMPTY; 8].into(),
+        versions: vec![VersionSlot::EMPTY; 8].into(),
+        park: vec![0; 2_048].into(),
+        queue: vec![0; 2_048].into(),
+    }
+}
 
 /// What happens at a point in time.
 #[derive(Debug)]
@@ -101,7 +116,7 @@ pub(crate) struct Work {
 #[derive(Debug)]
 pub(crate) struct Device {
     pub(crate) config: ReceiverConfig,
-    pub(crate) receiver: Option<Receiver<Box<[OutcomeSlot]>, 4>>,
+    pub(crate) receiver: Option<TheReceiver>,
     pub(crate) boot: u64,
     pub(crate) frozen: bool,
     pub(crate) work: Option<Work>,

@@ -72,16 +72,16 @@ fn fleet(store: Store, bytes: &[u8], buffer: &mut [u8]) {
 #[cfg(feature = "receiver")]
 #[inline(never)]
 fn receiver(store: Store, bytes: &[u8], buffer: &mut [u8]) {
-    use push::receiver::{OutcomeSlot, Receiver, ReceiverConfig, Verdict};
+    use push::receiver::{Firmware, Receiver, ReceiverConfig, Verdict};
 
     let config = black_box(ReceiverConfig::new(NodeId([1; 16]), store, 1));
-    let mut receiver: Receiver<_, 2> = Receiver::new(config, [OutcomeSlot::EMPTY; 8], now());
+    let mut receiver: Receiver<_, 2> = Receiver::new(config, Firmware::new(), now());
     super::see(&mut receiver);
     let Ok(conn) = receiver.handle_connected(now(), address()) else { return };
     if let Ok(input) = receiver.handle_bytes(now(), conn, bytes)
-        && let Some(order) = input.order
+        && let Some(order) = input.order()
     {
-        receiver.complete(now(), order.ticket, black_box(Verdict::Applied));
+        receiver.complete(now(), order.ticket, black_box(Verdict::Applied), None);
     }
     super::see(&mut receiver);
     receiver.handle_timeout(now());

@@ -13,7 +13,7 @@ use wire_format::time::Instant;
 use super::conn::Conn;
 use super::{Command, Event};
 use crate::driver::{Clock, trace};
-use crate::receiver::{Handler, OutcomeSlot, Receiver, ReceiverConfig};
+use crate::receiver::{Boxed, Handler, Receiver, ReceiverConfig};
 
 /// Connections at once: the server's session, and strangers that have not said HELLO yet.
 const CONNS: usize = 4;
@@ -23,7 +23,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) struct Endpoint<H> {
-    receiver: Receiver<Box<[OutcomeSlot]>, CONNS>,
+    receiver: Receiver<Boxed, CONNS>,
     max_body: u32,
     listener: TcpListener,
     conns: Vec<Conn>,
@@ -46,10 +46,10 @@ impl<H: Handler> Endpoint<H> {
         events: broadcast::Sender<Event>,
     ) -> Self {
         let clock = Clock::start();
-        let ring = vec![OutcomeSlot::EMPTY; config.ring_len()].into_boxed_slice();
+        let storage = Boxed::new(&config);
         let max_body = config.max_body;
         Self {
-            receiver: Receiver::new(config, ring, clock.now()),
+            receiver: Receiver::new(config, storage, clock.now()),
             max_body,
             listener,
             conns: Vec::with_capacity(CONNS),
@@ -156,14 +156,15 @@ impl<H: Handler> Endpoint<H> {
                 conn.start = conn.end;
                 break;
             };
-            if let Some(order) = input.order {
+            let consumed = input.consumed;
+            if let Some(order) = input.order() {
                 let verdict = self.handler.handle(&order);
-                self.receiver.complete(self.clock.now(), order.ticket, verdict);
+                self.receiver.complete(self.clock.now(), order.ticket, verdict, None);
             }
-            if input.consumed == 0 {
+            if consumed == 0 {
                 break;
             }
-            conn.start += input.consumed;
+            conn.start += consumed;
         }
         let used = conn.start > before;
         conn.make_room(self.max_body);

@@ -29,8 +29,20 @@ pub(super) enum Said {
     Bye(bye::Code),
 }
 
+pub(super) type Boxes = Memory<Box<[OutcomeSlot]>, Box<[KeySlot]>, Box<[VersionSlot]>, Box<[u8]>, Box<[u8]>>;
+
+pub(super) fn boxes(config: &ReceiverConfig) -> Boxes {
+    Memory {
+        ring: vec![OutcomeSlot::EMPTY; config.ring_len()].into(),
+        keys: vec![KeySlot::EMPTY; 4].into(),
+        versions: vec![VersionSlot::EMPTY; 4].into(),
+        park: vec![0; 1_024].into(),
+        queue: vec![0; 8_192].into(),
+    }
+}
+
 pub(super) struct World {
-    pub(super) receiver: Receiver<Box<[OutcomeSlot]>, 4>,
+    pub(super) receiver: Receiver<Boxes, 4>,
     pub(super) now: Instant,
     /// Bytes a transport takes per write; it is writable again at once.
     pub(super) quota: usize,
@@ -53,10 +65,9 @@ impl World {
     }
 
     pub(super) fn with(config: ReceiverConfig) -> Self {
-        let ring = vec![OutcomeSlot::EMPTY; config.ring_len()].into_boxed_slice();
         let now = Instant::from_millis(1_000_000);
         Self {
-            receiver: Receiver::new(config, ring, now),
+            receiver: Receiver::new(config.clone(), boxes(&config), now),
             now,
             quota: usize::MAX,
             room: None,
@@ -107,14 +118,15 @@ impl World {
                     return Err(why);
                 }
             };
-            used += input.consumed;
-            if let Some(delivered) = input.order {
+            let consumed = input.consumed;
+            used += consumed;
+            if let Some(delivered) = input.order() {
                 let order = delivered.order;
                 self.applied.push((order.lane, order.number, delivered.redelivered));
                 self.now = self.now + self.effort;
-                self.receiver.complete(self.now, delivered.ticket, self.verdict);
+                self.receiver.complete(self.now, delivered.ticket, self.verdict, None);
             }
-            if input.consumed == 0 {
+            if consumed == 0 {
                 self.drain();
                 return Ok(used);
             }
@@ -282,16 +294,16 @@ pub(super) fn drain_frame() -> Drain {
 
 #[test]
 fn its_size_is_what_the_documentation_says() {
-    assert_eq!(size_of::<Receiver<[OutcomeSlot; 8], 2>>(), 1_016);
+    assert_eq!(size_of::<Receiver<Firmware, 2>>(), 1_016);
 }
 
 #[test]
 fn values_out_of_range_are_clamped() {
     let wild = ReceiverConfig { window_orders: 0, window_bytes: 0, max_body: 0, boot: 0, ..config() };
-    let receiver: Receiver<_, 2> = Receiver::new(wild, [OutcomeSlot::EMPTY; 8], Instant::ZERO);
+    let receiver: Receiver<_, 2> = Receiver::new(wild, Firmware::new(), Instant::ZERO);
     let ReceiverConfig { window_orders, window_bytes, max_body, boot, .. } = *receiver.config();
     assert_eq!((window_orders, window_bytes, max_body, boot), (1, 64, 432, 1));
     let wide = ReceiverConfig { window_orders: 5, ..config() };
-    let receiver: Receiver<_, 2> = Receiver::new(wide, [OutcomeSlot::EMPTY; 8], Instant::ZERO);
+    let receiver: Receiver<_, 2> = Receiver::new(wide, Firmware::new(), Instant::ZERO);
     assert_eq!(receiver.config().window_orders, 4);
 }

@@ -36,15 +36,16 @@ fn what_is_handed_over_says_where_it_comes_from() {
     ] {
         let bytes = order_as(delivery, Lane::Urgent, 3);
         let input = world.receiver.handle_bytes(world.now, conn, &bytes).unwrap();
-        let delivered = input.order.unwrap();
-        assert_eq!((input.consumed, delivered.lineage), (bytes.len(), lineage));
+        let consumed = input.consumed;
+        let delivered = input.order().unwrap();
+        assert_eq!((consumed, delivered.lineage), (bytes.len(), lineage));
         assert_eq!((delivered.redelivered, delivered.durable), (delivery.replay, delivery.durable));
         assert_eq!(
             delivered.remaining,
             delivery.remaining_ms.map(|ms| Duration::from_millis(u64::from(ms) - 1))
         );
         assert_eq!((delivered.order.payload, delivered.ticket.number()), (&b"home"[..], 3));
-        world.receiver.complete(world.now, delivered.ticket, Verdict::Applied);
+        world.receiver.complete(world.now, delivered.ticket, Verdict::Applied, None);
         world.drain();
         let said = Said::Outcomes { durable: delivery.durable, entries: vec![(Lane::Urgent, 3, APPLIED, 0)] };
         assert_eq!(world.said(conn), [said]);
@@ -57,12 +58,12 @@ fn nothing_is_read_while_an_order_is_being_applied() {
     let conn = world.session();
     let stranger = world.connect();
     let bytes = [order(1), order(2)].concat();
-    let delivered = world.receiver.handle_bytes(world.now, conn, &bytes).unwrap().order.unwrap();
+    let delivered = world.receiver.handle_bytes(world.now, conn, &bytes).unwrap().order().unwrap();
     assert_eq!(world.feed(conn, &bytes[72..]), Ok(0));
     assert_eq!(world.feed(stranger, &frame(|buffer| hello().emit(buffer))), Ok(0));
     // Its connection may go meanwhile: the outcome is said in the next session.
     world.receiver.handle_closed(world.now, conn);
-    world.receiver.complete(world.now, delivered.ticket, Verdict::Applied);
+    world.receiver.complete(world.now, delivered.ticket, Verdict::Applied, None);
     assert_eq!(world.feed(stranger, &frame(|buffer| hello().emit(buffer))), Ok(448));
     let said = world.said(stranger);
     assert!(matches!(&said[0], Said::Welcome { volatile, .. } if volatile.lanes[2].floor == 1));
@@ -286,14 +287,15 @@ fn an_order_whose_lifetime_is_over_before_it_starts_expires() {
     world.effort = Duration::from_secs(1);
     let first = world.receiver.handle_bytes(world.now, conn, &bytes).unwrap();
     world.now = world.now + world.effort;
-    world.receiver.complete(world.now, first.order.unwrap().ticket, Verdict::Applied);
-    let rest = &bytes[first.consumed..];
+    let used = first.consumed;
+    world.receiver.complete(world.now, first.order().unwrap().ticket, Verdict::Applied, None);
+    let rest = &bytes[used..];
     let second = world.receiver.handle_bytes(world.now, conn, rest).unwrap();
-    assert!(second.order.is_none() && second.consumed > 0);
+    assert!(second.item.is_none() && second.consumed > 0);
     let third =
-        world.receiver.handle_bytes(world.now, conn, &rest[second.consumed..]).unwrap().order.unwrap();
+        world.receiver.handle_bytes(world.now, conn, &rest[second.consumed..]).unwrap().order().unwrap();
     assert_eq!(third.remaining, Some(Duration::from_millis(1)));
-    world.receiver.complete(world.now, third.ticket, Verdict::Applied);
+    world.receiver.complete(world.now, third.ticket, Verdict::Applied, None);
     world.drain();
     let said = outcomes(&[(1, APPLIED, 0), (2, Code::EXPIRED, 0), (3, APPLIED, 0)]);
     assert_eq!((world.said(conn), world.receiver.stats().expired), (vec![said], 1));

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use push::fleet::{DeviceSlot, Input, NewDevice, NewOrder, OrderSlot};
-use push::receiver::{ConnId, OutcomeSlot, Receiver, ReceiverConfig, Ticket, Verdict};
+use push::receiver::{ConnId, Fixed, Receiver, ReceiverConfig, Ticket, Verdict};
 use push::{Closed, DeviceIndex, DialError, Fleet, FleetConfig, Mark};
 use wire_format::frame::order::{Delivery, KindFlags};
 use wire_format::frame::{Kind, Raw};
@@ -85,7 +85,7 @@ struct Peer {
 
 struct World {
     fleet: Fleet<Vec<DeviceSlot>, OrderSlots, Vec<u8>, Vec<u8>>,
-    receiver: Receiver<Vec<OutcomeSlot>, 3>,
+    receiver: Receiver<Memory, 3>,
     now: Instant,
     boot: u64,
     last_number: u64,
@@ -282,7 +282,7 @@ impl World {
         loop {
             let Ok(input) = self.receiver.handle_bytes(self.now, conn, bytes) else { return false };
             let used = input.consumed;
-            if let Some(order) = input.order {
+            if let Some(order) = input.order() {
                 assert!(self.work.is_none() && used > 0, "an order while another is being applied");
                 let (lineage, number, lane) = (order.lineage, order.order.number, order.order.lane);
                 let (known, last) = self.handed.entry(order.durable).or_insert((lineage, [0; 4]));
@@ -329,7 +329,7 @@ impl World {
             let may_repeat = self.idempotent.contains(&number) && redelivered;
             assert!(*times == 1 || may_repeat, "order {number} took effect {times} times");
         }
-        self.receiver.complete(self.now, ticket, verdict);
+        self.receiver.complete(self.now, ticket, verdict, None);
     }
 
     fn make_room(&mut self, how: u8) {
@@ -414,9 +414,12 @@ impl World {
     }
 }
 
-fn receiver(boot: u64, now: Instant) -> Receiver<Vec<OutcomeSlot>, 3> {
+/// What the device keeps.
+type Memory = Fixed<RING, 4, 1_024, 1_024>;
+
+fn receiver(boot: u64, now: Instant) -> Receiver<Memory, 3> {
     let config = ReceiverConfig { window_orders: 4, ..ReceiverConfig::new(NodeId([1; 16]), store(), boot) };
-    Receiver::new(config, vec![OutcomeSlot::EMPTY; RING], now)
+    Receiver::new(config, Memory::new(), now)
 }
 
 fn store() -> Store {
