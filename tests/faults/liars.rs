@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use push::driver::server::Snapshot;
 use push::ended::Ended;
-use tillwire::{DeviceKind, Lane, Lineage, NodeId, Outcome, ServerBuilder, StoreServer, Tags, Target};
+use testkit::history::OrderId;
+use tillwire::{
+    DeviceKind, FanOut, Lane, Lineage, NodeId, Outcome, ServerBuilder, StoreServer, Tags, Target,
+};
 use tokio::time::{Instant, sleep, timeout};
 use wire_format::error::EmitError;
 use wire_format::frame::hello::LogHead;
@@ -16,9 +19,9 @@ use wire_format::frame::welcome::{FIXED_LEN, LaneFloor, LogFloors, Started};
 use wire_format::frame::{CHECKSUM_LEN, Flags, Header, Hello, Kind, Order, Ping, Raw, Welcome, header};
 use wire_format::splitter::{Split, split};
 
+use super::judge::{Judge, payload};
 use super::{
-    AFTER_HELLO, AFTER_WELCOME, SOON, Seen, apply, device, eventually, id, listed, next_end, once, server,
-    store,
+    AFTER_HELLO, AFTER_WELCOME, SOON, device, eventually, id, listed, next_end, once, server, store,
 };
 
 const _: () = assert!(AFTER_HELLO as usize == wire_format::frame::hello::FRAME_LEN);
@@ -131,16 +134,24 @@ fn serve(stream: &mut TcpStream) {
 }
 
 /// Pushes to the good device for a while; each order must be applied within a second.
-async fn served_for(server: &StoreServer, good: NodeId, span: Duration) {
+async fn served_for(judge: &Judge, server: &StoreServer, good: u8, span: Duration) {
     let since = Instant::now();
     let mut orders = 0_u32;
     while since.elapsed() < span {
-        let fan_out = server.push(&once(b"receipt"), &Target::id(good)).await.unwrap();
-        let report = fan_out.settled(Duration::from_secs(1)).await;
+        let deed = judge.push(server, 1, once, 8, &[good]).await;
+        let report = judge.settled(&deed, Duration::from_secs(1)).await;
         assert_eq!(report.count(Outcome::APPLIED), 1, "after {orders} orders: {:?}", report.pending());
         orders += 1;
         sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// An order for everybody; only the good one keeps a history.
+async fn push_to_all(judge: &Judge, server: &StoreServer, good: u8) -> (OrderId, FanOut) {
+    let name = judge.name(1);
+    let payload = payload(name, 8);
+    judge.accepted(name, &once(&payload), &[good]);
+    (name, server.push(&once(&payload), &Target::all()).await.unwrap())
 }
 
 async fn stats(server: &StoreServer) -> Box<Snapshot> {
@@ -150,7 +161,8 @@ async fn stats(server: &StoreServer) -> Box<Snapshot> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn floods_delay_nobody_and_are_counted() {
     const GOOD: u8 = 9;
-    let good = device(GOOD).start(apply(&Seen::default())).await.unwrap();
+    let judge = Judge::new();
+    let good = device(GOOD).start(judge.apply(GOOD)).await.unwrap();
     let garbage = vec![0xA5; 999];
     let ping = encoded(|buffer| Ping { token: 1 }.emit(buffer));
     // The one that pings reads no answer: its way back is full in no time.
@@ -161,14 +173,14 @@ async fn floods_delay_nobody_and_are_counted() {
     }
     let server = builder.start().await.unwrap();
     let mut events = server.subscribe();
-    let to_all = server.push(&once(b"to all"), &Target::all()).await.unwrap();
+    let (name, to_all) = push_to_all(&judge, &server, GOOD).await;
     eventually("the floods run", async || {
         let stats = stats(&server).await;
         stats.connected >= 5 && stats.fleet.frames_ignored > 10_000 && stats.fleet.numbers_unknown > 10_000
     })
     .await;
     let before = stats(&server).await.fleet;
-    served_for(&server, id(GOOD), Duration::from_secs(2)).await;
+    served_for(&judge, &server, GOOD, Duration::from_secs(2)).await;
     let after = stats(&server).await.fleet;
     assert!(after.frames_ignored > before.frames_ignored + 1_000, "the flood did not stop meanwhile");
     assert!(after.broken >= 1 && after.dead == 0, "{after:?}");
@@ -176,6 +188,8 @@ async fn floods_delay_nobody_and_are_counted() {
     assert!(matches!(why, Ended::Broken(_)) && who == Some(id(5)), "{who:?} {why}");
     let report = to_all.report().await;
     assert_eq!((report.outcomes(), report.unsettled()), (vec![(Outcome::APPLIED, 1)], 5));
+    judge.outcome(name, GOOD.into(), Outcome::APPLIED).await;
+    judge.all_applied_once(SOON).await;
     timeout(SOON, server.shutdown()).await.expect("a flood does not hold up a shutdown");
     good.shutdown().await;
 }
@@ -215,14 +229,14 @@ async fn a_crowd_of_liars_is_counted_and_breaks_nothing() {
     const EACH: u64 = 28;
     const LIARS: u8 = WAYS * EACH as u8;
     const GOOD: u8 = 255;
-    let seen = Seen::default();
-    let good = device(GOOD).start(apply(&seen)).await.unwrap();
+    let judge = Judge::new();
+    let good = device(GOOD).start(judge.apply(GOOD)).await.unwrap();
     let address = fake(|hello, stream| misbehave(hello.target.0[0], hello, stream));
     let liars = (8..LIARS + 8).map(|n| listed(n, address));
     let builder = server().capacity(256).device(listed(GOOD, good.address()));
     let server = liars.fold(builder, ServerBuilder::device).start().await.unwrap();
-    let to_all = server.push(&once(b"to all"), &Target::all()).await.unwrap();
-    served_for(&server, id(GOOD), Duration::from_secs(1)).await;
+    let (name, to_all) = push_to_all(&judge, &server, GOOD).await;
+    served_for(&judge, &server, GOOD, Duration::from_secs(1)).await;
     eventually("every liar was met", async || {
         let stats = stats(&server).await.fleet;
         stats.wrong_device >= EACH
@@ -231,7 +245,7 @@ async fn a_crowd_of_liars_is_counted_and_breaks_nothing() {
             && stats.numbers_unknown >= EACH * INVENTED as u64 * 64
     })
     .await;
-    served_for(&server, id(GOOD), Duration::from_secs(1)).await;
+    served_for(&judge, &server, GOOD, Duration::from_secs(1)).await;
 
     // Who invents outcomes and then serves is served; nobody else got an order, or an end.
     let report = timeout(SOON, async {
@@ -249,15 +263,21 @@ async fn a_crowd_of_liars_is_counted_and_breaks_nothing() {
     let stats = stats(&server).await;
     assert!(stats.connected > EACH as usize, "{stats:?}");
     assert_eq!(stats.fleet.outcomes_repeated, 0);
-    let numbers = seen.lock().unwrap().clone();
-    assert!(numbers.is_sorted_by(|a, b| a < b), "each hand-over once, in order");
+    judge.outcome(name, GOOD.into(), Outcome::APPLIED).await;
+    judge.all_applied_once(SOON).await;
     timeout(SOON, server.shutdown()).await.expect("a crowd does not hold up a shutdown");
     good.shutdown().await;
 }
 
 /// Opens a session as a server whose log is at `number`, sends that order `times` times in one write, and waits for as
 /// many ends as `expected`.
-fn repeat_order(address: SocketAddr, number: u64, times: usize, expected: usize) -> Vec<(Code, u8)> {
+fn repeat_order(
+    address: SocketAddr,
+    name: OrderId,
+    number: u64,
+    times: usize,
+    expected: usize,
+) -> Vec<(Code, u8)> {
     let hello = Hello {
         version_min: 1,
         version_max: 1,
@@ -277,7 +297,7 @@ fn repeat_order(address: SocketAddr, number: u64, times: usize, expected: usize)
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(SOON)).unwrap();
     stream.write_all(&encoded(|buffer| hello.emit(buffer))).unwrap();
-    stream.write_all(&encoded(|buffer| once(b"receipt").emit(number, buffer)).repeat(times)).unwrap();
+    stream.write_all(&encoded(|buffer| once(&payload(name, 8)).emit(number, buffer)).repeat(times)).unwrap();
     let (mut unread, mut ends) = (Vec::new(), Vec::new());
     let mut room = [0; 4_096];
     while ends.len() < expected {
@@ -298,15 +318,18 @@ fn repeat_order(address: SocketAddr, number: u64, times: usize, expected: usize)
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_order_sent_again_and_again_is_handed_over_once() {
-    let seen = Seen::default();
-    let device = device(1).start(apply(&seen)).await.unwrap();
+    let judge = Judge::new();
+    let device = device(1).start(judge.apply(1)).await.unwrap();
+    let name = judge.name(1);
+    judge.accepted(name, &once(&payload(name, 8)), &[1]);
     let address = device.address();
     let ends = tokio::task::spawn_blocking(move || {
-        [(3, 3), (2, 3)].map(|(times, ends)| repeat_order(address, 9, times, ends))
+        [(3, 3), (2, 3)].map(|(times, ends)| repeat_order(address, name, 9, times, ends))
     });
     let again = (Code::DUPLICATE, Code::APPLIED.0);
     // What nobody confirmed is told once more at the beginning of the next session.
     assert_eq!(ends.await.unwrap(), [[(Code::APPLIED, 0), again, again], [(Code::APPLIED, 0), again, again]]);
-    assert_eq!(*seen.lock().unwrap(), [9]);
+    judge.outcome(name, 1, Outcome::APPLIED).await;
+    judge.history.assert_kept();
     device.shutdown().await;
 }
