@@ -8,7 +8,7 @@ use push::driver::device as serving;
 use push::receiver::{Event as Served, Handler, ReceiverConfig};
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
-use wire_format::ids::{DeviceKind, NodeId, Store, Tags};
+use wire_format::ids::{DeviceKind, NodeId, OrderKind, Store, Tags};
 
 use crate::chance;
 use crate::{Security, StartError};
@@ -84,7 +84,8 @@ impl DeviceBuilder {
     }
 
     /// Opens the sockets and starts; `handler` is called for each order, one at a time, inside the device's task, and
-    /// should answer within a second. On an error nothing is left running.
+    /// should answer within a second. What takes longer it answers with [`Verdict::Later`](crate::Verdict::Later), to be
+    /// completed with [`Device::handle`]. On an error nothing is left running.
     #[expect(
         clippy::unused_async,
         reason = "keys and a journal will have to be waited for; callers shall not change then"
@@ -115,11 +116,13 @@ impl DeviceBuilder {
             let finder = finder.as_ref().map(|finder| finder.handle().clone());
             crate::metrics::device(every, self.find.id, listener.handle(), finder)
         });
+        let handle = listener.handle();
         let join = Join { finder, listener, events: events.clone() };
         let task = tokio::spawn(join.run(stopping));
         Ok(Device {
             id: self.find.id,
             address,
+            handle,
             events,
             stop,
             task,
@@ -136,6 +139,7 @@ impl DeviceBuilder {
 pub struct Device {
     id: NodeId,
     address: SocketAddr,
+    handle: serving::Handle,
     events: broadcast::Sender<DeviceEvent>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
@@ -170,6 +174,25 @@ impl Device {
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// A way to this device for other tasks and threads: completing orders, saying how far they are, asking the server.
+    #[must_use]
+    pub const fn handle(&self) -> &serving::Handle {
+        &self.handle
+    }
+
+    /// Asks the server something and waits for its answer, `within` at most; see [`DeviceHandle::ask`].
+    ///
+    /// [`DeviceHandle::ask`]: crate::DeviceHandle::ask
+    pub async fn ask(
+        &self,
+        kind: OrderKind,
+        schema: u16,
+        payload: &[u8],
+        within: Duration,
+    ) -> Result<serving::Answer, serving::AskError> {
+        self.handle.ask(kind, schema, payload, within).await
     }
 
     /// What happens from now on. A receiver that lags more than 256 events behind is told how many it missed.

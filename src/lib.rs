@@ -24,7 +24,9 @@ pub use push;
 pub use wire_format as wire;
 
 pub use push::order::Order;
-pub use push::receiver::{Delivered, Handler, Verdict};
+pub use push::receiver::{
+    AnswerBuffer, AnswerCode, Delivered, Handler, Question, QuestionId, ResultBuffer, Ticket, Verdict,
+};
 pub use wire_format::frame::outcome::Code as Outcome;
 pub use wire_format::ids::{DeviceKind, IdError, Lane, Lineage, NodeId, OrderKind, Store, Tags};
 
@@ -47,6 +49,8 @@ mod server;
 pub use device::{Device, DeviceBuilder, DeviceEvent};
 #[cfg(feature = "tokio")]
 pub use error::StartError;
+#[cfg(feature = "tokio")]
+pub use push::driver::device::{Answer, AskError, HandOverError, Handle as DeviceHandle};
 #[cfg(feature = "tokio")]
 pub use push::driver::server::{DeviceResult, FanOut, Latency, Pending, PushError, Report, Standing, Target};
 #[cfg(feature = "tokio")]

@@ -2,34 +2,38 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::broadcast;
 use tokio::time::Sleep;
 use wire_format::time::Instant;
 
+use super::Event;
 use super::conn::Conn;
-use super::{Command, Event};
+use super::desk::{Desk, Served};
+use super::mailbox::{Mailbox, Posts};
 use crate::driver::{Clock, trace};
-use crate::receiver::{Boxed, Handler, Receiver, ReceiverConfig};
+use crate::receiver::{Boxed, Event as SessionEvent, Handler, ReceiverConfig};
 
-/// Connections at once: the server's session, and strangers that have not said HELLO yet.
-const CONNS: usize = 4;
+/// Reads from one connection before what they led to is written: outcomes of all of them leave together.
+const READS_PER_TURN: usize = 4;
 /// How long a stopping device waits for its last bytes to leave.
 const STOP_WITHIN: Duration = Duration::from_secs(1);
 /// Pause after the system refused to hand over a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) struct Endpoint<H> {
-    receiver: Receiver<Boxed, CONNS>,
+    receiver: Served,
     max_body: u32,
     listener: TcpListener,
     conns: Vec<Conn>,
-    handler: H,
+    desk: Desk<H>,
     clock: Clock,
-    commands: mpsc::Receiver<Command>,
+    mailbox: Arc<Mailbox>,
+    posts: Posts,
     events: broadcast::Sender<Event>,
     scratch: Box<[u8]>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -42,20 +46,21 @@ impl<H: Handler> Endpoint<H> {
         listener: TcpListener,
         config: ReceiverConfig,
         handler: H,
-        commands: mpsc::Receiver<Command>,
+        mailbox: Arc<Mailbox>,
         events: broadcast::Sender<Event>,
     ) -> Self {
         let clock = Clock::start();
         let storage = Boxed::new(&config);
         let max_body = config.max_body;
         Self {
-            receiver: Receiver::new(config, storage, clock.now()),
+            receiver: Served::new(config, storage, clock.now()),
             max_body,
             listener,
-            conns: Vec::with_capacity(CONNS),
-            handler,
+            conns: Vec::with_capacity(super::desk::CONNS),
+            desk: Desk::new(handler),
             clock,
-            commands,
+            mailbox,
+            posts: Posts::default(),
             events,
             scratch: vec![0; 4 << 10].into(),
             timer: None,
@@ -74,9 +79,10 @@ impl<H: Handler> Endpoint<H> {
             // First of all: after a long freeze what waits in the sockets is stale, and the core says so.
             self.receiver.handle_timeout(now);
             self.drain();
-            let mut busy = self.take_commands(cx, now);
+            let mut busy = self.take_posts(cx, now);
             busy |= self.accept(cx, now);
             busy |= self.read(cx, now);
+            busy |= self.desk.serve_parked(&self.clock, &mut self.receiver);
             busy |= self.transmit(cx, now);
             self.drain();
             let stopped = |since| self.receiver.is_stopped() || now.since(since) > STOP_WITHIN;
@@ -89,14 +95,15 @@ impl<H: Handler> Endpoint<H> {
         }
     }
 
-    fn take_commands(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        let Poll::Ready(Some(command)) = self.commands.poll_recv(cx) else { return false };
-        match command {
-            Command::Stats(reply) => drop(reply.send(Box::new(self.receiver.stats().clone()))),
-            Command::Stop => {
-                self.stopping.get_or_insert(now);
-                self.receiver.stop(now);
-            }
+    /// Serves what other tasks handed over. True if there was anything.
+    fn take_posts(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        self.mailbox.take(&mut self.posts, cx.waker());
+        if self.posts.list.is_empty() {
+            return false;
+        }
+        if self.desk.serve_posts(&self.clock, &mut self.receiver, &mut self.posts) {
+            self.stopping.get_or_insert(now);
+            self.receiver.stop(now);
         }
         true
     }
@@ -119,7 +126,7 @@ impl<H: Handler> Endpoint<H> {
         true
     }
 
-    /// Reads every connection once and hands over what is whole. True if there was anything.
+    /// Reads every connection and hands over what is whole. True if there was anything.
     fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let mut busy = false;
         for at in (0..self.conns.len()).rev() {
@@ -129,24 +136,34 @@ impl<H: Handler> Endpoint<H> {
                 self.receiver.handle_writable(now, conn.id);
                 busy = true;
             }
-            match conn.fill(cx) {
-                Poll::Pending => {}
-                Poll::Ready(Ok(len)) if len > 0 => busy = true,
-                Poll::Ready(_) => {
-                    let conn = self.conns.swap_remove(at);
-                    self.receiver.handle_closed(now, conn.id);
-                    busy = true;
-                    continue;
-                }
-            }
-            // Also without new bytes: what had to wait for the last drain need not wait any more.
-            busy |= self.digest(now, at);
+            busy |= self.read_one(cx, now, at);
         }
         busy
     }
 
-    /// Hands the unread bytes of a connection to the core, frame by frame, and its orders to the handler. True if any
-    /// were used.
+    /// Reads one connection until it is empty or its turn is over.
+    fn read_one(&mut self, cx: &mut Context<'_>, now: Instant, at: usize) -> bool {
+        let mut busy = false;
+        for _ in 0..READS_PER_TURN {
+            match self.conns[at].fill(cx) {
+                // Also without new bytes: what had to wait for the last drain need not wait any more.
+                Poll::Pending => return busy | self.digest(now, at),
+                Poll::Ready(Ok(len)) if len > 0 => {
+                    busy = true;
+                    self.digest(now, at);
+                }
+                Poll::Ready(_) => {
+                    let conn = self.conns.swap_remove(at);
+                    self.receiver.handle_closed(now, conn.id);
+                    return true;
+                }
+            }
+        }
+        busy
+    }
+
+    /// Hands the unread bytes of a connection to the core, frame by frame, and what they bring to the application. True
+    /// if any were used.
     fn digest(&mut self, now: Instant, at: usize) -> bool {
         let conn = &mut self.conns[at];
         let before = conn.start;
@@ -157,9 +174,8 @@ impl<H: Handler> Endpoint<H> {
                 break;
             };
             let consumed = input.consumed;
-            if let Some(order) = input.order() {
-                let verdict = self.handler.handle(&order);
-                self.receiver.complete(self.clock.now(), order.ticket, verdict, None);
+            if let Some(item) = input.item {
+                self.desk.take(&self.clock, &mut self.receiver, item);
             }
             if consumed == 0 {
                 break;
@@ -202,6 +218,10 @@ impl<H: Handler> Endpoint<H> {
             }
         }
         while let Some(event) = self.receiver.poll_event() {
+            if let SessionEvent::Unanswered { ask } = event {
+                self.desk.unanswered(ask);
+                continue;
+            }
             trace::served(&event);
             self.tell(Event::Session(event));
         }
@@ -225,5 +245,11 @@ impl<H: Handler> Endpoint<H> {
             timer.as_mut().reset(at);
         }
         timer.as_mut().poll(cx).is_pending()
+    }
+}
+
+impl<H> Drop for Endpoint<H> {
+    fn drop(&mut self) {
+        self.mailbox.close();
     }
 }

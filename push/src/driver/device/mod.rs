@@ -1,18 +1,27 @@
 //! The device's side on tokio: one task listens, serves the store server and calls the handler.
 
+mod blob;
 mod conn;
+mod desk;
 mod endpoint;
+mod handle;
+mod mailbox;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 
+pub use self::handle::{Answer, AskError, HandOverError, Handle};
+pub use self::mailbox::{POSTED_BYTES_MAX, POSTS_MAX};
+
 use self::endpoint::Endpoint;
+use self::mailbox::Mailbox;
 use super::trace;
 use crate::ended::Ended;
 use crate::receiver::{Event as SessionEvent, Handler, ReceiverConfig, Stats};
@@ -48,17 +57,11 @@ pub enum Event {
     },
 }
 
-#[derive(Debug)]
-enum Command {
-    Stats(oneshot::Sender<Box<Stats>>),
-    Stop,
-}
-
 /// A listening device. Dropping it stops the task without a goodbye; [`Listener::shutdown`] says goodbye.
 #[derive(Debug)]
 pub struct Listener {
     address: SocketAddr,
-    commands: mpsc::Sender<Command>,
+    handle: Handle,
     events: broadcast::Sender<Event>,
     task: Option<JoinHandle<()>>,
 }
@@ -76,12 +79,13 @@ impl Listener {
     {
         let listener = listen(address).map_err(|source| ListenError { address, source })?;
         let address = listener.local_addr().map_err(|source| ListenError { address, source })?;
-        let (commands, inbox) = mpsc::channel(8);
+        let mailbox = Arc::new(Mailbox::default());
+        let handle = Handle { mailbox: Arc::clone(&mailbox) };
         let (events, _) = broadcast::channel(EVENTS_MAX);
         let id = config.id;
-        let endpoint = Endpoint::new(listener, config, handler, inbox, events.clone());
+        let endpoint = Endpoint::new(listener, config, handler, mailbox, events.clone());
         let task = tokio::spawn(trace::task("device", id, endpoint.run()));
-        Ok(Self { address, commands, events, task: Some(task) })
+        Ok(Self { address, handle, events, task: Some(task) })
     }
 
     /// Where it listens; the port the system chose if 0 was asked for.
@@ -99,37 +103,22 @@ impl Listener {
     /// A way to this device for other tasks.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle { commands: self.commands.clone() }
+        self.handle.clone()
     }
 
     /// Counters; `None` once the device has stopped.
     pub async fn stats(&self) -> Option<Box<Stats>> {
-        self.handle().stats().await
+        self.handle.stats().await
     }
 
     /// Says BYE, closes the sockets and ends the task; at most `within`.
     pub async fn shutdown(mut self, within: Duration) {
-        let _ = self.commands.send(Command::Stop).await;
+        self.handle.stop();
         if let Some(mut task) = self.task.take()
             && tokio::time::timeout(within, &mut task).await.is_err()
         {
             task.abort();
         }
-    }
-}
-
-/// A way to a listening device; clones lead to the same one. After its end every answer is empty.
-#[derive(Clone, Debug)]
-pub struct Handle {
-    commands: mpsc::Sender<Command>,
-}
-
-impl Handle {
-    /// Counters; `None` once the device has stopped.
-    pub async fn stats(&self) -> Option<Box<Stats>> {
-        let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Stats(reply)).await.ok()?;
-        answer.await.ok()
     }
 }
 
