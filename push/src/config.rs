@@ -43,6 +43,8 @@ pub const PAUSE_MIN: Duration = Duration::from_millis(500);
 pub const FRESH_MAX: Duration = Duration::from_millis(100);
 /// A device that announced its end and does not leave gets orders again after what it said, and after this at most.
 pub const DRAIN_MAX: Duration = Duration::from_secs(600);
+/// A server that leaves waits this long at most for the outcomes of what is out there: a restart must not take longer.
+pub const DRAIN_WITHIN_MAX: Duration = Duration::from_secs(5);
 /// An outcome the device owes from an earlier session comes within this time of the WELCOME, or its order is sent again.
 pub const REPEAT_WITHIN: Duration = Duration::from_secs(2);
 

@@ -14,6 +14,13 @@ use wire_format::frame::outcome::Code;
 ///
 /// Between STARTED and the end there is RESULTED for an order that has a result.
 ///
+/// What ended only an attempt waits to be tried again, under another number:
+///
+/// ```text
+/// BUSY … ──▶ RETRY_BUSY, RETRY_NO_SPACE, RETRY_FAILED ──retry_begins──▶ RETRYING ──resolve──▶ final
+///                   └── lifetime over: final, the attempt's code
+/// ```
+///
 /// Bytes below 0xF0, 0 aside, are final and never change again: the number of the [`Code`] the report shows.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Mark(pub u8);
@@ -35,6 +42,20 @@ impl Mark {
     /// The device sent the order's result; its outcome follows.
     pub const RESULTED: Self = Self(0xF9);
 
+    /// The device was busy: it is tried again under another number.
+    pub const RETRY_BUSY: Self = Self(0xF5);
+    /// The device had no room for it: it is tried again under another number.
+    pub const RETRY_NO_SPACE: Self = Self(0xF6);
+    /// It failed in a way that may pass: it is tried again under another number.
+    pub const RETRY_FAILED: Self = Self(0xF7);
+    /// It is tried again: the order with the other number decides.
+    pub const RETRYING: Self = Self(0xF8);
+    /// Cancelled before a byte of it left; CANCELLED as soon as the event is told. Not seen once events are drained.
+    pub const WITHDRAWN: Self = Self(0xFA);
+    /// A newer one took its place before a byte of it left; SUPERSEDED as soon as the event is told. Not seen once
+    /// events are drained.
+    pub const OVERTAKEN: Self = Self(0xFB);
+
     /// The mark that ends an order.
     #[must_use]
     pub const fn ended(code: Code) -> Self {
@@ -51,6 +72,40 @@ impl Mark {
     #[must_use]
     pub const fn code(self) -> Option<Code> {
         if self.is_final() { Some(Code(self.0)) } else { None }
+    }
+
+    /// The mark of an attempt that ended with this code and may be repeated.
+    #[must_use]
+    pub const fn attempt(code: Code) -> Option<Self> {
+        match code {
+            Code::BUSY => Some(Self::RETRY_BUSY),
+            Code::NO_SPACE => Some(Self::RETRY_NO_SPACE),
+            Code::FAILED_RETRYABLE => Some(Self::RETRY_FAILED),
+            _ => None,
+        }
+    }
+
+    /// How the last attempt ended, if another one has not begun.
+    #[must_use]
+    pub const fn attempt_code(self) -> Option<Code> {
+        match self {
+            Self::RETRY_BUSY => Some(Code::BUSY),
+            Self::RETRY_NO_SPACE => Some(Code::NO_SPACE),
+            Self::RETRY_FAILED => Some(Code::FAILED_RETRYABLE),
+            _ => None,
+        }
+    }
+
+    /// Whether an attempt ended, and the order did not.
+    #[must_use]
+    pub const fn is_retried(self) -> bool {
+        matches!(self, Self::RETRY_BUSY | Self::RETRY_NO_SPACE | Self::RETRY_FAILED | Self::RETRYING)
+    }
+
+    /// Whether its end is known and not told yet.
+    #[must_use]
+    pub const fn is_withdrawn(self) -> bool {
+        matches!(self, Self::WITHDRAWN | Self::OVERTAKEN)
     }
 
     /// Whether the order has still to be written.
@@ -76,6 +131,12 @@ impl fmt::Display for Mark {
             Self::STARTED => f.pad("started"),
             Self::REPEAT => f.pad("repeat"),
             Self::RESULTED => f.pad("resulted"),
+            Self::RETRY_BUSY => f.pad("retry-busy"),
+            Self::RETRY_NO_SPACE => f.pad("retry-no-space"),
+            Self::RETRY_FAILED => f.pad("retry-failed"),
+            Self::RETRYING => f.pad("retrying"),
+            Self::WITHDRAWN => f.pad("withdrawn"),
+            Self::OVERTAKEN => f.pad("overtaken"),
             Self(number) => fmt::Display::fmt(&Code(number), f),
         }
     }
@@ -96,7 +157,10 @@ mod tests {
         for byte in 0..=u8::MAX {
             let mark = Mark(byte);
             assert_eq!(mark.is_final(), (1..0xF0).contains(&byte), "{byte}");
-            assert!(!(mark.is_owed() && mark.is_out()));
+            let sorts =
+                [mark.is_owed(), mark.is_out(), mark.is_retried(), mark.is_withdrawn(), mark.is_final()];
+            assert!(sorts.iter().filter(|is| **is).count() <= 1, "{byte}");
+            assert_eq!(mark.attempt_code().and_then(Mark::attempt).unwrap_or(mark), mark);
         }
         assert_eq!(Mark::ended(Code::APPLIED).code(), Some(Code::APPLIED));
         assert_eq!(Mark::SENT.code(), None);

@@ -36,6 +36,10 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         let device = self.devices.at(index);
         let bytes: u32 = Lane::ALL.iter().map(|&lane| self.check_lane(index, lane)).sum();
         assert_eq!(device.bytes, bytes, "bytes of device {index}");
+        let retried = |&slot: &u32| self.orders.at(slot).mark(index).is_retried();
+        let retried = (0..self.orders.len()).filter(retried).count();
+        assert_eq!(usize::from(device.retried), retried, "attempts of device {index}");
+        assert!(device.cancel_told <= self.cancels);
         let writable = matches!(device.state, State::Open | State::Greeting | State::Ending)
             && !device.is(flag::BLOCKED);
         let ready = List::<{ link::READY }>::has(&self.devices, index);
@@ -119,10 +123,13 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             let Some(live) = &order.live else { continue };
             used += 1;
             let marks = live.marks.as_ref().iter().map(|&mark| Mark(mark));
-            let open = marks.filter(|mark| mark.is_owed() || mark.is_out()).count();
+            let open = marks.filter(|&mark| mark != Mark::NOT_TARGETED && !mark.is_final()).count();
             assert_eq!(order.open as usize, open, "order {}", order.number);
             assert_eq!(order.pins, pins.get(&slot).copied().unwrap_or(0), "order {}", order.number);
             assert_eq!(self.orders.find(order.number), Some(slot));
+            let untold = live.marks.as_ref().iter().any(|&mark| Mark(mark).is_withdrawn());
+            assert!(!untold || List::<{ super::order::link::TELL }>::has(&self.orders, slot));
+            assert!(order.cancel_seq <= self.cancels);
         }
         assert_eq!(used, self.orders.used);
     }

@@ -7,6 +7,7 @@ use wire_format::ids::{Lane, NodeId};
 use wire_format::time::Instant;
 
 use super::list::{Link, NONE};
+use super::view::Tally;
 use crate::ended::Ended;
 use crate::mark::Mark;
 
@@ -16,15 +17,15 @@ pub(crate) mod link {
     pub(crate) const READY: usize = 0;
     /// The timer wheel.
     pub(crate) const TIMER: usize = 1;
-    /// Waiting for a dial; or free, or ending for good.
+    /// Waiting for a dial; or free.
     pub(crate) const QUEUE: usize = 2;
-    /// An outcome waits for its SETTLED.
-    pub(crate) const SETTLE: usize = 3;
+    /// An outcome waits for its SETTLED: of open sessions, which wait for no dial.
+    pub(crate) const SETTLE: usize = QUEUE;
     /// The driver has a connection to close.
-    pub(crate) const CLOSE: usize = 4;
+    pub(crate) const CLOSE: usize = 3;
     /// Events to tell: the end of a session, outcomes in doubt, the outcomes of a removal.
-    pub(crate) const TELL: usize = 5;
-    pub(crate) const COUNT: usize = 6;
+    pub(crate) const TELL: usize = 4;
+    pub(crate) const COUNT: usize = 5;
 }
 
 /// Where a device stands.
@@ -59,39 +60,49 @@ pub(crate) enum State {
 /// Bits of [`DeviceSlot::flags`].
 pub(crate) mod flag {
     /// The last write was cut: nothing more until `handle_writable`.
-    pub(crate) const BLOCKED: u16 = 1 << 0;
+    pub(crate) const BLOCKED: u32 = 1 << 0;
     /// Silent for too long: no new orders.
-    pub(crate) const SUSPECT: u16 = 1 << 1;
+    pub(crate) const SUSPECT: u32 = 1 << 1;
     /// The device asked for no new orders.
-    pub(crate) const DRAINING: u16 = 1 << 2;
+    pub(crate) const DRAINING: u32 = 1 << 2;
     /// Orders of an earlier boot have to end as in doubt before anything new is sent.
-    pub(crate) const DOUBT: u16 = 1 << 3;
+    pub(crate) const DOUBT: u32 = 1 << 3;
     /// Orders at or below a floor wait for the outcome the device repeats.
-    pub(crate) const REPEATS: u16 = 1 << 4;
+    pub(crate) const REPEATS: u32 = 1 << 4;
     /// It answered once: it is dialled before those that never did.
-    pub(crate) const KNOWN: u16 = 1 << 5;
+    pub(crate) const KNOWN: u32 = 1 << 5;
     /// It has an address.
-    pub(crate) const ADDRESSED: u16 = 1 << 6;
+    pub(crate) const ADDRESSED: u32 = 1 << 6;
     /// The address changed or was confirmed while it was dialled.
-    pub(crate) const REDIAL: u16 = 1 << 7;
+    pub(crate) const REDIAL: u32 = 1 << 7;
     /// A PING is unanswered.
-    pub(crate) const PINGED: u16 = 1 << 8;
+    pub(crate) const PINGED: u32 = 1 << 8;
     /// The end of a session has to be told.
-    pub(crate) const ENDED: u16 = 1 << 9;
+    pub(crate) const ENDED: u32 = 1 << 9;
     /// Removed from the fleet.
-    pub(crate) const REMOVED: u16 = 1 << 10;
+    pub(crate) const REMOVED: u32 = 1 << 10;
     /// A session is open or was, this connection.
-    pub(crate) const OPENED: u16 = 1 << 11;
+    pub(crate) const OPENED: u32 = 1 << 11;
+    /// It takes CANCEL.
+    pub(crate) const CANCELS: u32 = 1 << 12;
+    /// This side is about to leave: no new orders, BYE when nothing is out there any more.
+    pub(crate) const LEAVING: u32 = 1 << 13;
+    /// An order that is owed again was begun in an earlier boot: it cannot be withdrawn.
+    pub(crate) const BEGUN: u32 = 1 << 15;
 }
 
 /// Bits of [`DeviceSlot::due`]: control frames to write, in the order of their bits.
 pub(crate) mod due {
-    pub(crate) const HELLO: u8 = 1 << 0;
-    pub(crate) const PONG: u8 = 1 << 1;
+    pub(crate) const HELLO: u16 = 1 << 0;
+    pub(crate) const PONG: u16 = 1 << 1;
     /// Every SETTLED that is not written yet, now.
-    pub(crate) const SETTLED: u8 = 1 << 2;
-    pub(crate) const PING: u8 = 1 << 3;
-    pub(crate) const FAREWELL: u8 = 1 << 4;
+    pub(crate) const SETTLED: u16 = 1 << 2;
+    pub(crate) const PING: u16 = 1 << 3;
+    pub(crate) const FAREWELL: u16 = 1 << 4;
+    /// Orders out there were cancelled and the device was not told: see [`DeviceSlot::cancel_told`].
+    pub(crate) const CANCEL: u16 = 1 << 5;
+    /// This side leaves, at [`super::Fleet::drain`]'s time at the latest.
+    pub(crate) const DRAIN: u16 = 1 << 6;
 }
 
 /// The last frame of a session that this side ends.
@@ -191,8 +202,8 @@ pub struct DeviceSlot {
     pub(crate) bucket: u32,
     pub(crate) chain: u32,
     pub(crate) state: State,
-    pub(crate) due: u8,
-    pub(crate) flags: u16,
+    pub(crate) due: u16,
+    pub(crate) flags: u32,
     /// Failed or short-lived connections in a row.
     pub(crate) attempts: u8,
     pub(crate) window_orders: u16,
@@ -200,6 +211,12 @@ pub struct DeviceSlot {
     pub(crate) max_body: u32,
     /// Bytes of orders written and not acknowledged.
     pub(crate) bytes: u32,
+    /// Of orders that are out there, those cancelled up to this one ([`super::OrderSlot`]'s `cancel_seq`) were named in a
+    /// CANCEL of this session, or before it began.
+    pub(crate) cancel_told: u32,
+    /// Orders whose last attempt ended and which are tried again.
+    pub(crate) retried: u16,
+    pub(crate) tally: Tally,
     /// Token of the PING to answer, and of ours.
     pub(crate) pong_token: u32,
     pub(crate) ping_token: u32,
@@ -212,18 +229,16 @@ pub struct DeviceSlot {
     pub(crate) since: Instant,
     /// When the SETTLED of the first waiting outcome has to leave.
     pub(crate) settle_at: Instant,
-    /// When it was dialled last (`NEVER`: not yet), and, idle, when it may be dialled again.
+    /// When it was dialled last (`NEVER`: not yet), and, idle, when it may be dialled again. With an open session: when it
+    /// gets orders again if it announced its end and is still there.
     pub(crate) dialled_at: Instant,
     pub(crate) dial_at: Instant,
-    /// A device that announced its end and is still there by then gets orders again.
-    pub(crate) drains_until: Instant,
+    /// Its boot. Of a freed slot: it may be used again when every order up to this number is over.
     pub(crate) boot: u64,
     pub(crate) id: NodeId,
     pub(crate) address: SocketAddr,
     pub(crate) farewell: Farewell,
     pub(crate) why: Ended,
-    /// For a freed slot: it may be used again when every order up to this number is over.
-    pub(crate) freed: u64,
 }
 
 const _: () = assert!(size_of::<DeviceSlot>() <= 512, "10,000 devices are 5 MB");
@@ -244,6 +259,9 @@ impl DeviceSlot {
         window_bytes: 0,
         max_body: 0,
         bytes: 0,
+        cancel_told: 0,
+        retried: 0,
+        tally: Tally::ZERO,
         pong_token: 0,
         ping_token: 0,
         tick: 0,
@@ -253,20 +271,18 @@ impl DeviceSlot {
         settle_at: Instant::NEVER,
         dialled_at: Instant::NEVER,
         dial_at: Instant::NEVER,
-        drains_until: Instant::NEVER,
         boot: 0,
         id: NodeId::NONE,
         address: SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0)),
         farewell: Farewell::Bye(bye::Code::NORMAL),
         why: Ended::Stopped,
-        freed: 0,
     };
 
-    pub(crate) const fn is(&self, flag: u16) -> bool {
+    pub(crate) const fn is(&self, flag: u32) -> bool {
         self.flags & flag != 0
     }
 
-    pub(crate) const fn set(&mut self, flag: u16, on: bool) {
+    pub(crate) const fn set(&mut self, flag: u32, on: bool) {
         if on {
             self.flags |= flag;
         } else {
@@ -301,7 +317,9 @@ impl DeviceSlot {
 
     /// Orders without an outcome, written or not.
     pub(crate) fn unended(&self) -> u16 {
-        self.lanes.iter().fold(0, |sum, lane| sum.saturating_add(lane.owed).saturating_add(lane.out))
+        self.lanes
+            .iter()
+            .fold(self.retried, |sum, lane| sum.saturating_add(lane.owed).saturating_add(lane.out))
     }
 
     /// Orders written and not acknowledged, in all lanes.
@@ -311,6 +329,7 @@ impl DeviceSlot {
 
     /// Whether orders may be written to it now, its window aside.
     pub(crate) const fn takes_orders(&self) -> bool {
-        matches!(self.state, State::Open) && self.flags & (flag::SUSPECT | flag::DRAINING | flag::DOUBT) == 0
+        matches!(self.state, State::Open)
+            && self.flags & (flag::SUSPECT | flag::DRAINING | flag::DOUBT | flag::LEAVING) == 0
     }
 }

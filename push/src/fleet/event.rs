@@ -4,7 +4,7 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use wire_format::frame::outcome::Code;
-use wire_format::ids::{DeviceKind, NodeId, Tags};
+use wire_format::ids::{DeviceKind, Lane, NodeId, Tags};
 
 use super::DeviceIndex;
 use super::order::NewOrder;
@@ -67,7 +67,22 @@ pub enum SubmitFault {
     /// A lifetime of zero, or above 30 days.
     #[error("the lifetime is zero or above 30 days")]
     Lifetime,
-    /// The fleet was stopped.
+    /// An order with this supersede key is live in another lane: versions replace each other inside one lane.
+    #[error("the supersede key is bound to the {lane:?} lane while an order with it lives")]
+    KeyLane {
+        /// The key's lane.
+        lane: Lane,
+    },
+    /// Versions of a supersede key rise.
+    #[error("version {last} of the supersede key was submitted already")]
+    VersionNotRising {
+        /// The highest version that lives.
+        last: u64,
+    },
+    /// It would end before an order it replaces: a device that comes back in between would get neither.
+    #[error("it does not live as long as the order it would replace")]
+    ShorterLife,
+    /// The fleet was stopped, or drains.
     #[error("the fleet is stopped")]
     Stopped,
 }
@@ -77,7 +92,8 @@ pub enum SubmitFault {
 pub struct Submitted {
     /// Devices the order will be sent to.
     pub targets: u32,
-    /// Devices that get it not: OVERFLOW (they owe too much) or NOT_TARGETED (no such device).
+    /// Devices that get it not: OVERFLOW (they owe too much), NOT_TARGETED (no such device), or, of an order with a RETRY
+    /// option, SUPERSEDED (a newer version is on its way).
     pub refused: u32,
 }
 
@@ -167,6 +183,27 @@ pub enum Event<B, M> {
         latency: Duration,
         /// What the device counted, in ms: its own time for the order; after BUSY and its like, when to try again.
         device_ms: u32,
+    },
+    /// A device ended an attempt at an order and not the order: BUSY, NO_SPACE or FAILED_RETRYABLE. Submit it again under a
+    /// new number with a RETRY option, not before `retry_after`, and tell [`super::Fleet::retry_begins`]; tell the end of
+    /// that one with [`super::Fleet::resolve`]. At the end of the lifetime the fleet ends what was not tried again.
+    Attempt {
+        /// The device.
+        device: DeviceIndex,
+        /// The order.
+        number: u64,
+        /// How the attempt ended.
+        code: Code,
+        /// Before which another is useless.
+        retry_after: Duration,
+    },
+    /// The device obeys another server that took the shop over: what it was owed ends as FENCED, what it was sent as
+    /// UNKNOWN, each with an [`Event::Outcome`].
+    Fenced {
+        /// The device.
+        device: DeviceIndex,
+        /// The fence it has accepted; see [`super::Fleet::take_over`].
+        fence: u64,
     },
     /// Every target has its outcome: here is everything back. The order's slot is free.
     Settled {

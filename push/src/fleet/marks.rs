@@ -38,6 +38,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     pub(super) fn mark_sent(&mut self, index: u32, slot: u32) {
         let order = self.orders.at_mut(slot);
         let (lane, number, len, was) = (order.lane, order.number, order.len, order.mark(index));
+        let cancelled = order.cancel_seq != 0;
         order.set_mark(index, Mark::SENT);
         self.unowe(index, lane, slot, was);
         let oldest = self.lower(self.devices.at(index).lane(lane).oldest, slot);
@@ -51,6 +52,12 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         state.out = state.out.saturating_add(1);
         state.held = state.held.saturating_add(u16::from(was == Mark::PENDING));
         state.upto = state.upto.max(number);
+        if was == Mark::REPEAT {
+            device.tally.replays = device.tally.replays.saturating_add(1);
+        }
+        if cancelled {
+            self.cancel_sent(index, slot);
+        }
     }
 
     /// The device has the order.
@@ -132,22 +139,18 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     /// The order is over on this device: the mark is final, the outcome is told. The caller sees to it that `told` has
     /// room and that the mark is not final yet.
     pub(super) fn mark_ended(&mut self, now: Instant, index: u32, slot: u32, end: End) {
+        let mut end = end;
+        let again = end.by_device && end.first_code.is_attempt_end();
+        let again = if again { self.judge_attempt(now, slot, &mut end) } else { None };
         let order = self.orders.at_mut(slot);
         let (lane, was) = (order.lane, order.mark(index));
         if was.is_final() || was == Mark::NOT_TARGETED {
             return;
         }
-        order.set_mark(index, Mark::ended(end.first_code));
-        order.open = order.open.saturating_sub(1);
+        order.set_mark(index, again.unwrap_or_else(|| Mark::ended(end.first_code)));
+        order.open = order.open.saturating_sub(u32::from(again.is_none()));
         let (number, latency) = (order.number, now.since(order.submitted));
-        if was.is_owed() {
-            self.unowe(index, lane, slot, was);
-        } else {
-            if was == Mark::SENT {
-                self.unsend(index, slot);
-            }
-            self.unout(index, lane, slot);
-        }
+        self.unsort(index, slot, was);
         let state = self.devices.at_mut(index).lane_mut(lane);
         if end.by_device {
             state.ended = state.ended.max(number);
@@ -155,13 +158,53 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             // The boot it was written to is gone, or it will not be written again: no SETTLED gives its credit back.
             state.held = state.held.saturating_sub(1);
         }
-        self.stats.outcomes.count(end.first_code);
-        self.told.push(super::tell::Item { device: index, number, end, latency });
+        if again.is_some() {
+            let device = self.devices.at_mut(index);
+            device.retried = device.retried.saturating_add(1);
+            self.stats.attempts = self.stats.attempts.wrapping_add(1);
+        } else {
+            self.stats.outcomes.count(end.first_code);
+        }
+        self.told.push(super::tell::Item { device: index, number, end, latency, again: again.is_some() });
         if !end.by_device && self.devices.at(index).state == State::Open && self.owes_settled(index) {
             // It stood before one that had ended.
             self.settle_soon(now, index);
         }
         self.finish_if_over(slot);
+    }
+
+    /// The order will not be sent (again) to this device: its end is told by the sweep, which the caller starts.
+    pub(super) fn mark_withdrawn(&mut self, index: u32, slot: u32, mark: Mark) {
+        let order = self.orders.at_mut(slot);
+        let (lane, was) = (order.lane, order.mark(index));
+        if !was.is_owed() && was.attempt_code().is_none() {
+            return;
+        }
+        order.set_mark(index, mark);
+        self.unsort(index, slot, was);
+        if was == Mark::REPEAT {
+            let state = self.devices.at_mut(index).lane_mut(lane);
+            state.held = state.held.saturating_sub(1);
+        }
+        if self.devices.at(index).state == State::Open && self.owes_settled(index) {
+            self.settle_soon(self.now, index);
+        }
+    }
+
+    /// Takes an order that had the mark `was` out of the counts of its sort.
+    fn unsort(&mut self, index: u32, slot: u32, was: Mark) {
+        let lane = self.orders.at(slot).lane;
+        if was.is_owed() {
+            self.unowe(index, lane, slot, was);
+        } else if was.is_out() {
+            if was == Mark::SENT {
+                self.unsend(index, slot);
+            }
+            self.unout(index, lane, slot);
+        } else if was.is_retried() {
+            let device = self.devices.at_mut(index);
+            device.retried = device.retried.saturating_sub(1);
+        }
     }
 
     /// Hands an order back once nobody needs it.

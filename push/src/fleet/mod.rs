@@ -9,28 +9,34 @@
 //! | `list`, `wheel` | intrusive lists and timers inside those tables |
 //! | `marks` | the only code that changes marks, and with them cursors and counts |
 //! | `submit` | orders come in |
+//! | `cancel`, `retry` | orders that shall not be done any more; attempts that end and are repeated |
 //! | `dial` | who is dialled when |
 //! | `session` | HELLO, WELCOME, resume, the end of a session |
 //! | `receive` | frames from devices |
 //! | `transmit`, `credit`, `written` | what is written next; what the window allows; what has left |
 //! | `timeout` | liveness, lifetimes, the server's own pauses |
-//! | `tell` | events |
+//! | `leave` | this side's planned end |
+//! | `tell`, `view` | events; how one device stands |
 
+mod cancel;
 mod credit;
 mod device;
 mod devices;
 mod dial;
 mod event;
+mod leave;
 mod list;
 mod marks;
 mod order;
 mod receive;
+mod retry;
 mod session;
 mod stats;
 mod submit;
 mod tell;
 mod timeout;
 mod transmit;
+mod view;
 mod wheel;
 mod written;
 
@@ -52,6 +58,7 @@ pub use event::{AddError, Dial, Event, Facts, NewDevice, SubmitError, SubmitFaul
 pub use order::{MarkBytes, NewOrder, OrderSlot, OrderStorage};
 pub use receive::{Input, Item};
 pub use stats::{Outcomes, Stats};
+pub use view::{DeviceView, Link};
 
 pub use crate::config::FleetConfig;
 pub use crate::ended::{Closed, DialError, Ended};
@@ -101,6 +108,12 @@ pub struct Fleet<D, O, B, M> {
     told: Told,
     plan: Plan,
     last_number: u64,
+    /// Cancellations so far: what [`OrderSlot`]s and [`DeviceSlot`]s compare.
+    cancels: u32,
+    /// The highest fence a device has named.
+    fence_heard: u64,
+    /// Until when sessions may go on after [`Fleet::drain`].
+    drain_until: Instant,
     /// No timer of a peer is due before; a call much later means that this side stood still.
     alarm: Instant,
     /// The microseconds this side stood still, so far.
@@ -140,6 +153,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             told: Told::EMPTY,
             plan: Plan::EMPTY,
             last_number: 0,
+            cancels: 0,
+            fence_heard: 0,
+            drain_until: Instant::NEVER,
             alarm: Instant::NEVER,
             paused: 0,
             now,
@@ -172,7 +188,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     fn vacant_device(&mut self) -> Option<u32> {
         let lowest = self.orders.lowest();
         if let Some(index) = self.free.front()
-            && self.devices.at(index).freed < lowest
+            && self.devices.at(index).boot < lowest
         {
             self.free.remove(&mut self.devices, index);
             return Some(index);
@@ -272,6 +288,18 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         self.orders.used
     }
 
+    /// The highest fence a device has named when it refused or welcomed this server; 0 if none did.
+    pub const fn fence_heard(&self) -> u64 {
+        self.fence_heard
+    }
+
+    /// From now on every HELLO says `fence` and TAKEOVER: the operator's decision that this server takes the shop over, with
+    /// a fence above [`Fleet::fence_heard`]. Keep the fence before you call this; open sessions go on.
+    pub const fn take_over(&mut self, fence: u64) {
+        self.config.fence = fence;
+        self.config.takeover = true;
+    }
+
     /// The counters.
     pub const fn stats(&self) -> &Stats {
         &self.stats
@@ -313,6 +341,11 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         if matches!(slot.state, State::Open | State::Greeting | State::Ending) && !slot.is(flag::BLOCKED) {
             self.ready.push_back(&mut self.devices, index);
         }
+    }
+
+    /// When a device's timer is due.
+    fn timer_of(&self, index: u32) -> Option<Instant> {
+        Wheel::<{ link::TIMER }>::due(&self.devices, index)
     }
 
     /// Arms a device's timer.

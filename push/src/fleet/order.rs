@@ -61,6 +61,8 @@ pub struct OrderSlot<B, M> {
     pub(crate) needs_result: bool,
     /// Devices whose mark is not final.
     pub(crate) open: u32,
+    /// Rises with each cancellation in the fleet; 0: this order was not cancelled.
+    pub(crate) cancel_seq: u32,
     /// Cut writes that still need the frame.
     pub(crate) pins: u32,
     pub(crate) len: u32,
@@ -85,6 +87,7 @@ impl<B, M> OrderSlot<B, M> {
         kind_flags: KindFlags::NONE,
         needs_result: false,
         open: 0,
+        cancel_seq: 0,
         pins: 0,
         len: 0,
         swept: 0,
@@ -111,6 +114,15 @@ impl<B, M> OrderSlot<B, M> {
         B: AsRef<[u8]>,
     {
         self.frame().first_chunk().copied().unwrap_or_default()
+    }
+
+    /// The first device it may be for, and how many from there on.
+    pub(crate) fn targets(&self) -> (u32, u32)
+    where
+        M: AsRef<[u8]>,
+    {
+        let count = |live: &Live<B, M>| u32::try_from(live.marks.as_ref().len()).unwrap_or(u32::MAX);
+        self.live.as_ref().map_or((0, 0), |live| (live.first, count(live)))
     }
 
     pub(crate) fn mark(&self, device: u32) -> Mark
@@ -278,6 +290,15 @@ impl<B: AsRef<[u8]>, M: MarkBytes, O: OrderStorage<B, M>> Orders<O, B, M> {
             at = List::<{ link::LANE }>::after(self, at);
         }
         if at < NONE - 1 { at } else { NONE }
+    }
+
+    /// The first order of `lane` whose mark for `device` is `wanted`, or NONE.
+    pub(crate) fn first_with(&self, lane: Lane, device: u32, wanted: impl Fn(Mark) -> bool) -> u32 {
+        match self.lane(lane).front() {
+            Some(slot) if wanted(self.at(slot).mark(device)) => slot,
+            Some(slot) => self.next_of(slot, device, wanted),
+            None => NONE,
+        }
     }
 
     /// The first order of `lane`.

@@ -143,12 +143,13 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                 let device = self.devices.at_mut(index);
                 if pong.token == device.ping_token {
                     device.set(flag::PINGED, false);
+                    self.ping_answered(index);
                 }
             }
             Frame::Drain(drain) => {
                 let device = self.devices.at_mut(index);
                 device.set(flag::DRAINING, true);
-                device.drains_until = now + Duration::from_millis(drain.after_ms.into()).min(DRAIN_MAX);
+                device.dial_at = now + Duration::from_millis(drain.after_ms.into()).min(DRAIN_MAX);
             }
             Frame::Bye(bye) => return Err(self.handle_bye(now, index, bye)),
             // Nothing here asked for them, and no feature bit offered to take them: they change nothing.

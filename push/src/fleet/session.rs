@@ -67,6 +67,8 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             !matches!(self.devices.at(index).boot, 0) && self.devices.at(index).boot != welcome.boot;
         self.stats.sessions = self.stats.sessions.wrapping_add(1);
         self.stats.reboots = self.stats.reboots.wrapping_add(u64::from(rebooted));
+        let cancels = self.cancels;
+        self.fence_heard = self.fence_heard.max(welcome.fence);
         let device = self.devices.at_mut(index);
         device.state = State::Open;
         device.since = now;
@@ -74,6 +76,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         device.window_orders = welcome.window_orders;
         device.window_bytes = welcome.window_bytes;
         device.max_body = welcome.max_body;
+        device.cancel_told = cancels;
+        device.tally.sessions = device.tally.sessions.saturating_add(1);
+        device.set(flag::CANCELS, welcome.features & hello::feature::CANCEL != 0);
         device.set(flag::KNOWN | flag::OPENED, true);
         self.resume(index, welcome, rebooted);
         self.told.greeted = Some(Greeted { device: index, facts: facts(welcome), rebooted, learned });
@@ -246,8 +251,13 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         device.why = why;
         device.due = 0;
         device.await_since = Instant::NEVER;
-        let gone =
-            flag::BLOCKED | flag::SUSPECT | flag::DRAINING | flag::REPEATS | flag::PINGED | flag::OPENED;
+        let gone = flag::BLOCKED
+            | flag::SUSPECT
+            | flag::DRAINING
+            | flag::REPEATS
+            | flag::PINGED
+            | flag::OPENED
+            | flag::LEAVING;
         device.set(gone, false);
         if connected {
             device.set(flag::ENDED, true);
@@ -259,6 +269,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         let partial = core::mem::replace(&mut self.devices.at_mut(index).partial, Partial::None);
         if let Partial::Order { slot, was, .. } = partial {
             self.mark_owed(index, slot, was);
+            self.reconsider(index, slot);
             if self.orders.at(slot).deadline <= now {
                 // The sweep passed it by while it was cut.
                 self.sweep_again(slot);

@@ -52,6 +52,8 @@ stats! {
     results = "results";
     /// Results nobody asked for, or that came twice.
     results_dropped = "results-dropped";
+    /// Attempts devices ended with BUSY, NO_SPACE or FAILED_RETRYABLE, and that may be repeated.
+    attempts = "attempts";
     /// Dials handed to the driver.
     dials = "dials";
     /// Dials that failed.

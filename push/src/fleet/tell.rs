@@ -21,6 +21,8 @@ pub(super) struct Item {
     pub(super) number: u64,
     pub(super) end: End,
     pub(super) latency: Duration,
+    /// Only an attempt ended.
+    pub(super) again: bool,
 }
 
 /// A session that was opened.
@@ -79,9 +81,15 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     /// The next event, until there is none. Outcomes of an order come before its [`Event::Settled`].
     pub fn poll_event(&mut self) -> Option<Event<B, M>> {
         loop {
-            if let Some(Item { device, number, end, latency }) = self.told.pop() {
+            if let Some(Item { device, number, end, latency, again }) = self.told.pop() {
                 let End { code, first_code, device_ms, .. } = end;
                 let device = DeviceIndex(device);
+                if again {
+                    // After a DUPLICATE the milliseconds say something else.
+                    let ms = if code == first_code { device_ms } else { 0 };
+                    let retry_after = Duration::from_millis(ms.into());
+                    return Some(Event::Attempt { device, number, code: first_code, retry_after });
+                }
                 return Some(Event::Outcome { device, number, code, first_code, latency, device_ms });
             }
             if let Some(event) = self.tell_greeted() {
@@ -159,28 +167,52 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                 return self.mark_ended(self.now, index, slot, End::by_server(code));
             }
         }
+        if let Some(slot) = self.first_retried(index) {
+            let code = self.orders.at(slot).mark(index).attempt_code().unwrap_or(Code::UNKNOWN);
+            return self.mark_ended(self.now, index, slot, End::by_server(code));
+        }
         self.tell.remove(&mut self.devices, index);
         let device = self.devices.at_mut(index);
         device.state = State::Free;
-        device.freed = self.last_number;
+        device.boot = self.last_number;
         self.free.push_back(&mut self.devices, index);
+    }
+
+    /// An order whose attempt ended on this device and that did not: found by looking at all, if the count says so.
+    fn first_retried(&self, index: u32) -> Option<u32> {
+        if self.devices.at(index).retried == 0 {
+            return None;
+        }
+        let found = Lane::ALL.iter().map(|&lane| self.orders.first_with(lane, index, Mark::is_retried));
+        found.into_iter().find(|&slot| slot != NONE)
     }
 
     /// Gives one outcome of an order whose time is over; it leaves the list after the last device.
     fn sweep_order(&mut self, slot: u32) {
-        let forgotten = self.now >= self.orders.at(slot).deadline + self.config.unknown_after;
+        let deadline = self.orders.at(slot).deadline;
+        let (over, forgotten) = (self.now >= deadline, self.now >= deadline + self.config.unknown_after);
         let order = self.orders.at_mut(slot);
         let Some(live) = &order.live else { return self.sweep.remove(&mut self.orders, slot) };
         let rest = live.marks.as_ref().get(order.swept as usize..).unwrap_or(&[]);
-        let ends = |&mark: &u8| {
-            let mark = Mark(mark);
-            mark == Mark::PENDING || (forgotten && (mark.is_owed() || mark.is_out()))
+        let end = |(at, &mark): (usize, &u8)| Some((at, end_of(Mark(mark), over, forgotten)?));
+        let Some((at, code)) = rest.iter().enumerate().find_map(end) else {
+            return self.sweep.remove(&mut self.orders, slot);
         };
-        let Some(at) = rest.iter().position(ends) else { return self.sweep.remove(&mut self.orders, slot) };
         let index = live.first.saturating_add(order.swept).saturating_add(u32::try_from(at).unwrap_or(0));
         order.swept = index.saturating_sub(live.first).saturating_add(1);
-        let unsent = order.mark(index) == Mark::PENDING;
-        let code = if unsent { Code::EXPIRED } else { Code::UNKNOWN };
         self.mark_ended(self.now, index, slot, End::by_server(code));
+    }
+}
+
+/// The outcome the server gives to an order that is swept: its lifetime is over, and nobody will hear of it any more.
+fn end_of(mark: Mark, over: bool, forgotten: bool) -> Option<Code> {
+    match mark {
+        Mark::WITHDRAWN => Some(Code::CANCELLED),
+        Mark::OVERTAKEN => Some(Code::SUPERSEDED),
+        _ if !over => None,
+        Mark::PENDING => Some(Code::EXPIRED),
+        mark if mark.attempt_code().is_some() => mark.attempt_code(),
+        mark if forgotten && (mark.is_owed() || mark.is_out() || mark.is_retried()) => Some(Code::UNKNOWN),
+        _ => None,
     }
 }

@@ -76,6 +76,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             device.set(flag::SUSPECT, false);
             self.wake(index);
         }
+        if self.stopped {
+            self.leave_if_quiet(now, index);
+        }
     }
 
     fn fire(&mut self, now: Instant, index: u32) {
@@ -104,6 +107,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
 
     /// An open session: is it alive, is a PING due, did the device repeat what it had to?
     fn look_at(&mut self, now: Instant, index: u32) {
+        if self.stopped && self.leave_if_quiet(now, index) {
+            return;
+        }
         let suspect_after = self.config.suspect_after;
         let mut next = suspect_after;
         let device = self.devices.at(index);
@@ -132,7 +138,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             }
         }
         let device = self.devices.at_mut(index);
-        if device.is(flag::DRAINING) && device.drains_until <= now {
+        if device.is(flag::DRAINING) && device.dial_at <= now {
             device.set(flag::DRAINING, false);
             self.wake(index);
         }
@@ -147,7 +153,8 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                 next = next.min(left(ping_after, quiet));
             }
         }
-        self.arm(index, now + next);
+        let at = (now + next).min(if self.stopped { self.drain_until } else { Instant::NEVER });
+        self.arm(index, at);
     }
 
     /// Silent although it should answer: one PING, no new orders.
@@ -157,6 +164,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             return;
         }
         device.set(flag::SUSPECT, true);
+        device.tally.suspects = device.tally.suspects.saturating_add(1);
         device.due |= due::PING;
         self.stats.suspects = self.stats.suspects.wrapping_add(1);
         self.wake(index);

@@ -9,7 +9,7 @@
 
 use wire_format::error::EmitError;
 use wire_format::frame::order::Delivery;
-use wire_format::frame::{Bye, Ping, Pong, Reject, Settled, header};
+use wire_format::frame::{Bye, Cancel, Drain, Ping, Pong, Reject, Settled, drain, header};
 use wire_format::ids::Lane;
 use wire_format::time::Instant;
 
@@ -50,6 +50,14 @@ pub(super) enum What {
     Settled {
         lane: Lane,
         number: u64,
+    },
+    /// `seq` is the order's `cancel_seq`.
+    Cancel {
+        number: u64,
+        seq: u32,
+    },
+    Drain {
+        after_ms: u32,
     },
     Farewell(Farewell),
     /// The number tells whether the slot still holds the order that was planned.
@@ -246,6 +254,14 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             let len = head.emit(|room| Ping { token: ping }.emit(room));
             self.plan.push(What::Ping { token: ping }, len);
         }
+        if dues & due::DRAIN != 0 {
+            let drain = self.drain_frame(now);
+            let len = head.emit(|room| drain.emit(room));
+            self.plan.push(What::Drain { after_ms: drain.after_ms }, len);
+        }
+        if dues & due::CANCEL != 0 {
+            self.plan_cancels(index, head);
+        }
         let orders = orders && owed != 0;
         let before = (head.len, self.plan.len);
         let mut credit = Credit::new(self.devices.at(index));
@@ -260,6 +276,26 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             (head.len, self.plan.len) = before;
         }
         body
+    }
+
+    /// Names the cancelled orders out there that were not named yet, in the order they were cancelled. What follows in the
+    /// same write was not cancelled, so no CANCEL overtakes its order.
+    fn plan_cancels(&mut self, index: u32, head: &mut Scratch<'_>) {
+        let mut told = self.devices.at(index).cancel_told;
+        while !self.plan.is_full()
+            && let Some((seq, number)) = self.next_cancel(index, told)
+        {
+            let len = head.emit(|room| emit_cancel(number, room));
+            if len == 0 {
+                return;
+            }
+            self.plan.push(What::Cancel { number, seq }, len);
+            told = seq;
+        }
+        if told == self.devices.at(index).cancel_told {
+            // They ended meanwhile.
+            self.devices.at_mut(index).due &= !due::CANCEL;
+        }
     }
 
     fn plan_settled(&mut self, index: u32, head: &mut Scratch<'_>, credit: &mut Credit) {
@@ -390,6 +426,10 @@ fn emit_farewell(farewell: Farewell, room: &mut [u8]) -> Result<usize, EmitError
     }
 }
 
+fn emit_cancel(number: u64, room: &mut [u8]) -> Result<usize, EmitError> {
+    Cancel { durable: false, numbers: (&[number]).into() }.emit(room)
+}
+
 /// The bytes of a planned control frame, for the part of it that did not leave.
 pub(super) fn control_bytes(what: What) -> ([u8; CARRY], usize) {
     let mut bytes = [0; CARRY];
@@ -397,6 +437,8 @@ pub(super) fn control_bytes(what: What) -> ([u8; CARRY], usize) {
         What::Pong { token } => Pong { token }.emit(&mut bytes),
         What::Ping { token } => Ping { token }.emit(&mut bytes),
         What::Settled { lane, number } => Settled { durable: false, lane, number }.emit(&mut bytes),
+        What::Cancel { number, .. } => emit_cancel(number, &mut bytes),
+        What::Drain { after_ms } => Drain { reason: drain::Reason::LEAVING, after_ms }.emit(&mut bytes),
         What::Farewell(farewell) => emit_farewell(farewell, &mut bytes),
         What::Rest | What::Hello { .. } | What::Order { .. } => Ok(0),
     };

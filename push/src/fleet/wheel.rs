@@ -76,7 +76,6 @@ impl<const WHICH: usize> Wheel<WHICH> {
     }
 
     /// When the timer of `index` is due, if it is armed.
-    #[cfg(test)]
     pub(crate) fn due(slots: &impl Timers, index: u32) -> Option<Instant> {
         slots.link(WHICH, index).is_in().then(|| instant(slots.tick(index)))
     }

@@ -148,6 +148,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                 device.due &= !due::PING;
                 device.ping_token = token;
                 device.set(flag::PINGED, true);
+                self.ping_left(index);
             }
             What::Settled { lane, number } => {
                 let state = device.lane_mut(lane);
@@ -158,6 +159,13 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                     self.settle.remove(&mut self.devices, index);
                 }
             }
+            What::Cancel { seq, .. } => {
+                device.cancel_told = device.cancel_told.max(seq);
+                if self.next_cancel(index, seq).is_none() {
+                    self.devices.at_mut(index).due &= !due::CANCEL;
+                }
+            }
+            What::Drain { .. } => device.due &= !due::DRAIN,
             What::Farewell(_) => device.due &= !due::FAREWELL,
             What::Rest | What::Order { .. } => {}
         }

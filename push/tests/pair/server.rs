@@ -66,6 +66,12 @@ impl World {
                     self.oracle.ended(self.now, at(device), order, code, first_code);
                     self.told.push(number);
                 }
+                Event::Attempt { device, number, code, .. } => {
+                    assert!(
+                        self.fleet.resolve(self.now, number, device, code),
+                        "{number} waits for an attempt"
+                    );
+                }
                 Event::Settled { number, marks, .. } => {
                     self.oracle.settled(self.now, order_id(self.run, number), &marks);
                 }

@@ -313,6 +313,10 @@ impl Shard {
                         ledger.latency.record(latency);
                     }
                 }
+                FleetEvent::Attempt { device, number, code, .. } => {
+                    let _ = self.fleet.resolve(self.clock.now(), number, device, code);
+                }
+                FleetEvent::Fenced { .. } => {}
                 FleetEvent::Settled { number, frame, marks, .. } => {
                     trace::order_settled(number);
                     self.shared.release(frame.len());

@@ -177,7 +177,7 @@ fn progress_and_every_final_code_reach_the_marks() {
     world.devices[0].send(&Frame::Progress(progress));
     world.drain();
     assert_eq!(world.mark(number, 0), Mark::STARTED);
-    for code in [Code::FAILED, Code::REJECTED_KIND, Code::EXPIRED, Code::BUSY, Code::NO_SPACE] {
+    for code in [Code::FAILED, Code::REJECTED_KIND, Code::EXPIRED, Code::SUPERSEDED, Code::IN_DOUBT] {
         world.devices[0].finish(code);
         world.drain();
         assert_eq!(world.outcomes().last().unwrap().2, code);

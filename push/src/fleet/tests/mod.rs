@@ -1,10 +1,13 @@
 //! A fleet in virtual time against scripted devices that speak the frames of the specification.
 
+mod cancel;
 mod fan_out;
 mod items;
+mod leave;
 mod liveness;
 mod random;
 mod resume;
+mod retry;
 mod sessions;
 mod writes;
 
@@ -14,7 +17,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use wire_format::frame::order::{Delivery, KindFlags, Order};
 use wire_format::frame::outcome::{self, Code, Entry};
-use wire_format::frame::welcome::{LaneFloor, LogFloors, Started};
+use wire_format::frame::welcome::{LaneFloor, LogFloors, Started, StartedEntry};
 use wire_format::frame::{Frame, Hello, Raw, Reject, Welcome, bye, hello, reject};
 use wire_format::ids::{DeviceKind, Lane, Lineage, NodeId, OrderKind, Store, Tags};
 use wire_format::splitter::{Split, split};
@@ -78,6 +81,14 @@ struct Device {
     byes: Vec<bye::Code>,
     pings: usize,
     effects: BTreeMap<u64, usize>,
+    features: u32,
+    /// Its floors survive a reboot.
+    persisted: bool,
+    /// Orders it says were begun.
+    started: Vec<StartedEntry>,
+    /// Numbers of CANCELs, and the time of a DRAIN, in order.
+    cancels: Vec<u64>,
+    drains: Vec<u32>,
     /// Reads of the server's heads and bodies: (head, body) lengths per write.
     writes: Vec<(usize, usize)>,
     /// Orders it has and that are not settled; bytes of orders it has not acknowledged.
@@ -110,6 +121,11 @@ impl Device {
             byes: Vec::new(),
             pings: 0,
             effects: BTreeMap::new(),
+            features: hello::feature::CANCEL,
+            persisted: false,
+            started: Vec::new(),
+            cancels: Vec::new(),
+            drains: Vec::new(),
             writes: Vec::new(),
             in_window: 0,
         }
@@ -167,10 +183,27 @@ impl Device {
                 self.send(&Frame::Pong(ping.pong()));
             }
             Frame::Pong(_) => {}
+            Frame::Cancel(cancel) => self.handle_cancel(cancel.numbers.iter().collect()),
+            Frame::Drain(drain) => self.drains.push(drain.after_ms),
             Frame::Reject(Reject { code, .. }) => self.rejects.push(code),
             Frame::Bye(bye) => self.byes.push(bye.code),
             other => panic!("the server sent {other:?}"),
         }
+    }
+
+    /// What is kept was not begun, unless it is in the list of those that were.
+    fn handle_cancel(&mut self, numbers: Vec<u64>) {
+        let begun = |number| self.started.iter().any(|entry| entry.number == number);
+        let meant = |entry: &Entry| numbers.contains(&entry.number) && !begun(entry.number);
+        let ended: Vec<Entry> = self.kept.iter().filter(|entry| meant(entry)).copied().collect();
+        self.kept.retain(|entry| !ended.contains(entry));
+        for entry in ended {
+            let entry = Entry { code: Code::CANCELLED, ..entry };
+            self.floors[entry.lane.index()] = entry.number;
+            self.ring.push(entry);
+            self.send_outcomes(&[entry]);
+        }
+        self.cancels.extend(numbers);
     }
 
     fn handle_hello(&mut self, hello: Hello) {
@@ -181,7 +214,8 @@ impl Device {
             self.ring.clear();
             self.kept.clear();
         }
-        let welcome = self.welcome();
+        let started = self.started.clone();
+        let welcome = Welcome { started: Started::from(&started[..]), ..self.welcome() };
         self.send(&Frame::Welcome(welcome));
         let ring = self.ring.clone();
         self.send_outcomes(&ring);
@@ -193,7 +227,7 @@ impl Device {
         Welcome {
             version: hello::VERSION,
             staging: self.staging,
-            floors_persisted: false,
+            floors_persisted: self.persisted,
             journal_lost: false,
             kind: DeviceKind::KIOSK,
             device: self.id,
@@ -204,7 +238,7 @@ impl Device {
             window_orders: self.window_orders,
             window_bytes: self.window_bytes,
             max_body: self.max_body,
-            features: 0,
+            features: self.features,
             tags: Tags::EMPTY,
             durable: LogFloors::default(),
             volatile: LogFloors { lineage: self.lineage, lanes },

@@ -89,11 +89,17 @@ impl World {
             match event {
                 Event::Outcome { device, number, code, first_code, .. } => {
                     assert!(self.ended.insert((device, number)), "order {number} ended twice on {device:?}");
-                    // The fleet repeats no attempt by itself: who submitted does, with the end of the attempt in hand.
+                    // An attempt is repeated by who submitted; here nobody does.
                     assert!((code.is_final() || code.is_attempt_end()) && number <= self.last_number);
                     if device == HONEST && (code == Code::APPLIED || first_code == Code::APPLIED) {
                         assert!(self.applied.contains_key(&number), "order {number} was never applied");
                     }
+                }
+                Event::Attempt { device, number, code, .. } => {
+                    assert!(
+                        self.fleet.resolve(self.now, number, device, code),
+                        "{number} waits for an attempt"
+                    );
                 }
                 Event::Settled { number, marks, first, .. } => {
                     self.marks.remove(&number).expect("settled once");

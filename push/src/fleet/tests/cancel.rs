@@ -1,0 +1,96 @@
+//! Orders that shall not be done any more.
+
+use super::*;
+
+#[test]
+fn what_was_not_sent_is_cancelled_at_once() {
+    let mut world = World::connected(3, 8);
+    world.devices[1].habit = Habit::Ack;
+    world.devices[2].habit = Habit::Ack;
+    world.devices[2].features = 0;
+    world.cut(2);
+    world.cut(0);
+    world.answer_dials = false;
+    world.drain();
+    let number = world.submit(Lane::Normal);
+    world.fleet.handle_timeout(world.now);
+    assert!(world.fleet.cancel(world.now, number));
+    assert!(world.fleet.cancel(world.now, number), "twice is as good");
+    assert_eq!(world.fleet.poll_transmit(world.now, &mut [0; 2_048]).map(|write| write.device.0), Some(1));
+    world.drain();
+    assert_eq!(
+        world.outcomes(),
+        [(0, number, Code::CANCELLED), (2, number, Code::CANCELLED), (1, number, Code::CANCELLED)]
+    );
+    assert_eq!(world.devices[1].cancels, [number]);
+    assert_eq!(world.settled(), [number]);
+    assert!(!world.fleet.cancel(world.now, number), "it is over");
+    assert!(!world.fleet.cancel(world.now, 77), "no such order");
+}
+
+#[test]
+fn a_cancel_names_each_order_once_and_never_overtakes_it() {
+    let mut world = World::connected(1, 32);
+    world.devices[0].habit = Habit::Ack;
+    let numbers: Vec<u64> =
+        (0..6).map(|round| world.submit([Lane::Normal, Lane::Bulk, Lane::Urgent][round % 3])).collect();
+    for &number in [4, 1, 3].iter() {
+        world.fleet.cancel(world.now, numbers[number]);
+    }
+    let later = world.submit(Lane::Urgent);
+    assert_eq!(world.devices[0].cancels, [numbers[4], numbers[1], numbers[3]], "as they were cancelled");
+    world.fleet.cancel(world.now, later);
+    world.drain();
+    assert_eq!(world.devices[0].cancels.len(), 4);
+    assert_eq!(world.outcomes().len(), 4);
+    world.devices[0].finish(Code::APPLIED);
+    world.drain();
+    assert_eq!((world.outcomes().len(), world.settled().len()), (7, 7));
+}
+
+#[test]
+fn a_cancel_that_was_cut_is_sent_to_its_end() {
+    for room in 0..28 {
+        let mut world = World::connected(1, 8);
+        world.devices[0].habit = Habit::Ack;
+        let number = world.submit(Lane::Normal);
+        world.devices[0].room = room;
+        world.fleet.cancel(world.now, number);
+        world.drain();
+        world.devices[0].room = usize::MAX;
+        world.fleet.handle_writable(world.now, DeviceIndex(0));
+        world.drain();
+        assert_eq!((world.devices[0].cancels.clone(), world.outcomes().len()), (vec![number], 1), "{room}");
+    }
+}
+
+#[test]
+fn a_device_that_takes_no_cancel_is_not_sent_one() {
+    let mut world = World::connected(1, 8);
+    world.devices[0].features = 0;
+    world.cut(0);
+    world.advance(20_000);
+    world.devices[0].habit = Habit::Ack;
+    let number = world.submit(Lane::Normal);
+    world.fleet.cancel(world.now, number);
+    world.drain();
+    assert!(world.devices[0].cancels.is_empty() && world.outcomes().is_empty());
+    world.devices[0].finish(Code::APPLIED);
+    world.drain();
+    assert_eq!(world.outcomes(), [(0, number, Code::APPLIED)]);
+}
+
+#[test]
+fn an_order_cancelled_while_its_write_was_cut_is_not_sent_again() {
+    let mut world = World::connected(1, 8);
+    world.devices[0].room = 40;
+    let number = world.submit(Lane::Normal);
+    assert_eq!(world.mark(number, 0), Mark::SENT);
+    assert!(world.fleet.cancel(world.now, number));
+    world.drain();
+    world.cut(0);
+    world.drain();
+    assert_eq!(world.outcomes(), [(0, number, Code::CANCELLED)], "it never left whole");
+    world.advance(20_000);
+    assert_eq!(world.devices[0].orders, []);
+}

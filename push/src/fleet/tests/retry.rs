@@ -1,0 +1,100 @@
+//! Attempts that end, and orders that follow them.
+
+use super::*;
+
+fn busy(code: Code) -> (World, u64) {
+    let mut world = World::connected(1, 8);
+    world.devices[0].habit = Habit::Ack;
+    let number = world.submit_to(Lane::Normal, Some(HOUR), 100, &[0]);
+    world.drain();
+    world.devices[0].finish(code);
+    world.drain();
+    (world, number)
+}
+
+#[test]
+fn the_end_of_an_attempt_is_told_and_settled_and_the_order_waits() {
+    for (code, mark) in [
+        (Code::BUSY, Mark::RETRY_BUSY),
+        (Code::NO_SPACE, Mark::RETRY_NO_SPACE),
+        (Code::FAILED_RETRYABLE, Mark::RETRY_FAILED),
+    ] {
+        let (mut world, number) = busy(code);
+        let retry_after = Duration::from_millis(1);
+        assert_eq!(world.events, [Event::Attempt { device: DeviceIndex(0), number, code, retry_after }]);
+        assert_eq!((world.mark(number, 0), world.fleet.stats().attempts), (mark, 1));
+        assert_eq!(world.fleet.view(DeviceIndex(0)).map(|view| (view.retried, view.out)), Some((1, 0)));
+        world.advance(5_000);
+        assert_eq!(world.devices[0].settled[2], number, "the device may forget it");
+        assert_eq!(world.fleet.view(DeviceIndex(0)).map(|view| view.window_orders_used), Some(0));
+        // The attempts go by a number of their own; the order ends with the last one.
+        assert!(world.fleet.retry_begins(number, DeviceIndex(0)));
+        assert!(!world.fleet.retry_begins(number, DeviceIndex(0)), "one runs");
+        assert_eq!(world.mark(number, 0), Mark::RETRYING);
+        assert!(!world.fleet.resolve(world.now, number, DeviceIndex(0), Code(0xF0)), "ends nothing");
+        assert!(world.fleet.resolve(world.now, number, DeviceIndex(0), Code::APPLIED));
+        world.drain();
+        assert_eq!((world.outcomes(), world.settled()), (vec![(0, number, Code::APPLIED)], vec![number]));
+        assert!(!world.fleet.resolve(world.now, number, DeviceIndex(0), Code::APPLIED));
+        assert!(!world.fleet.retry_begins(number, DeviceIndex(0)));
+    }
+}
+
+#[test]
+fn a_lifetime_ends_with_the_code_of_its_last_attempt_unless_one_runs() {
+    let (mut world, number) = busy(Code::NO_SPACE);
+    world.advance(3_601_000);
+    assert_eq!(world.outcomes(), [(0, number, Code::NO_SPACE)]);
+    assert_eq!(world.settled(), [number]);
+
+    let (mut world, number) = busy(Code::BUSY);
+    world.fleet.retry_begins(number, DeviceIndex(0));
+    world.advance(3_601_000);
+    assert_eq!((world.outcomes(), world.mark(number, 0)), (vec![], Mark::RETRYING));
+    world.advance(7 * 86_400_000);
+    assert_eq!(world.outcomes(), [(0, number, Code::UNKNOWN)], "nobody told its end for a week");
+}
+
+#[test]
+fn an_attempt_that_ends_after_the_lifetime_is_the_end() {
+    let mut world = World::connected(1, 8);
+    world.devices[0].habit = Habit::Ack;
+    let number = world.submit_to(Lane::Normal, Some(Duration::from_secs(1)), 100, &[0]);
+    world.advance(1_500);
+    world.devices[0].finish(Code::BUSY);
+    world.drain();
+    assert_eq!(world.outcomes(), [(0, number, Code::BUSY)]);
+}
+
+#[test]
+fn a_cancelled_order_makes_no_other_attempt() {
+    let (mut world, number) = busy(Code::BUSY);
+    world.fleet.cancel(world.now, number);
+    world.drain();
+    assert_eq!(world.outcomes(), [(0, number, Code::CANCELLED)]);
+
+    let mut world = World::connected(1, 8);
+    world.devices[0].habit = Habit::Ack;
+    world.devices[0].features = 0;
+    let number = world.submit(Lane::Normal);
+    world.fleet.cancel(world.now, number);
+    world.devices[0].finish(Code::BUSY);
+    world.drain();
+    assert_eq!(world.outcomes(), [(0, number, Code::CANCELLED)]);
+}
+
+#[test]
+fn the_attempts_of_a_removed_device_end_as_they_stand() {
+    let mut world = World::connected(1, 8);
+    world.devices[0].habit = Habit::Ack;
+    let numbers: Vec<u64> = (0..3).map(|_| world.submit(Lane::Normal)).collect();
+    world.devices[0].finish(Code::BUSY);
+    world.drain();
+    world.fleet.retry_begins(numbers[1], DeviceIndex(0));
+    world.fleet.remove_device(world.now, DeviceIndex(0));
+    world.drain();
+    let codes: Vec<Code> = world.outcomes().iter().map(|&(_, _, code)| code).collect();
+    assert_eq!(codes, [Code::BUSY, Code::UNKNOWN, Code::BUSY]);
+    assert_eq!(world.settled().len(), 3);
+    assert_eq!(world.fleet.view(DeviceIndex(0)), None);
+}
