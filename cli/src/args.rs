@@ -65,6 +65,10 @@ pub(crate) enum Command {
     #[cfg(target_os = "linux")]
     #[command(hide = true)]
     BenchContestant(bench::contestant::Args),
+    /// A server of a benchmark whose devices are all away, in a process of its own.
+    #[cfg(target_os = "linux")]
+    #[command(hide = true)]
+    BenchOwed(bench::owed::Args),
 }
 
 /// Which shop.

@@ -46,6 +46,8 @@ fn run(command: Command, json: bool) -> error::Outcome {
         Command::BenchPeers(args) => return bench::peers::run(*args),
         #[cfg(target_os = "linux")]
         Command::BenchContestant(args) => return bench::contestant::run(*args),
+        #[cfg(target_os = "linux")]
+        Command::BenchOwed(args) => return bench::owed::run(*args),
         _ => {}
     }
     let runtime = start::runtime()?;
@@ -64,6 +66,8 @@ fn run(command: Command, json: bool) -> error::Outcome {
             Command::BenchPeers(args) => bench::peers::run(args),
             #[cfg(target_os = "linux")]
             Command::BenchContestant(args) => bench::contestant::run(args),
+            #[cfg(target_os = "linux")]
+            Command::BenchOwed(args) => bench::owed::run(args),
         }
     });
     // A read of stdin cannot be cancelled: nothing waits for it.

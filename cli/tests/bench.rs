@@ -38,11 +38,14 @@ fn a_small_fanout_has_a_line_per_contestant_and_ratios() {
 
 #[test]
 fn idle_devices_take_memory() {
-    let output = run(&["bench", "idle", "--devices", "50", "--json"]);
+    let output = run(&["bench", "idle", "--devices", "50", "--owed", "100", "--json"]);
     let lines = json_lines(&output);
     let summary = lines.last().unwrap_or_else(|| panic!("{}", stderr(&output)));
     assert_eq!((code(&output), &summary["devices"]), (0, &50.into()), "{summary}");
     assert!(number(summary, "/user_bytes_per_device") > 0.0, "{summary}");
+    assert!(number(summary, "/pss_bytes_per_device") > 0.0, "{summary}");
+    assert!(number(summary, "/offline_bytes_per_device") >= 0.0, "{summary}");
+    assert!(number(summary, "/record_bytes_fixed") > 200.0, "a record holds its payload: {summary}");
 }
 
 #[test]
@@ -56,4 +59,90 @@ fn people_get_a_table_and_the_limits_in_the_help() {
     let help = run(&["bench", "fanout", "--help"]);
     assert!(String::from_utf8_lossy(&help.stdout).contains("What it cannot show"));
     assert_eq!(code(&run(&["bench", "fanout", "--devices", "10001"])), 2, "one past the limit");
+}
+
+#[test]
+fn several_sizes_are_measured_one_after_the_other() {
+    let output =
+        run(&["bench", "fanout", "--devices", "3", "--rounds", "1", "--payload", "10,4096", "--json"]);
+    let sizes: Vec<_> = json_lines(&output).iter().map(|line| line["payload"].clone()).collect();
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert_eq!(sizes, [10, 10, 10, 4_096, 4_096, 4_096]);
+}
+
+#[test]
+fn a_small_pipeline_has_a_line_per_contestant_and_window() {
+    let words = ["bench", "pipeline", "--devices", "5", "--orders", "100", "--rounds", "2", "--json"];
+    let output = run(&words);
+    let lines = json_lines(&output);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let [contestants @ .., summary] = &lines[..] else { panic!("{lines:?}") };
+    let said: Vec<_> = contestants
+        .iter()
+        .map(|line| (line["contestant"].as_str().unwrap(), number(line, "/window_orders")))
+        .collect();
+    assert_eq!(
+        said,
+        [("tillwire", 1_024.0), ("raw-epoll", 1_024.0), ("tillwire", 16.0), ("raw-epoll", 16.0)]
+    );
+    for line in contestants {
+        for path in ["/acked_per_s", "/cpu_us_per_order", "/device_busy", "/last_ack_us/p99"] {
+            assert!(number(line, path) > 0.0, "{path} in {line}");
+        }
+    }
+    assert_eq!((&summary["event"], &summary["ok"]), (&"summary".into(), &true.into()), "{summary}");
+    for path in ["/ratio_acked_per_s", "/ratio_cpu_to_last_ack", "/default_window_ratio_acked_per_s"] {
+        assert!(number(summary, path) > 0.0, "{path} in {summary}");
+    }
+}
+
+#[test]
+fn orders_that_fill_the_window_go_through_the_pipeline() {
+    let output = run(&[
+        "bench",
+        "pipeline",
+        "--devices",
+        "2",
+        "--orders",
+        "20",
+        "--rounds",
+        "1",
+        "--payload",
+        "60000",
+        "--json",
+    ]);
+    assert_eq!(code(&output), 0, "{} {:?}", stderr(&output), json_lines(&output));
+}
+
+#[test]
+fn devices_come_back_to_a_restarted_server() {
+    let output = run(&["bench", "connect", "--devices", "50", "--restarts", "2", "--json"]);
+    let lines = json_lines(&output);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let [first, second, summary] = &lines[..] else { panic!("{lines:?}") };
+    for (line, restart) in [(first, 1), (second, 2)] {
+        assert_eq!((&line["event"], &line["restart"]), (&"restart".into(), &restart.into()), "{line}");
+        assert_eq!(number(line, "/dials_failed"), 0.0, "{line}");
+        assert!(number(line, "/dials_per_s_max") >= 50.0, "every device was dialled in that second: {line}");
+    }
+    for path in ["/connected_ms", "/dials_per_s_max", "/cpu_us_per_device", "/ratio_cpu"] {
+        assert!(number(summary, path) > 0.0, "{path} in {summary}");
+    }
+    assert_eq!((&summary["devices"], &summary["ok"]), (&50.into(), &true.into()), "{summary}");
+}
+
+#[test]
+fn a_stopped_device_is_noticed_and_gets_what_it_missed() {
+    let words = ["bench", "stall", "--devices", "10", "--cycles", "1", "--rounds", "3", "--every-ms", "500"];
+    let output = run(&[&words[..], &["--json"]].concat());
+    let lines = json_lines(&output);
+    let [cycle, summary] = &lines[..] else { panic!("{lines:?} {}", stderr(&output)) };
+    // A round that a loaded machine did not finish in its half second is the only thing that may be missing.
+    assert_eq!(cycle["delivered"], true, "{cycle}");
+    for path in ["/suspect_ms", "/dead_ms", "/p99_us", "/p99_us_stalled"] {
+        assert!(number(cycle, path) > 0.0, "{path} in {cycle}");
+    }
+    assert!(number(cycle, "/suspect_ms") < number(cycle, "/dead_ms"), "first suspect, then dead: {cycle}");
+    assert!(number(cycle, "/back_ms") >= 0.0, "it came back: {cycle}");
+    assert!(number(summary, "/ratio_p99") > 0.0, "{summary}");
 }

@@ -2,9 +2,12 @@
 
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use super::machine;
 use crate::error::Failure;
 
 /// A running process of the benchmark; killed if it is dropped.
@@ -55,6 +58,24 @@ impl Child {
     pub(super) fn tell(&mut self, line: &str) -> Result<(), Failure> {
         let stdin = self.stdin.as_mut().ok_or_else(|| lost("it was told to end"))?;
         writeln!(stdin, "{line}").map_err(|error| lost(&error.to_string()))
+    }
+
+    /// What its first thread has had of a CPU, kernel included; zero where the system does not tell.
+    pub(super) fn cpu(&self) -> Duration {
+        machine::cpu_of(self.child.id()).unwrap_or_default()
+    }
+
+    /// Stops it where it stands, or lets it go on: SIGSTOP and SIGCONT.
+    pub(super) fn signal(&self, signal: Signal) -> Result<(), Failure> {
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        let id = id.ok_or_else(|| lost("it has no process id"))?;
+        kill_process(id, signal).map_err(|error| lost(&error.to_string()))
+    }
+
+    /// Ends it at once, as a crash would (SIGKILL).
+    pub(super) fn kill(mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 
     /// Tells it to end and waits.

@@ -1,5 +1,5 @@
-//! A contestant in a process of its own: connects to the devices, says so, and pushes an order to all of them whenever
-//! it is told. Everything is measured here, on the one thread that serves the sockets.
+//! A contestant in a process of its own: connects to the devices, says so, and pushes one order or many to all of them
+//! whenever it is told. Everything is measured here, on the one thread that serves the sockets.
 
 use std::time::Duration;
 
@@ -66,14 +66,30 @@ pub(super) struct Task {
     /// Bytes of payload.
     #[arg(long)]
     pub(super) payload: u32,
+    /// Orders of a round, pushed without waiting for one before the next.
+    #[arg(long)]
+    pub(super) orders: u32,
+}
+
+/// What it took to connect, as far as the contestant knows.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Dialled {
+    /// The most dials that began within any second; 0 if they are not counted.
+    pub(super) per_s_max: u64,
+    /// Dials that failed.
+    pub(super) failed: u64,
 }
 
 /// What can be measured.
 pub(super) trait Contestant {
     /// Goes on with whatever it does unasked until it is told; `None` if it is told no more.
     fn wait(&mut self, told: &mut UnboundedReceiver<()>) -> Option<()>;
-    /// One order to every device; on how many it was applied.
-    fn round(&mut self) -> Result<u32, Failure>;
+    /// What it took to connect.
+    fn dialled(&self) -> Dialled {
+        Dialled::default()
+    }
+    /// The orders of a round to every device; how many (order, device) pairs were applied.
+    fn round(&mut self) -> Result<u64, Failure>;
     /// Goes on with whatever it does unasked for that long.
     fn rest(&mut self, span: Duration);
     /// Says goodbye.
@@ -85,19 +101,26 @@ pub(crate) fn run(args: Args) -> Outcome {
     start::raise_open_files();
     let pinned = args.core.is_some_and(machine::pin);
     let store = Store::new(1, "BENCH").map_err(|error| Failure::broken(error.to_string(), ""))?;
-    let before = machine::resident_bytes();
-    let begun = machine::now();
+    let (before, before_pss) = (machine::resident_bytes(), machine::proportional_bytes());
+    let (begun, cpu) = (machine::now(), machine::thread_cpu());
     let mut contestant: Box<dyn Contestant> = match args.who {
         Who::Tillwire => Box::new(Tillwire::connect(args.task, store)?),
         Who::RawEpoll => Box::new(RawEpoll::connect(args.task, store)?),
     };
-    let connected = machine::now() - begun;
+    let (connected, cpu) = (machine::now() - begun, machine::thread_cpu() - cpu);
     contestant.rest(SETTLE_FOR);
+    let devices = u64::from(args.task.devices.max(1));
     let grown = machine::resident_bytes().saturating_sub(before);
+    let grown_pss = machine::proportional_bytes().saturating_sub(before_pss);
+    let dialled = contestant.dialled();
     out::json(&json!({
         "event": "connected",
         "connected_ms": millis(connected),
-        "user_bytes_per_device": grown / u64::from(args.task.devices.max(1)),
+        "cpu_ns": nanos(cpu),
+        "dials_per_s_max": dialled.per_s_max,
+        "dials_failed": dialled.failed,
+        "user_bytes_per_device": grown / devices,
+        "pss_bytes_per_device": grown_pss / devices,
         "pinned": pinned,
     }));
     let mut told = lines();

@@ -27,6 +27,32 @@ pub(super) fn resident_bytes() -> u64 {
     pages.unwrap_or_default().saturating_mul(rustix::param::page_size() as u64)
 }
 
+/// Bytes of this process that are in memory, each page divided by the processes that share it (PSS); 0 where `/proc`
+/// does not tell.
+pub(super) fn proportional_bytes() -> u64 {
+    let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
+    let kib = rollup
+        .lines()
+        .find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix("kB")?.trim().parse().ok());
+    kib.map_or(0, |kib: u64| kib.saturating_mul(1_024))
+}
+
+/// What the first thread of a process has had of a CPU; `None` where `/proc` does not tell.
+pub(super) fn cpu_of(process: u32) -> Option<Duration> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/schedstat")).ok()?;
+    text.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
+}
+
+/// Connections the kernel dropped because a listener's queue was full, since it started, on the whole machine; `None`
+/// where `/proc` does not tell.
+pub(super) fn listen_drops() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/net/netstat").ok()?;
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("TcpExt:"));
+    let (names, values) = (lines.next()?, lines.next()?);
+    let mut pairs = names.split_whitespace().zip(values.split_whitespace());
+    pairs.find(|&(name, _)| name == "ListenDrops")?.1.parse().ok()
+}
+
 /// The congestion control new sockets begin with.
 pub(super) fn congestion() -> Option<String> {
     let name = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").ok()?;
@@ -66,5 +92,6 @@ mod tests {
         let sum = (0..200_000_u64).fold(0, |sum: u64, n| core::hint::black_box(sum.wrapping_add(n)));
         assert!(sum > 0 && now() > begun && thread_cpu() > cpu);
         assert!(resident_bytes() > 100_000, "a process has some memory");
+        assert!(cpu_of(std::process::id()).is_none_or(|cpu| !cpu.is_zero()));
     }
 }

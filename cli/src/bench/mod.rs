@@ -2,20 +2,23 @@
 //! Method and limits: `docs/BENCHMARKS.md`.
 
 mod child;
+mod connect;
 pub(crate) mod contestant;
+mod duel;
 mod fanout;
+mod figures;
 mod idle;
 mod machine;
 mod order;
 mod ours;
+pub(crate) mod owed;
 pub(crate) mod peers;
-mod summary;
+mod pipeline;
+mod stall;
 mod yardstick;
 
-use self::child::Child;
-use self::contestant::Who;
-use crate::error::{Failure, Outcome};
-use crate::start;
+use crate::error::Outcome;
+use crate::out;
 
 /// The most devices a store has.
 const DEVICES_MAX: u32 = 10_000;
@@ -35,69 +38,30 @@ pub(crate) struct Args {
 enum What {
     /// One order to every device, again and again: time to the last answer and CPU per device.
     Fanout(fanout::Args),
-    /// Memory a connected device takes that does nothing.
+    /// Many orders to every device without waiting: acknowledged orders per second.
+    Pipeline(pipeline::Args),
+    /// The server is restarted: time until every device is connected again.
+    Connect(connect::Args),
+    /// One device stands still: what the others notice of it, and how soon the server does.
+    Stall(stall::Args),
+    /// Memory of devices that do nothing: connected ones, and ones that are away and owed orders.
     Idle(idle::Args),
 }
 
 /// Runs one benchmark.
 pub(crate) fn run(args: &Args, json: bool) -> Outcome {
     match &args.what {
-        What::Fanout(args) => fanout::run(*args, json),
+        What::Fanout(args) => fanout::run(args, json),
+        What::Pipeline(args) => pipeline::run(*args, json),
+        What::Connect(args) => connect::run(*args, json),
+        What::Stall(args) => stall::run(*args, json),
         What::Idle(args) => idle::run(*args, json),
     }
 }
 
-/// A contestant and devices of its own, each in a process.
-struct Stand {
-    contestant: Child,
-    peers: Child,
-}
-
-/// What a contestant took to connect.
-struct Connected {
-    connected_ms: u64,
-    user_bytes_per_device: u64,
-    pinned: bool,
-}
-
-impl Stand {
-    /// Starts both; the devices run when this returns, the contestant is still connecting.
-    fn start(who: Who, devices: u32, payload: u32, rest_ms: u64) -> Result<Self, Failure> {
-        let files = start::raise_open_files();
-        let needed = u64::from(devices) + FILES_BESIDE;
-        if files < needed {
-            return Err(Failure::start(
-                format!("{devices} devices need {needed} open files, and {files} are allowed"),
-                "raise the limit (ulimit -n), or measure with fewer --devices",
-            ));
-        }
-        let (server_core, peers_core) = machine::two_cores().unzip();
-        let core = |core: Option<usize>| core.map(|core| format!("--core={core}"));
-        let mut words = vec!["bench-peers".to_owned()];
-        words.extend(core(peers_core));
-        let mut peers = Child::start(&words)?;
-        let port = peers.expect("ready")?["port"].as_u64().unwrap_or_default();
-        let mut words = vec!["bench-contestant".to_owned()];
-        words.extend([format!("--who={}", who.name()), format!("--port={port}")]);
-        words.extend([format!("--devices={devices}"), format!("--payload={payload}")]);
-        words.push(format!("--rest-ms={rest_ms}"));
-        words.extend(core(server_core));
-        Ok(Self { contestant: Child::start(&words)?, peers })
-    }
-
-    /// Waits until every device is connected and memory was looked at.
-    fn connected(&mut self) -> Result<Connected, Failure> {
-        let line = self.contestant.expect("connected")?;
-        Ok(Connected {
-            connected_ms: line["connected_ms"].as_u64().unwrap_or_default(),
-            user_bytes_per_device: line["user_bytes_per_device"].as_u64().unwrap_or_default(),
-            pinned: line["pinned"] == true,
-        })
-    }
-
-    /// Ends both, the contestant first: it says goodbye.
-    fn end(self) {
-        self.contestant.end();
-        self.peers.end();
+/// A debug build can be measured, but not believed.
+fn say_debug_build() {
+    if cfg!(debug_assertions) {
+        out::warn("this is a debug build: its figures say nothing about a release build");
     }
 }

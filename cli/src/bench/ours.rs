@@ -2,17 +2,21 @@
 
 use std::time::Duration;
 
-use tillwire::{Outcome, Security, StaticDevice, Store, StoreServer, Target};
+use tillwire::{FanOut, Outcome, Security, StaticDevice, Store, StoreServer, Target};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::contestant::{CONNECTED_WITHIN, Contestant, ROUND_WITHIN, Task};
+use super::contestant::{CONNECTED_WITHIN, Contestant, Dialled, ROUND_WITHIN, Task};
 use super::{machine, order, peers};
 use crate::error::Failure;
 use crate::start;
 
 /// How often is looked whether all devices are connected.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Dials are paced per second.
+const SECOND: Duration = Duration::from_secs(1);
+/// Live orders there is room for besides those of a round.
+const ORDERS_BESIDE: usize = 64;
 
 /// The connected server.
 #[derive(Debug)]
@@ -21,26 +25,34 @@ pub(super) struct Tillwire {
     server: StoreServer,
     target: Target,
     payload: Vec<u8>,
+    orders: u32,
+    fan_outs: Vec<FanOut>,
+    dialled: Dialled,
 }
 
 impl Tillwire {
     /// Starts the server with every device by address and waits until all are connected.
     pub(super) fn connect(task: Task, store: Store) -> Result<Self, Failure> {
+        let begun = machine::now();
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure::broken(format!("no runtime: {error}"), ""))?;
-        let server = runtime.block_on(async {
+        let orders = usize::try_from(task.orders).unwrap_or(usize::MAX);
+        let (server, dialled) = runtime.block_on(async {
             let builder = StoreServer::builder(store)
                 .security(Security::open_network())
                 .staging(true)
                 .no_discovery()
+                .live_orders(orders.saturating_add(ORDERS_BESIDE))
                 .capacity(usize::try_from(task.devices).unwrap_or(usize::MAX));
             let server =
                 (0..task.devices).fold(builder, |builder, index| builder.device(device(index, task.port)));
             let server = server.start().await.map_err(|error| start::failure(&error))?;
-            connected(&server, task.devices).await?;
-            Ok(server)
+            let dialled = connected(&server, task.devices, begun).await?;
+            Ok((server, dialled))
         })?;
-        Ok(Self { runtime, server, target: Target::all(), payload: order::payload(task.payload) })
+        let (target, payload) = (Target::all(), order::payload(task.payload));
+        let fan_outs = Vec::with_capacity(orders);
+        Ok(Self { runtime, server, target, payload, orders: task.orders, fan_outs, dialled })
     }
 }
 
@@ -49,18 +61,44 @@ fn device(index: u32, port: u16) -> StaticDevice {
     StaticDevice { id: Some(peers::id(address)), ..StaticDevice::at((address, port).into()) }
 }
 
-async fn connected(server: &StoreServer, devices: u32) -> Result<(), Failure> {
-    let deadline = machine::now() + CONNECTED_WITHIN;
+/// Waits until all are, looking now and then at how many were dialled.
+pub(super) async fn connected(
+    server: &StoreServer,
+    devices: u32,
+    begun: Duration,
+) -> Result<Dialled, Failure> {
+    let deadline = begun + CONNECTED_WITHIN;
+    let mut seen = vec![(begun, 0)];
     loop {
-        let connected = server.stats().await.map_or(0, |stats| stats.push.connected);
-        if connected == usize::try_from(devices).unwrap_or(usize::MAX) {
-            return Ok(());
+        let now = machine::now();
+        let Some(stats) = server.stats().await else {
+            return Err(Failure::broken("the server stopped", ""));
+        };
+        seen.push((now, stats.push.fleet.dials));
+        if stats.push.connected == usize::try_from(devices).unwrap_or(usize::MAX) {
+            return Ok(Dialled { per_s_max: most_in_a_second(&seen), failed: stats.push.fleet.dials_failed });
         }
-        if machine::now() > deadline {
+        if now > deadline {
+            let connected = stats.push.connected;
             return Err(Failure::broken(format!("only {connected} of {devices} devices connected"), ""));
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
+}
+
+/// The most that were counted per second over any span of a second or a little more, from looks at a rising count; all of
+/// them if no span is that long.
+fn most_in_a_second(seen: &[(Duration, u64)]) -> u64 {
+    let mut most = 0.0_f64;
+    let mut first = 0;
+    for (at, &(now, count)) in seen.iter().enumerate() {
+        while first < at && seen.get(first + 1).is_some_and(|&(then, _)| now - then >= SECOND) {
+            first += 1;
+        }
+        let (then, before) = seen.get(first).copied().unwrap_or((now, count));
+        most = most.max((count - before) as f64 / (now - then).max(SECOND).as_secs_f64());
+    }
+    most.round() as u64
 }
 
 impl Contestant for Tillwire {
@@ -68,16 +106,28 @@ impl Contestant for Tillwire {
         self.runtime.block_on(told.recv())
     }
 
-    fn round(&mut self) -> Result<u32, Failure> {
-        let report = self.runtime.block_on(async {
-            let order = order::order(&self.payload);
-            let fan_out = self.server.push(&order, &self.target).await?;
-            Ok(fan_out.settled(ROUND_WITHIN).await)
+    fn dialled(&self) -> Dialled {
+        self.dialled
+    }
+
+    fn round(&mut self) -> Result<u64, Failure> {
+        let order = order::order(&self.payload);
+        let applied = self.runtime.block_on(async {
+            for _ in 0..self.orders {
+                self.fan_outs.push(self.server.push(&order, &self.target).await?);
+            }
+            let deadline = machine::now() + ROUND_WITHIN;
+            let mut applied = 0;
+            for fan_out in self.fan_outs.drain(..) {
+                let left = deadline.saturating_sub(machine::now());
+                applied += fan_out.settled(left).await.count(Outcome::APPLIED);
+            }
+            Ok(applied)
         });
-        let report = report.map_err(|error: tillwire::PushError| {
+        let applied = applied.map_err(|error: tillwire::PushError| {
             Failure::broken(format!("an order was not accepted: {error}"), "")
         })?;
-        Ok(u32::try_from(report.count(Outcome::APPLIED)).unwrap_or(u32::MAX))
+        Ok(applied as u64)
     }
 
     fn rest(&mut self, span: Duration) {
@@ -87,5 +137,21 @@ impl Contestant for Tillwire {
     fn end(self: Box<Self>) {
         let Self { runtime, server, .. } = *self;
         runtime.block_on(server.shutdown());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_busiest_second_is_found() {
+        let seen = |counts: &[(u64, u64)]| {
+            let seen: Vec<_> = counts.iter().map(|&(ms, n)| (Duration::from_millis(ms), n)).collect();
+            most_in_a_second(&seen)
+        };
+        assert_eq!(seen(&[]), 0);
+        assert_eq!(seen(&[(0, 7), (500, 10)]), 3, "what was there before the first look is not counted");
+        assert_eq!(seen(&[(0, 0), (500, 100), (1_000, 150), (1_500, 1_000), (2_500, 1_010)]), 900);
     }
 }

@@ -1,5 +1,8 @@
-//! The devices of a benchmark, all in one process and the same for every contestant: they welcome, answer each order at
-//! once, and do nothing else. One thread, one epoll, one read and one write per order.
+//! The devices of a benchmark, all in one process and the same for every contestant: they welcome, answer at once all
+//! orders that came in one read, and do nothing else. One thread, one epoll, one read and one write per turn of a device.
+//!
+//! They must never be what is measured, so they verify no body: of an ORDER they look at its header, number and lane. That
+//! a body arrives whole is the business of the tests.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -8,11 +11,12 @@ use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::fd::{AsFd, OwnedFd};
 use serde_json::json;
+use tillwire::push::receiver;
 use wire_format::frame::hello::LogHead;
-use wire_format::frame::outcome::{self, Code, Entry};
+use wire_format::frame::outcome::{self, Code, ENTRIES_MAX, Entry};
 use wire_format::frame::welcome::{LogFloors, Started};
-use wire_format::frame::{Frame, Pong, Raw, Welcome, hello};
-use wire_format::ids::{DeviceKind, NodeId, Tags};
+use wire_format::frame::{Flags, Frame, Kind, Pong, Raw, Welcome, hello};
+use wire_format::ids::{DeviceKind, Lane, NodeId, Tags};
 use wire_format::splitter::{Split, split};
 
 use super::machine;
@@ -23,12 +27,13 @@ use crate::{out, start};
 const BACKLOG: i32 = 4_096;
 /// Events taken from the kernel at a time.
 const EVENTS: usize = 1_024;
-/// Bytes read at a time, and the most bytes answered to one read.
-const READ_MAX: usize = 64 << 10;
-/// Orders a device takes at a time: a window must never be what is measured.
-const WINDOW_ORDERS: u16 = 1_024;
-/// Bytes of them.
-const WINDOW_BYTES: u32 = 1 << 20;
+/// Bytes read at a time: many orders of the usual size, and a tail of the largest.
+const READ_MAX: usize = 256 << 10;
+/// Bytes answered to one read at most: a read holds at most this many of the smallest orders, answered 64 to a frame.
+const ANSWER_MAX: usize = READ_MAX;
+/// Where an ORDER's body has its number and its lane (specification, 4.4.4).
+const NUMBER_AT: usize = 0;
+const LANE_AT: usize = 34;
 /// Largest body a device takes: the largest order.
 const BODY_MAX: u32 = wire_format::frame::order::BODY_MAX as u32;
 
@@ -50,12 +55,34 @@ pub(super) fn id(address: Ipv4Addr) -> NodeId {
     NodeId(id)
 }
 
+/// What a device says it takes before an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Window {
+    pub(super) orders: u16,
+    pub(super) bytes: u32,
+}
+
+impl Window {
+    /// So large that it is not what is measured.
+    pub(super) const WIDE: Self = Self { orders: 1_024, bytes: 1 << 20 };
+    /// What the pipeline's budget is stated for.
+    pub(super) const DECLARED: Self = Self { orders: 1_024, bytes: 256 << 10 };
+    /// What a device of this library declares if nothing else is said: 16 orders, one of the largest size.
+    pub(super) const DEFAULT: Self = Self { orders: receiver::WINDOW_ORDERS, bytes: receiver::WINDOW_BYTES };
+}
+
 /// The hidden command.
 #[derive(clap::Args, Clone, Copy, Debug)]
 pub(crate) struct Args {
     /// Run on this core.
     #[arg(long)]
     core: Option<usize>,
+    /// Orders each device takes before an outcome is settled.
+    #[arg(long)]
+    window_orders: u16,
+    /// Bytes of orders each takes before an answer.
+    #[arg(long)]
+    window_bytes: u32,
 }
 
 /// Answers until its input ends.
@@ -65,7 +92,8 @@ pub(crate) fn run(args: Args) -> Outcome {
         machine::pin(core);
     }
     let broken = |error: std::io::Error| Failure::broken(format!("the devices broke: {error}"), "");
-    let mut peers = Peers::listen().map_err(broken)?;
+    let window = Window { orders: args.window_orders, bytes: args.window_bytes };
+    let mut peers = Peers::listen(window).map_err(broken)?;
     let port = peers.listener.local_addr().map_err(broken)?.port();
     out::json(&json!({"event": "ready", "port": port}));
     peers.serve().map_err(broken)?;
@@ -80,6 +108,7 @@ struct Peers {
     conns: Vec<Option<Conn>>,
     inbox: Box<[u8]>,
     outbox: Box<[u8]>,
+    window: Window,
 }
 
 struct Conn {
@@ -90,15 +119,15 @@ struct Conn {
 }
 
 impl Peers {
-    fn listen() -> std::io::Result<Self> {
+    fn listen(window: Window) -> std::io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?;
         rustix::net::listen(&listener, BACKLOG)?;
         listener.set_nonblocking(true)?;
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         watch(&epoll, &listener, LISTENER)?;
         watch(&epoll, std::io::stdin(), STDIN)?;
-        let (inbox, outbox) = (vec![0; READ_MAX].into(), vec![0; READ_MAX].into());
-        Ok(Self { epoll, listener, conns: Vec::new(), inbox, outbox })
+        let (inbox, outbox) = (vec![0; READ_MAX].into(), vec![0; ANSWER_MAX].into());
+        Ok(Self { epoll, listener, conns: Vec::new(), inbox, outbox, window })
     }
 
     fn serve(&mut self) -> std::io::Result<()> {
@@ -144,7 +173,7 @@ impl Peers {
     fn ready(&mut self, index: usize) {
         let Some(place) = self.conns.get_mut(index) else { return };
         let Some(conn) = place else { return };
-        if conn.turn(&mut self.inbox, &mut self.outbox).is_none() {
+        if conn.turn(self.window, &mut self.inbox, &mut self.outbox).is_none() {
             *place = None;
         }
     }
@@ -156,7 +185,7 @@ fn watch(epoll: &OwnedFd, what: impl AsFd, number: u64) -> std::io::Result<()> {
 
 impl Conn {
     /// `None` ends the connection.
-    fn turn(&mut self, inbox: &mut [u8], outbox: &mut [u8]) -> Option<()> {
+    fn turn(&mut self, window: Window, inbox: &mut [u8], outbox: &mut [u8]) -> Option<()> {
         let kept = self.tail.len();
         let (front, room) = inbox.split_at_mut_checked(kept)?;
         front.copy_from_slice(&self.tail);
@@ -168,36 +197,88 @@ impl Conn {
             }
             Err(_) => return None,
         };
-        let (mut at, mut answered) = (0, 0);
+        let mut answers = Answers::to(outbox);
+        let mut at = 0;
         while let Split::Frame(raw) = split(inbox.get(at..len)?, BODY_MAX).ok()? {
             at += raw.len();
-            answered += self.answer(&raw, outbox.get_mut(answered..)?)?;
+            match raw.header.kind {
+                Kind::ORDER => answers.outcome(&raw)?,
+                _ => self.answer(&raw, window, &mut answers)?,
+            }
         }
         self.tail.clear();
         self.tail.extend_from_slice(inbox.get(at..len)?);
-        let answer = outbox.get(..answered)?;
-        // A few dozen bytes to a socket whose buffer is empty: less than all of them means that nobody reads.
+        let answer = answers.finish()?;
+        // Bytes to a socket whose buffer is nearly empty: less than all of them means that nobody reads.
         let written = if answer.is_empty() { 0 } else { self.stream.write(answer).ok()? };
-        (written == answered).then_some(())
+        (written == answer.len()).then_some(())
     }
 
-    /// Bytes answered; `None` ends the connection.
-    fn answer(&self, raw: &Raw<'_>, outbox: &mut [u8]) -> Option<usize> {
+    /// `None` ends the connection.
+    fn answer(&self, raw: &Raw<'_>, window: Window, answers: &mut Answers<'_>) -> Option<()> {
         match Frame::parse(raw).ok()? {
-            Frame::Hello(hello) => welcome(&hello, self.address).emit(outbox).ok(),
-            Frame::Order(delivery, order) => {
-                let entry =
-                    Entry { number: order.number, code: Code::APPLIED, detail: 0, lane: order.lane, ms: 0 };
-                outcome::emit(delivery.durable, core::iter::once(entry), outbox).ok()
+            Frame::Hello(hello) => {
+                let welcome = welcome(&hello, self.address, window);
+                answers.put(|room| welcome.emit(room).ok())
             }
-            Frame::Ping(ping) => Pong { token: ping.token }.emit(outbox).ok(),
-            Frame::Settled(_) | Frame::Pong(_) => Some(0),
+            Frame::Ping(ping) => answers.put(|room| Pong { token: ping.token }.emit(room).ok()),
+            Frame::Settled(_) | Frame::Pong(_) => Some(()),
             _ => None,
         }
     }
 }
 
-fn welcome(hello: &hello::Hello, address: Ipv4Addr) -> Welcome<'static> {
+/// The answers to one read, outcomes gathered 64 to a frame.
+struct Answers<'o> {
+    outbox: &'o mut [u8],
+    len: usize,
+    ended: [Entry; ENTRIES_MAX],
+    count: usize,
+    durable: bool,
+}
+
+impl<'o> Answers<'o> {
+    fn to(outbox: &'o mut [u8]) -> Self {
+        let none = Entry { number: 0, code: Code::APPLIED, detail: 0, lane: Lane::Normal, ms: 0 };
+        Self { outbox, len: 0, ended: [none; ENTRIES_MAX], count: 0, durable: false }
+    }
+
+    /// An order came, and is applied.
+    fn outcome(&mut self, raw: &Raw<'_>) -> Option<()> {
+        let durable = raw.header.flags.contains(Flags::DURABLE);
+        if self.count == ENTRIES_MAX || durable != self.durable {
+            self.flush()?;
+        }
+        self.durable = durable;
+        let number = u64::from_le_bytes(*raw.body.get(NUMBER_AT..)?.first_chunk()?);
+        let lane = Lane::new(*raw.body.get(LANE_AT)?)?;
+        *self.ended.get_mut(self.count)? = Entry { number, code: Code::APPLIED, detail: 0, lane, ms: 0 };
+        self.count += 1;
+        Some(())
+    }
+
+    /// The outcomes gathered so far become a frame.
+    fn flush(&mut self) -> Option<()> {
+        let ended = self.ended.get(..core::mem::take(&mut self.count))?;
+        if !ended.is_empty() {
+            let room = self.outbox.get_mut(self.len..)?;
+            self.len += outcome::emit(self.durable, ended.iter().copied(), room).ok()?;
+        }
+        Some(())
+    }
+
+    fn put(&mut self, emit: impl FnOnce(&mut [u8]) -> Option<usize>) -> Option<()> {
+        self.len += emit(self.outbox.get_mut(self.len..)?)?;
+        Some(())
+    }
+
+    fn finish(mut self) -> Option<&'o [u8]> {
+        self.flush()?;
+        self.outbox.get(..self.len)
+    }
+}
+
+fn welcome(hello: &hello::Hello, address: Ipv4Addr, window: Window) -> Welcome<'static> {
     let LogHead { lineage, .. } = hello.volatile;
     Welcome {
         version: hello::VERSION,
@@ -210,8 +291,8 @@ fn welcome(hello: &hello::Hello, address: Ipv4Addr) -> Welcome<'static> {
         fence: hello.fence,
         server: hello.server,
         zone: 0,
-        window_orders: WINDOW_ORDERS,
-        window_bytes: WINDOW_BYTES,
+        window_orders: window.orders,
+        window_bytes: window.bytes,
         max_body: BODY_MAX,
         features: 0,
         tags: Tags::EMPTY,
@@ -231,5 +312,40 @@ mod tests {
         assert_eq!(address(255), Ipv4Addr::new(127, 57, 1, 0));
         let ids: std::collections::HashSet<_> = (0..10_000).map(|index| id(address(index))).collect();
         assert_eq!(ids.len(), 10_000);
+    }
+    #[test]
+    fn outcomes_of_one_read_are_gathered() {
+        use super::super::order;
+        use wire_format::frame::order::{Delivery, Order};
+        let delivery = Delivery { durable: false, replay: false, needs_result: false, remaining_ms: None };
+        let (mut frame, mut outbox) = ([0; 512], vec![0; ANSWER_MAX]);
+        let mut answers = Answers::to(&mut outbox);
+        for number in 1..=100 {
+            let order = Order {
+                number,
+                order_key: 0,
+                supersede_key: 0,
+                supersede_version: 0,
+                kind: order::KIND,
+                lane: Lane::Bulk,
+                kind_flags: order::FLAGS,
+                schema: order::SCHEMA,
+                options: &[],
+                payload: &[7; 33],
+            };
+            let len = order.emit(&delivery, &mut frame).unwrap();
+            answers.outcome(&Raw::parse(&frame[..len]).unwrap()).unwrap();
+        }
+        let mut rest = answers.finish().unwrap();
+        let mut numbers = Vec::new();
+        let mut frames = 0;
+        while let Split::Frame(raw) = split(rest, BODY_MAX).unwrap() {
+            let Frame::Outcome(outcome) = Frame::parse(&raw).unwrap() else { panic!("{raw:?}") };
+            assert!(outcome.entries.iter().all(|entry| entry.lane == Lane::Bulk));
+            numbers.extend(outcome.entries.iter().map(|entry| entry.number));
+            frames += 1;
+            rest = &rest[raw.len()..];
+        }
+        assert_eq!((frames, numbers), (2, (1..=100).collect()), "64 to a frame, in order, none left out");
     }
 }

@@ -1,6 +1,8 @@
 //! The yardstick `raw-epoll`: what this machine takes for the same bytes over the same sockets if a program does
-//! nothing else. One thread, blocking dials, one write and one read per device and order; no deadlines, no windows, no
-//! reconnects, no reports. It is not a server anybody could run.
+//! nothing else. One thread, blocking dials, no deadlines, no reconnects, no reports. It is not a server anybody could run.
+//!
+//! One order in a round: one write and one read per device. Many: as many frames in a write as the device's window and the
+//! kernel take, answers as they come gathered.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -19,7 +21,8 @@ use wire_format::ids::{Lineage, NodeId, Store};
 use wire_format::splitter::{Split, split};
 
 use super::contestant::{Contestant, ROUND_WITHIN, Task};
-use super::{machine, order, peers};
+use super::peers::{self, Window};
+use super::{machine, order};
 use crate::error::Failure;
 
 /// Events taken from the kernel at a time.
@@ -36,9 +39,12 @@ pub(super) struct RawEpoll {
     epoll: OwnedFd,
     conns: Vec<Conn>,
     inbox: Box<[u8]>,
-    frame: Vec<u8>,
+    /// The frames of a round, one after the other; all have the same length.
+    frames: Vec<u8>,
+    orders: u32,
     payload: Vec<u8>,
     events: Vec<Event>,
+    /// The last order of the last round.
     number: u64,
 }
 
@@ -47,6 +53,12 @@ struct Conn {
     stream: TcpStream,
     /// A frame that began in one read and did not end in it.
     tail: Vec<u8>,
+    /// What the device said it takes.
+    window: Window,
+    /// Bytes of the round's frames that were written.
+    written: usize,
+    /// Orders of the round that were answered.
+    answered: usize,
 }
 
 impl RawEpoll {
@@ -57,12 +69,14 @@ impl RawEpoll {
         };
         let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(|error| broken(error.into()))?;
         let payload = order::payload(task.payload);
-        let frame = vec![0; order::order(&payload).encoded_len()];
+        let orders = usize::try_from(task.orders).unwrap_or_default();
+        let frames = vec![0; order::order(&payload).encoded_len().saturating_mul(orders)];
         let mut raw = Self {
             epoll,
             conns: Vec::with_capacity(usize::try_from(task.devices).unwrap_or_default()),
             inbox: vec![0; READ_MAX].into(),
-            frame,
+            frames,
+            orders: task.orders,
             payload,
             events: Vec::with_capacity(EVENTS),
             number: 0,
@@ -75,8 +89,7 @@ impl RawEpoll {
             for index in first..end {
                 raw.dial(index, task.port, &hello).map_err(broken)?;
             }
-            let missing = end.saturating_sub(first);
-            welcomed += raw.collect(missing, |frame| matches!(frame, Frame::Welcome(_))).map_err(broken)?;
+            welcomed += raw.welcomed(end.saturating_sub(first)).map_err(broken)?;
         }
         if welcomed == task.devices {
             return Ok(raw);
@@ -88,30 +101,42 @@ impl RawEpoll {
         let mut stream = TcpStream::connect((peers::address(index), port))?;
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
-        epoll::add(&self.epoll, &stream, EventData::new_u64(u64::from(index)), EventFlags::IN)?;
+        // One order is one read: an event tells of it. Of many, only changes are told, of room to write as well.
+        let many = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
+        let flags = if self.orders == 1 { EventFlags::IN } else { many };
+        epoll::add(&self.epoll, &stream, EventData::new_u64(u64::from(index)), flags)?;
         stream.write_all(hello)?;
-        self.conns.push(Conn { stream, tail: Vec::new() });
+        self.conns.push(Conn { stream, tail: Vec::new(), window: Window::DEFAULT, written: 0, answered: 0 });
         Ok(())
     }
 
-    /// Reads until `missing` frames that are `wanted` have come, or no more patience; how many came.
-    fn collect(&mut self, missing: u32, wanted: impl Fn(&Frame<'_>) -> bool) -> std::io::Result<u32> {
+    /// Reads until so many have welcomed, or no more patience; how many did.
+    fn welcomed(&mut self, missing: u32) -> std::io::Result<u32> {
         let deadline = machine::now() + ROUND_WITHIN;
         let mut came = 0;
-        while came < missing {
-            let left = deadline.saturating_sub(machine::now());
-            if left.is_zero() {
-                break;
-            }
-            self.wait(left)?;
+        while came < missing && self.wait_until(deadline)? {
             for event in &self.events {
-                let index = usize::try_from(event.data.u64()).unwrap_or(usize::MAX);
-                if let Some(conn) = self.conns.get_mut(index) {
-                    came += conn.read(&mut self.inbox, &wanted)?;
-                }
+                let Some(conn) = at(&mut self.conns, event) else { continue };
+                let window = &mut conn.window;
+                read_frames(&mut conn.stream, &mut conn.tail, &mut self.inbox, |frame| {
+                    if let Frame::Welcome(welcome) = frame {
+                        *window = Window { orders: welcome.window_orders, bytes: welcome.window_bytes };
+                        came += 1;
+                    }
+                })?;
             }
         }
         Ok(came)
+    }
+
+    /// Waits for events; false if there is no time left.
+    fn wait_until(&mut self, deadline: Duration) -> std::io::Result<bool> {
+        let left = deadline.saturating_sub(machine::now());
+        if left.is_zero() {
+            return Ok(false);
+        }
+        self.wait(left)?;
+        Ok(true)
     }
 
     fn wait(&mut self, span: Duration) -> std::io::Result<()> {
@@ -124,52 +149,112 @@ impl RawEpoll {
         }
     }
 
-    fn push(&mut self) -> std::io::Result<u32> {
-        self.number += 1;
-        let number = self.number;
-        let len = wire_order(number, &self.payload)
-            .emit(&DELIVERY, &mut self.frame)
-            .map_err(|error| std::io::Error::other(error.to_string()))?;
-        let frame = self.frame.get(..len).unwrap_or_default();
+    /// The round's frames under new numbers; the length of each.
+    fn encode(&mut self) -> std::io::Result<usize> {
+        let (mut at, mut len) = (0, 0);
+        for _ in 0..self.orders {
+            self.number += 1;
+            let room = self.frames.get_mut(at..).unwrap_or_default();
+            len = wire_order(self.number, &self.payload)
+                .emit(&DELIVERY, room)
+                .map_err(|error| std::io::Error::other(error.to_string()))?;
+            at += len;
+        }
+        Ok(len)
+    }
+
+    /// Every order to every device; how many were applied.
+    fn push(&mut self) -> std::io::Result<u64> {
+        let (first, deadline) = (self.number + 1, machine::now() + ROUND_WITHIN);
+        let len = self.encode()?;
+        let missing = u64::from(self.orders) * self.conns.len() as u64;
         for conn in &mut self.conns {
-            if conn.stream.write(frame)? != frame.len() {
-                return Err(ErrorKind::WriteZero.into());
+            (conn.written, conn.answered) = (0, 0);
+            conn.pump(&self.frames, len)?;
+        }
+        let mut applied = 0;
+        while applied < missing && self.wait_until(deadline)? {
+            for event in &self.events {
+                let Some(conn) = at(&mut self.conns, event) else { continue };
+                if { event.flags }.contains(EventFlags::IN) {
+                    applied += conn.answers(first, &mut self.inbox)?;
+                }
+                conn.pump(&self.frames, len)?;
             }
         }
-        let devices = u32::try_from(self.conns.len()).unwrap_or(u32::MAX);
-        self.collect(devices, |frame| match frame {
-            Frame::Outcome(outcome) => {
-                outcome.entries.iter().any(|entry| entry.number == number && entry.code == Code::APPLIED)
-            }
-            _ => false,
-        })
+        Ok(applied)
     }
 }
 
+fn at<'c>(conns: &'c mut [Conn], event: &Event) -> Option<&'c mut Conn> {
+    conns.get_mut(usize::try_from(event.data.u64()).unwrap_or(usize::MAX))
+}
+
 impl Conn {
-    /// Reads once; how many of the frames were `wanted`.
-    fn read(&mut self, inbox: &mut [u8], wanted: &impl Fn(&Frame<'_>) -> bool) -> std::io::Result<u32> {
-        let kept = self.tail.len();
+    /// Writes what the window lets out and the kernel takes.
+    fn pump(&mut self, frames: &[u8], len: usize) -> std::io::Result<()> {
+        let bytes = usize::try_from(self.window.bytes).unwrap_or(usize::MAX);
+        let window = usize::from(self.window.orders).min(bytes / len.max(1)).max(1);
+        let until = self.answered.saturating_add(window).saturating_mul(len).min(frames.len());
+        while let Some(part @ [_, ..]) = frames.get(self.written..until) {
+            match self.stream.write(part) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(written) => self.written += written,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads outcomes; how many orders were applied. They come in the order they were written.
+    fn answers(&mut self, first: u64, inbox: &mut [u8]) -> std::io::Result<u64> {
+        let Self { stream, tail, answered, .. } = self;
+        let before = *answered;
+        let mut strange = false;
+        read_frames(stream, tail, inbox, |frame| {
+            let Frame::Outcome(outcome) = frame else { return };
+            for entry in outcome.entries.iter() {
+                strange |= entry.number != first + *answered as u64 || entry.code != Code::APPLIED;
+                *answered += 1;
+            }
+        })?;
+        if strange { Err(ErrorKind::InvalidData.into()) } else { Ok((*answered - before) as u64) }
+    }
+}
+
+/// Reads once, or again while the buffer was filled, and hands every whole frame over.
+fn read_frames(
+    stream: &mut TcpStream,
+    tail: &mut Vec<u8>,
+    inbox: &mut [u8],
+    mut each: impl FnMut(&Frame<'_>),
+) -> std::io::Result<()> {
+    let invalid = |_| std::io::Error::from(ErrorKind::InvalidData);
+    loop {
+        let kept = tail.len();
         let (front, room) = inbox.split_at_mut_checked(kept).ok_or(ErrorKind::InvalidData)?;
-        front.copy_from_slice(&self.tail);
-        let len = match self.stream.read(room) {
+        front.copy_from_slice(tail);
+        let most = room.len();
+        let len = match stream.read(room) {
             Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-            Ok(len) => kept + len,
+            Ok(len) => len,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
-                return Ok(0);
+                return Ok(());
             }
             Err(error) => return Err(error),
         };
-        let invalid = |_| std::io::Error::from(ErrorKind::InvalidData);
-        let mut rest = inbox.get(..len).unwrap_or_default();
-        let mut count = 0;
+        let mut rest = inbox.get(..kept + len).unwrap_or_default();
         while let Split::Frame(raw @ Raw { .. }) = split(rest, BODY_MAX).map_err(invalid)? {
-            count += u32::from(wanted(&Frame::parse(&raw).map_err(invalid)?));
+            each(&Frame::parse(&raw).map_err(invalid)?);
             rest = rest.get(raw.len()..).unwrap_or_default();
         }
-        self.tail.clear();
-        self.tail.extend_from_slice(rest);
-        Ok(count)
+        tail.clear();
+        tail.extend_from_slice(rest);
+        if len < most {
+            return Ok(());
+        }
     }
 }
 
@@ -178,7 +263,7 @@ impl Contestant for RawEpoll {
         told.blocking_recv()
     }
 
-    fn round(&mut self) -> Result<u32, Failure> {
+    fn round(&mut self) -> Result<u64, Failure> {
         self.push().map_err(|error| Failure::broken(format!("raw-epoll lost a device: {error}"), ""))
     }
 
@@ -186,8 +271,9 @@ impl Contestant for RawEpoll {
         let end = machine::now() + span;
         loop {
             let left = end.saturating_sub(machine::now());
-            // Nothing comes without an order; an event would be a device that left, and the next round says so.
-            if left.is_zero() || self.wait(left).is_err() || !self.events.is_empty() {
+            // Nothing comes without an order; what can be read is a device that left, and the next round says so.
+            let came = |event: &Event| { event.flags }.contains(EventFlags::IN);
+            if left.is_zero() || self.wait(left).is_err() || self.events.iter().any(came) {
                 return;
             }
         }
