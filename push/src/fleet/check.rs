@@ -36,6 +36,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         let device = self.devices.at(index);
         let bytes: u32 = Lane::ALL.iter().map(|&lane| self.check_lane(index, lane)).sum();
         assert_eq!(device.bytes, bytes, "bytes of device {index}");
+        assert_eq!(device.receipt_since == wire_format::time::Instant::NEVER, bytes == 0);
         let retried = |&slot: &u32| self.orders.at(slot).mark(index).is_retried();
         let retried = (0..self.orders.len()).filter(retried).count();
         assert_eq!(usize::from(device.retried), retried, "attempts of device {index}");

@@ -221,8 +221,11 @@ pub struct DeviceSlot {
     pub(crate) pong_token: u32,
     pub(crate) ping_token: u32,
     pub(crate) tick: u64,
-    /// Since when something is owed by the peer, in time this side was awake; `NEVER` if nothing is.
+    /// Since when any frame of the peer is due (a PONG, or room for the rest of a cut write), in time this side was awake;
+    /// `NEVER` if none is.
     pub(crate) await_since: Instant,
+    /// Since when orders are written and no receipt of one came, in time this side was awake; `NEVER` if none is out.
+    pub(crate) receipt_since: Instant,
     /// When this side wrote last.
     pub(crate) wrote_at: Instant,
     /// When the state was entered: in awake time up to `Open`, and for `Open` itself on the clock.
@@ -266,6 +269,7 @@ impl DeviceSlot {
         ping_token: 0,
         tick: 0,
         await_since: Instant::NEVER,
+        receipt_since: Instant::NEVER,
         wrote_at: Instant::ZERO,
         since: Instant::ZERO,
         settle_at: Instant::NEVER,
@@ -322,9 +326,9 @@ impl DeviceSlot {
             .fold(self.retried, |sum, lane| sum.saturating_add(lane.owed).saturating_add(lane.out))
     }
 
-    /// Orders written and not acknowledged, in all lanes.
-    pub(crate) fn unacknowledged(&self) -> bool {
-        self.lanes.iter().any(|lane| lane.sent != 0)
+    /// Whether orders are written and not acknowledged: each has bytes.
+    pub(crate) const fn unacknowledged(&self) -> bool {
+        self.bytes != 0
     }
 
     /// Whether orders may be written to it now, its window aside.

@@ -43,7 +43,11 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         self.unowe(index, lane, slot, was);
         let oldest = self.lower(self.devices.at(index).lane(lane).oldest, slot);
         let unreceived = self.lower(self.devices.at(index).lane(lane).unreceived, slot);
+        let awake = self.awake(self.now);
         let device = self.devices.at_mut(index);
+        if device.bytes == 0 {
+            device.receipt_since = awake;
+        }
         device.bytes = device.bytes.saturating_add(len);
         let state = device.lane_mut(lane);
         state.oldest = oldest;
@@ -254,8 +258,10 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
 
     fn unsend(&mut self, index: u32, slot: u32) {
         let (lane, len) = (self.orders.at(slot).lane, self.orders.at(slot).len);
+        let awake = self.awake(self.now);
         let device = self.devices.at_mut(index);
         device.bytes = device.bytes.saturating_sub(len);
+        device.receipt_since = if device.bytes == 0 { Instant::NEVER } else { awake };
         let state = device.lane_mut(lane);
         state.sent = state.sent.saturating_sub(1);
         if state.unreceived == slot {

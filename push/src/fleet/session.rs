@@ -249,6 +249,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         let device = self.devices.at_mut(index);
         let connected = device.state != State::Dialling;
         device.why = why;
+        device.tally.deads = device.tally.deads.saturating_add(u16::from(why == Ended::Dead));
         device.due = 0;
         device.await_since = Instant::NEVER;
         let gone = flag::BLOCKED

@@ -65,14 +65,15 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         }
     }
 
-    /// The peer said something.
+    /// The peer said something. That is an answer to a PING; an order is answered by a receipt alone, so a device that
+    /// reads no orders is not kept alive by its PONGs.
     pub(super) fn heard(&mut self, now: Instant, index: u32) {
         let awake = self.awake(now);
         let device = self.devices.at_mut(index);
         // What was cut is waited for as well: nothing else would ever be written there.
-        let waits = device.is(flag::PINGED) || device.is(flag::BLOCKED) || device.unacknowledged();
+        let waits = device.is(flag::PINGED | flag::BLOCKED);
         device.await_since = if waits { awake } else { Instant::NEVER };
-        if device.is(flag::SUSPECT) {
+        if device.is(flag::SUSPECT) && silence(awake, device.receipt_since) < self.config.suspect_after {
             device.set(flag::SUSPECT, false);
             self.wake(index);
         }
@@ -110,14 +111,18 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         if self.stopped && self.leave_if_quiet(now, index) {
             return;
         }
-        let suspect_after = self.config.suspect_after;
+        let (awake, suspect_after) = (self.awake(now), self.config.suspect_after);
         let mut next = suspect_after;
         let device = self.devices.at(index);
         // Only a PING is unanswered: it came after seconds of silence already, and a PONG takes no work.
         let idle = !device.unacknowledged() && !device.is(flag::BLOCKED);
-        let dead_after = if idle { self.config.pong_within } else { self.config.dead_after };
-        if device.await_since != Instant::NEVER {
-            let silent = self.awake(now).since(device.await_since);
+        let pong_within = if idle { self.config.pong_within } else { self.config.dead_after };
+        let waits = [(device.await_since, pong_within), (device.receipt_since, self.config.dead_after)];
+        for (since, dead_after) in waits {
+            if since == Instant::NEVER {
+                continue;
+            }
+            let silent = silence(awake, since);
             if silent >= dead_after {
                 return self.end(now, index, Ended::Dead);
             }
@@ -196,6 +201,11 @@ fn ping_after(longest: Duration, index: u32) -> Duration {
     let longest = u64::try_from(longest.as_micros()).unwrap_or(u64::MAX);
     let part = mix(u64::from(index)).checked_rem(longest / 4).unwrap_or(0);
     Duration::from_micros(longest.saturating_sub(part))
+}
+
+/// How long something was waited for; nothing, if nothing is.
+fn silence(awake: Instant, since: Instant) -> Duration {
+    if since == Instant::NEVER { Duration::ZERO } else { awake.since(since) }
 }
 
 /// What is left of `limit`, to the microsecond: unlike a difference of two `Duration`s provably without a panic.

@@ -30,7 +30,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         let mut cut = false;
         while let Some(entry) = self.plan.entry(at) {
             at = at.wrapping_add(1);
-            asks |= matches!(entry.what, What::Order { .. } | What::Ping { .. } | What::Rest);
+            asks |= matches!(entry.what, What::Ping { .. } | What::Rest);
             if left >= entry.len {
                 left = left.saturating_sub(entry.len);
                 self.commit(index, entry);

@@ -165,3 +165,63 @@ fn half_a_second_late_is_no_pause_and_more_is_one() {
         assert_eq!(world.fleet.stats().pauses, pauses);
     }
 }
+
+#[test]
+fn a_device_that_answers_pings_and_takes_no_order_is_suspect_and_dead() {
+    let mut world = World::connected(1, 8);
+    world.devices[0].habit = Habit::Silent;
+    world.submit(Lane::Normal);
+    world.advance(1_990);
+    assert!(!world.fleet.is_suspect(DeviceIndex(0)));
+    world.advance(20);
+    assert!(world.fleet.is_suspect(DeviceIndex(0)));
+    world.advance(1_000);
+    assert_eq!(world.devices[0].pings, 1);
+    assert!(world.fleet.is_suspect(DeviceIndex(0)), "a PONG is no receipt");
+    world.submit(Lane::Urgent);
+    assert_eq!(world.devices[0].orders.len(), 1, "no new order for the suspect");
+    world.answer_dials = false;
+    world.advance(1_980);
+    assert_eq!(world.closed, []);
+    world.advance(20);
+    assert_eq!(world.closed, [(DeviceIndex(0), Ended::Dead)]);
+    assert_eq!(world.fleet.view(DeviceIndex(0)).map(|view| (view.suspects, view.deads)), Some((1, 1)));
+}
+
+#[test]
+fn each_receipt_gives_the_rest_five_seconds_more() {
+    let mut world = World::connected(1, 8);
+    world.devices[0].habit = Habit::Silent;
+    let numbers: Vec<u64> = (0..4).map(|_| world.submit(Lane::Normal)).collect();
+    for &number in &numbers {
+        world.advance(4_500);
+        assert!(world.fleet.is_suspect(DeviceIndex(0)));
+        let number_low = number as u32;
+        world.devices[0].send(&Frame::Ack(wire_format::frame::Ack {
+            durable: false,
+            lane: Lane::Normal,
+            number_low,
+        }));
+        world.drain();
+        assert!(!world.fleet.is_suspect(DeviceIndex(0)));
+    }
+    world.advance(60_000);
+    assert_eq!(world.closed, [], "all are received, and nothing else is due but PONGs");
+}
+
+#[test]
+fn the_round_trip_is_that_of_the_last_ping() {
+    let mut world = World::connected(1, 8);
+    assert_eq!(world.fleet.view(DeviceIndex(0)).and_then(|view| view.rtt), None);
+    world.devices[0].frozen = true;
+    world.advance(3_100);
+    world.now = world.now + Duration::from_millis(250);
+    world.devices[0].frozen = false;
+    world.devices[0].read(&[]);
+    world.drain();
+    let view = world.fleet.view(DeviceIndex(0)).unwrap();
+    let rtt = view.rtt.unwrap();
+    assert!(rtt >= Duration::from_millis(250) && rtt < Duration::from_millis(2_000), "{rtt:?}");
+    assert_eq!((view.link, view.sessions, view.suspect), (Link::Open, 1, false));
+    assert_eq!(world.fleet.view(DeviceIndex(7)), None);
+}

@@ -256,7 +256,7 @@ impl Device {
             return self.send_outcomes(&[Entry { code: Code::DUPLICATE, detail, ..entry }]);
         }
         if self.kept.contains(&entry) {
-            return;
+            return self.acknowledge(order);
         }
         self.in_window += 1;
         assert!(self.in_window <= usize::from(self.window_orders), "the window is exceeded");
@@ -270,15 +270,15 @@ impl Device {
             }
             Habit::Ack | Habit::Silent => {
                 self.kept.push(entry);
-                if self.habit == Habit::Ack {
-                    let number_low = order.number as u32;
-                    self.send(&Frame::Ack(wire_format::frame::Ack {
-                        durable: false,
-                        lane: order.lane,
-                        number_low,
-                    }));
-                }
+                self.acknowledge(order);
             }
+        }
+    }
+
+    fn acknowledge(&mut self, order: &Order<'_>) {
+        if self.habit != Habit::Silent {
+            let (lane, number_low) = (order.lane, order.number as u32);
+            self.send(&Frame::Ack(wire_format::frame::Ack { durable: false, lane, number_low }));
         }
     }
 
