@@ -10,12 +10,26 @@ pub const PORT: u16 = 8081;
 pub const OWED_MAX: u16 = 4_096;
 /// The longest lifetime of an order: 30 days.
 pub const LIFETIME_MAX: Duration = Duration::from_secs(30 * 86_400);
-/// Largest body the server accepts by default: the largest OUTCOME (1,028 bytes) and room; drivers keep a tail of this.
-pub const BODY_MAX: u32 = 4_096;
+/// Largest body the server accepts by default: ASK and REPLY with 4,096 bytes of payload; drivers keep a tail of this.
+pub const BODY_MAX: u32 = 4_120;
 /// Bytes of scratch a driver gives to `poll_transmit` at least: a HELLO and every other control frame fit.
 pub const SCRATCH_MIN: usize = 1_024;
 /// Frames in one write at most: enough to make the system call's cost small.
 pub const PLAN_MAX: usize = 64;
+
+/// Questions of both sides and their answers under way at a time, with all devices together: a table of 16 KiB.
+pub const POSTS_MAX: usize = 256;
+/// Questions open at a time with one device, each way: who has more to ask asks later.
+pub const QUESTIONS_MAX: u8 = 4;
+/// Of [`POSTS_MAX`], questions of devices that wait for their answer; the next ones are answered "busy".
+pub const ANSWERS_MAX: u16 = 128;
+/// Of [`POSTS_MAX`], answers "busy" that wait to be written; further questions are not heard. The server's own questions
+/// always have the rest.
+pub const REFUSALS_MAX: u16 = 64;
+/// The longest a question is kept open, whatever it says itself: somebody waits for the answer.
+pub const ASK_WITHIN_MAX: Duration = Duration::from_secs(60);
+/// A device answers STATUS at once, or not at all.
+pub const STATUS_WITHIN: Duration = Duration::from_secs(5);
 
 /// WELCOME must come within this time of the connection.
 pub const WELCOME_WITHIN: Duration = Duration::from_secs(3);
@@ -75,6 +89,8 @@ pub struct FleetConfig {
     pub half_open_max: u32,
     /// Of these, for devices that never answered yet (default 128): dead addresses must not slow living devices.
     pub strangers_max: u32,
+    /// The application answers questions of devices: declared in HELLO. Without it they are not heard (default).
+    pub answers_questions: bool,
     /// Silence of ours that makes a PING due, at most (default 3 s; up to a quarter earlier, by device).
     pub ping_after: Duration,
     /// Silence of a device that should answer which makes it suspect: no new orders, one PING (default 2 s).
@@ -107,6 +123,7 @@ impl FleetConfig {
             dials_per_s: 2_000,
             half_open_max: 512,
             strangers_max: 128,
+            answers_questions: false,
             ping_after: Duration::from_secs(3),
             suspect_after: Duration::from_secs(2),
             dead_after: Duration::from_secs(5),

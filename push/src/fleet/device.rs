@@ -103,6 +103,8 @@ pub(crate) mod due {
     pub(crate) const CANCEL: u16 = 1 << 5;
     /// This side leaves, at [`super::Fleet::drain`]'s time at the latest.
     pub(crate) const DRAIN: u16 = 1 << 6;
+    /// A question or an answer.
+    pub(crate) const POST: u16 = 1 << 7;
 }
 
 /// The last frame of a session that this side ends.
@@ -135,6 +137,11 @@ pub(crate) enum Partial {
         offset: u32,
         header: [u8; header::LEN],
         was: Mark,
+    },
+    /// The entry of the posts stays until the rest has left.
+    Post {
+        post: u8,
+        offset: u32,
     },
 }
 
@@ -204,6 +211,8 @@ pub struct DeviceSlot {
     pub(crate) state: State,
     pub(crate) due: u16,
     pub(crate) flags: u32,
+    /// What its WELCOME declared: bits of [`wire_format::frame::hello::feature`].
+    pub(crate) features: u8,
     /// Failed or short-lived connections in a row.
     pub(crate) attempts: u8,
     pub(crate) window_orders: u16,
@@ -256,6 +265,7 @@ impl DeviceSlot {
         chain: NONE,
         state: State::Free,
         due: 0,
+        features: 0,
         flags: 0,
         attempts: 0,
         window_orders: 1,

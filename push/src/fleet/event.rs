@@ -8,6 +8,7 @@ use wire_format::ids::{DeviceKind, Lane, NodeId, Tags};
 
 use super::DeviceIndex;
 use super::order::NewOrder;
+use super::posts::{AskId, Unanswered};
 use crate::ended::Ended;
 
 /// A device to add.
@@ -204,6 +205,15 @@ pub enum Event<B, M> {
         device: DeviceIndex,
         /// The fence it has accepted; see [`super::Fleet::take_over`].
         fence: u64,
+    },
+    /// A question has no answer and will get none.
+    Unanswered {
+        /// The device that was asked.
+        device: DeviceIndex,
+        /// The question.
+        ask: AskId,
+        /// Why.
+        why: Unanswered,
     },
     /// Every target has its outcome: here is everything back. The order's slot is free.
     Settled {

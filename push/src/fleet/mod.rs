@@ -13,11 +13,13 @@
 //! | `dial` | who is dialled when |
 //! | `session` | HELLO, WELCOME, resume, the end of a session |
 //! | `receive` | frames from devices |
-//! | `transmit`, `credit`, `written` | what is written next; what the window allows; what has left |
+//! | `transmit`, `plan`, `credit`, `written` | what is written next; what the window allows; what has left |
+//! | `posts`, `ask` | questions of both sides and their answers |
 //! | `timeout` | liveness, lifetimes, the server's own pauses |
 //! | `leave` | this side's planned end |
 //! | `tell`, `view` | events; how one device stands |
 
+mod ask;
 mod cancel;
 mod credit;
 mod device;
@@ -28,6 +30,8 @@ mod leave;
 mod list;
 mod marks;
 mod order;
+mod plan;
+mod posts;
 mod receive;
 mod retry;
 mod session;
@@ -56,6 +60,7 @@ pub use device::DeviceSlot;
 pub use devices::DeviceStorage;
 pub use event::{AddError, Dial, Event, Facts, NewDevice, SubmitError, SubmitFault, Submitted, Transmit};
 pub use order::{MarkBytes, NewOrder, OrderSlot, OrderStorage};
+pub use posts::{AskError, AskId, Question, ReplyError, Unanswered};
 pub use receive::{Input, Item};
 pub use stats::{Outcomes, Stats};
 pub use view::{DeviceView, Link};
@@ -67,8 +72,9 @@ use device::{State, due, flag, link};
 use devices::Devices;
 use list::List;
 use order::Orders;
+use plan::Plan;
+use posts::Posts;
 use tell::Told;
-use transmit::Plan;
 use wheel::Wheel;
 
 /// A device of a fleet: dense, given by [`Fleet::add_device`], from 0. Used again only after the device was removed and
@@ -106,6 +112,7 @@ pub struct Fleet<D, O, B, M> {
     sweep: List<{ order::link::TELL }>,
     done: List<{ order::link::TELL }>,
     told: Told,
+    posts: Posts<B>,
     plan: Plan,
     last_number: u64,
     /// Cancellations so far: what [`OrderSlot`]s and [`DeviceSlot`]s compare.
@@ -151,6 +158,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             sweep: List::EMPTY,
             done: List::EMPTY,
             told: Told::EMPTY,
+            posts: Posts::new(),
             plan: Plan::EMPTY,
             last_number: 0,
             cancels: 0,

@@ -3,7 +3,10 @@
 use core::time::Duration;
 
 use wire_format::error::{Fault, ParseError};
-use wire_format::frame::{Ack, Bye, Frame, OrderResult, Outcome, Progress, Raw, Reject, Window, outcome};
+use wire_format::frame::status::States;
+use wire_format::frame::{
+    Ack, Bye, Frame, OrderResult, Outcome, Progress, Raw, Reject, Window, outcome, reply,
+};
 use wire_format::splitter::{Split, split};
 use wire_format::time::Instant;
 
@@ -11,6 +14,7 @@ use super::device::{State, due, flag};
 use super::devices::DeviceStorage;
 use super::marks::End;
 use super::order::{MarkBytes, OrderStorage};
+use super::posts::{AskId, Question};
 use super::session::protocol_bye;
 use super::{DeviceIndex, Fleet};
 use crate::config::DRAIN_MAX;
@@ -52,6 +56,37 @@ pub enum Item<'b> {
         per_mille: u16,
         /// The application's own, 0 for none.
         phase: u16,
+    },
+    /// The device asks: answer with [`Fleet::reply`], or let the deadline pass.
+    Ask {
+        /// What to answer to.
+        question: Question,
+        /// Version of the payload's encoding.
+        schema: u16,
+        /// Milliseconds the device waits; no longer than [`crate::config::ASK_WITHIN_MAX`] is kept here.
+        deadline_ms: u32,
+        /// As the application on the device wrote it, at most 4,096 bytes.
+        payload: &'b [u8],
+    },
+    /// The answer to a question of [`Fleet::ask`].
+    Reply {
+        /// The question.
+        ask: AskId,
+        /// How it ended.
+        code: reply::Code,
+        /// Version of the payload's encoding.
+        schema: u16,
+        /// The answer was true this many milliseconds before it was sent.
+        age_ms: u32,
+        /// As the application on the device wrote it, at most 4,096 bytes.
+        payload: &'b [u8],
+    },
+    /// The answer to a question of [`Fleet::ask_status`].
+    Status {
+        /// The question.
+        ask: AskId,
+        /// What the device knows of each order, in the order of the question.
+        states: States<'b>,
     },
 }
 
@@ -153,7 +188,10 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             }
             Frame::Bye(bye) => return Err(self.handle_bye(now, index, bye)),
             // Nothing here asked for them, and no feature bit offered to take them: they change nothing.
-            Frame::Ask(_) | Frame::Reply(_) | Frame::Status(_) | Frame::Ignored(_) => self.ignore(),
+            Frame::Ask(asked) => return Ok(self.handle_ask(now, index, &asked)),
+            Frame::Reply(reply) => return Ok(self.handle_reply(now, index, &reply)),
+            Frame::Status(status) => return Ok(self.handle_status(now, index, &status)),
+            Frame::Ignored(_) => self.ignore(),
             _ => {
                 let why = Ended::Unexpected(raw.header.kind);
                 self.part(now, index, why, protocol_bye(Fault::Misplaced));
@@ -252,7 +290,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         self.ended(now, index, Ended::Bye { code: bye.code, retry_after_ms: bye.retry_after_ms })
     }
 
-    const fn ignore(&mut self) {
+    pub(super) const fn ignore(&mut self) {
         self.stats.frames_ignored = self.stats.frames_ignored.wrapping_add(1);
     }
 

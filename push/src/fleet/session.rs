@@ -41,7 +41,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             fence: self.config.fence,
             epoch: self.config.epoch,
             ping_interval_ms: ping_ms.max(1),
-            features: 0,
+            features: if self.config.answers_questions { hello::feature::ASK } else { 0 },
             durable: hello::LogHead::default(),
             volatile,
         }
@@ -79,6 +79,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         device.cancel_told = cancels;
         device.tally.sessions = device.tally.sessions.saturating_add(1);
         device.set(flag::CANCELS, welcome.features & hello::feature::CANCEL != 0);
+        device.features = welcome.features.to_le_bytes()[0];
         device.set(flag::KNOWN | flag::OPENED, true);
         self.resume(index, welcome, rebooted);
         self.told.greeted = Some(Greeted { device: index, facts: facts(welcome), rebooted, learned });
@@ -240,6 +241,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     fn over(&mut self, now: Instant, index: u32, why: Ended) {
         self.half_open_ends(index);
         self.drop_partial(now, index);
+        self.end_posts(index);
         let (cap, retry_after_ms) = Self::patience(&why);
         self.back_off(now, index, cap, retry_after_ms);
         self.count_end(&why);

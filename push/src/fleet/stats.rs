@@ -54,6 +54,26 @@ stats! {
     results_dropped = "results-dropped";
     /// Attempts devices ended with BUSY, NO_SPACE or FAILED_RETRYABLE, and that may be repeated.
     attempts = "attempts";
+    /// Questions to devices.
+    asks = "asks";
+    /// Answers to them.
+    replies = "replies";
+    /// Answers that came too late, or to nothing that was asked.
+    replies_dropped = "replies-dropped";
+    /// Questions to devices that ended without an answer.
+    unanswered = "unanswered";
+    /// Questions of devices handed over.
+    questions = "questions";
+    /// Questions of devices answered "busy", because all together asked too much.
+    questions_refused = "questions-refused";
+    /// Questions of devices not heard: one device asked too much, or nobody here answers.
+    questions_dropped = "questions-dropped";
+    /// Answers to devices taken to be sent.
+    answers = "answers";
+    /// Answers of the application to questions whose session or time was over.
+    answers_dropped = "answers-dropped";
+    /// Questions of devices whose time was over before their answer was sent.
+    answers_late = "answers-late";
     /// Dials handed to the driver.
     dials = "dials";
     /// Dials that failed.

@@ -95,6 +95,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             if let Some(event) = self.tell_greeted() {
                 return Some(event);
             }
+            if let Some(event) = self.tell_unanswered() {
+                return Some(event);
+            }
             if let Some(index) = self.tell.front() {
                 if let Some(event) = self.tell_device(index) {
                     return Some(event);

@@ -33,8 +33,11 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             self.devices.at_mut(index).due |= due::SETTLED;
             self.wake(index);
         }
+        if self.posts.next <= now {
+            self.expire_posts(now);
+        }
         let settle = self.settle.front().map_or(Instant::NEVER, |index| self.devices.at(index).settle_at);
-        self.alarm = self.timers.next().min(self.deadlines.next()).min(settle);
+        self.alarm = self.timers.next().min(self.deadlines.next()).min(settle).min(self.posts.next);
     }
 
     /// When [`Fleet::handle_timeout`] and [`Fleet::poll_dial`] have something to do next; `None` if nothing waits.

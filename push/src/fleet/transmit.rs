@@ -7,148 +7,23 @@
 //!
 //! The usual fan-out to an idle device is an empty head and one whole shared frame: no byte is copied or made.
 
-use wire_format::error::EmitError;
 use wire_format::frame::order::Delivery;
-use wire_format::frame::{Bye, Cancel, Drain, Ping, Pong, Reject, Settled, drain, header};
+use wire_format::frame::outcome::Code;
+use wire_format::frame::{Ping, Pong, Reply, Settled, header, reply};
 use wire_format::ids::Lane;
 use wire_format::time::Instant;
 
 use super::credit::Credit;
-use super::device::{CARRY, Farewell, Partial, State, due};
+use super::device::{Partial, State, due};
 use super::devices::DeviceStorage;
 use super::event::Transmit;
 use super::list::NONE;
 use super::marks::End;
 use super::order::{MarkBytes, OrderStorage};
+use super::plan::{Body, Head, Scratch, Shared, What, emit_cancel, emit_farewell};
+use super::posts::{BUSY_LEN, Sort, Stage};
 use super::{DeviceIndex, Fleet};
-use crate::config::PLAN_MAX;
 use crate::mark::Mark;
-use wire_format::frame::outcome::Code;
-
-/// A planned frame.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Entry {
-    pub(super) what: What,
-    /// Bytes that are planned of it.
-    pub(super) len: u32,
-}
-
-/// What a planned frame is, with all it takes to make it again.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum What {
-    /// The rest of a cut frame.
-    Rest,
-    Hello {
-        head: u64,
-    },
-    Pong {
-        token: u32,
-    },
-    Ping {
-        token: u32,
-    },
-    Settled {
-        lane: Lane,
-        number: u64,
-    },
-    /// `seq` is the order's `cancel_seq`.
-    Cancel {
-        number: u64,
-        seq: u32,
-    },
-    Drain {
-        after_ms: u32,
-    },
-    Farewell(Farewell),
-    /// The number tells whether the slot still holds the order that was planned.
-    Order {
-        slot: u32,
-        number: u64,
-        head: Head,
-    },
-}
-
-/// The header an order is sent with.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Head {
-    /// The one it was encoded with.
-    Fresh,
-    /// Another, with what is left of the lifetime.
-    New { remaining_ms: Option<u32>, replay: bool },
-}
-
-/// The frames of one write.
-#[derive(Clone, Debug)]
-pub(super) struct Plan {
-    pub(super) device: u32,
-    entries: [Entry; PLAN_MAX],
-    len: usize,
-}
-
-impl Plan {
-    pub(super) const EMPTY: Self =
-        Self { device: NONE, entries: [Entry { what: What::Rest, len: 0 }; PLAN_MAX], len: 0 };
-
-    pub(super) fn entries(&self) -> &[Entry] {
-        self.entries.get(..self.len).unwrap_or(&[])
-    }
-
-    pub(super) const fn clear(&mut self, device: u32) {
-        self.device = device;
-        self.len = 0;
-    }
-
-    pub(super) fn entry(&self, at: usize) -> Option<Entry> {
-        self.entries().get(at).copied()
-    }
-
-    const fn is_full(&self) -> bool {
-        self.len >= PLAN_MAX
-    }
-
-    fn push(&mut self, what: What, len: usize) {
-        if let Some(entry) = self.entries.get_mut(self.len) {
-            *entry = Entry { what, len: u32::try_from(len).unwrap_or(u32::MAX) };
-            self.len = self.len.wrapping_add(1);
-        }
-    }
-}
-
-/// The scratch buffer while it fills.
-struct Scratch<'s> {
-    bytes: &'s mut [u8],
-    len: usize,
-}
-
-impl Scratch<'_> {
-    const fn room(&self) -> usize {
-        self.bytes.len().saturating_sub(self.len)
-    }
-
-    /// Appends what `emit` writes; its length, or 0 if it does not fit.
-    fn emit(&mut self, emit: impl FnOnce(&mut [u8]) -> Result<usize, EmitError>) -> usize {
-        let len = self.bytes.get_mut(self.len..).and_then(|room| emit(room).ok()).unwrap_or(0);
-        self.len = self.len.saturating_add(len);
-        len
-    }
-
-    fn copy(&mut self, bytes: &[u8]) -> usize {
-        self.emit(|room| match room.get_mut(..bytes.len()) {
-            Some(room) => {
-                room.copy_from_slice(bytes);
-                Ok(bytes.len())
-            }
-            None => Err(EmitError::NoRoom { need: bytes.len() }),
-        })
-    }
-}
-
-/// The part of an order's frame that goes out as it lies in the order's slot.
-#[derive(Clone, Copy)]
-struct Body {
-    slot: u32,
-    from: usize,
-}
 
 impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Fleet<D, O, B, M> {
     /// The next write, until there is none. `scratch` takes what has to be made or copied for it: at least
@@ -173,9 +48,29 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             }
             self.ready.remove(&mut self.devices, index);
         };
-        let frame = body
-            .map_or(&[][..], |Body { slot, from }| self.orders.at(slot).frame().get(from..).unwrap_or(&[]));
-        Some(Transmit { device: DeviceIndex(index), head: scratch.get(..head).unwrap_or(&[]), body: frame })
+        let head = scratch.get(..head).unwrap_or(&[]);
+        Some(Transmit { device: DeviceIndex(index), head, body: self.shared(body) })
+    }
+
+    /// The bytes that are not copied.
+    fn shared(&self, body: Option<Body>) -> &[u8] {
+        let Some(Body { of, from, to }) = body else { return &[] };
+        let bytes = match of {
+            Shared::Order(slot) => self.orders.at(slot).frame(),
+            Shared::Post(post) => self.posts.frame(post),
+        };
+        bytes.get(from..to).unwrap_or(&[])
+    }
+
+    /// Makes room for something behind the shared bytes: they are copied, if they and `more` bytes fit. False if not.
+    fn copy_shared(&self, head: &mut Scratch<'_>, body: &mut Option<Body>, more: usize) -> bool {
+        let before = self.shared(*body);
+        if before.len().saturating_add(more) > head.room() {
+            return false;
+        }
+        head.copy(before);
+        *body = None;
+        true
     }
 
     /// Plans one write to a device.
@@ -195,6 +90,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             Partial::Order { slot, offset, header, .. } => {
                 return Some(self.plan_rest_of_order(slot, offset, &header, head));
             }
+            Partial::Post { post, offset } => return self.plan_rest_of_post(post, offset, head),
         }
         match self.devices.at(index).state {
             State::Greeting if self.devices.at(index).due & due::HELLO != 0 => {
@@ -237,9 +133,54 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     ) -> Body {
         let offset = offset as usize;
         head.copy(header.get(offset..).unwrap_or(&[]));
-        let len = self.orders.at(slot).frame().len().saturating_sub(offset);
-        self.plan.push(What::Rest, len);
-        Body { slot, from: offset.max(header::LEN) }
+        let to = self.orders.at(slot).len as usize;
+        self.plan.push(What::Rest, to.saturating_sub(offset));
+        Body { of: Shared::Order(slot), from: offset.max(header::LEN), to }
+    }
+
+    fn plan_rest_of_post(&mut self, post: u8, offset: u32, head: &mut Scratch<'_>) -> Option<Body> {
+        let offset = offset as usize;
+        let mut busy = [0; BUSY_LEN];
+        if let Some(whole) = self.busy_frame(post, &mut busy) {
+            let len = head.copy(busy.get(offset..whole).unwrap_or(&[]));
+            self.plan.push(What::Rest, len);
+            return None;
+        }
+        let to = self.posts.frame(post).len();
+        self.plan.push(What::Rest, to.saturating_sub(offset));
+        Some(Body { of: Shared::Post(post), from: offset, to })
+    }
+
+    /// Makes the answer "busy", if that is what the entry is. Bytes written.
+    fn busy_frame(&self, post: u8, room: &mut [u8]) -> Option<usize> {
+        let (Stage::Waiting(sort) | Stage::Cut(sort)) = self.posts.at(post)?.stage else { return None };
+        let Sort::Busy { correlation, generation, kind } = sort else { return None };
+        let code = reply::Code::BUSY;
+        Reply { correlation, generation, kind, schema: 0, code, age_ms: 0, payload: &[] }.emit(room).ok()
+    }
+
+    /// Questions and answers, oldest first, as far as there is room.
+    fn plan_posts(&mut self, index: u32, head: &mut Scratch<'_>) -> Option<Body> {
+        let (mut body, mut last) = (None, None);
+        while let Some((post, generation, _)) = self.posts.waiting(index, last)
+            && !self.plan.is_full()
+        {
+            let mut busy = [0; BUSY_LEN];
+            let made = self.busy_frame(post, &mut busy);
+            if !self.copy_shared(head, &mut body, made.unwrap_or(0)) {
+                return body;
+            }
+            let len = match made {
+                Some(len) => head.copy(busy.get(..len).unwrap_or(&[])),
+                None => self.posts.frame(post).len(),
+            };
+            if made.is_none() {
+                body = Some(Body { of: Shared::Post(post), from: 0, to: len });
+            }
+            self.plan.push(What::Post { post }, len);
+            last = Some(generation);
+        }
+        body
     }
 
     fn plan_session(&mut self, now: Instant, index: u32, head: &mut Scratch<'_>) -> Option<Body> {
@@ -265,13 +206,16 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         let orders = orders && owed != 0;
         let before = (head.len, self.plan.len);
         let mut credit = Credit::new(self.devices.at(index));
-        // SETTLED goes with an order or a PING, or in its own time.
-        let settle = dues & (due::SETTLED | due::PING) != 0;
+        // SETTLED goes with whatever leaves, or in its own time: a packet of its own would cost as much as the order did.
+        let settle = self.plan.len != 0 || dues & (due::SETTLED | due::POST) != 0;
         if settle || orders {
             self.plan_settled(index, head, &mut credit);
         }
         let settled = self.plan.len;
-        let body = if orders { self.plan_orders(now, index, head, credit) } else { None };
+        let mut body = if dues & due::POST != 0 { self.plan_posts(index, head) } else { None };
+        if orders {
+            self.plan_orders(now, index, head, credit, &mut body);
+        }
         if self.plan.len == settled && !settle {
             (head.len, self.plan.len) = before;
         }
@@ -321,8 +265,8 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         index: u32,
         head: &mut Scratch<'_>,
         mut credit: Credit,
-    ) -> Option<Body> {
-        let mut body = None;
+        body: &mut Option<Body>,
+    ) {
         let mut repeats_only = false;
         for lane in Lane::ALL {
             let state = self.devices.at(index).lane(lane);
@@ -336,22 +280,21 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                         repeats_only = true;
                         break;
                     }
-                    Judged::Repeat if !credit.allows_repeat() => return body,
+                    Judged::Repeat if !credit.allows_repeat() => return,
                     Judged::Send | Judged::Repeat => {
                         let room = !self.plan.is_full() && credit.has_bytes(len);
-                        if !room || !self.place(now, slot, repeat, head, &mut body) {
-                            return body;
+                        if !room || !self.place(now, slot, repeat, head, body) {
+                            return;
                         }
                         credit.take(lane, len, repeat);
                     }
-                    Judged::Never(_) if self.told.is_full() => return body,
+                    Judged::Never(_) if self.told.is_full() => return,
                     Judged::Never(code) => self.mark_ended(now, index, slot, End::by_server(code)),
                 }
                 left = left.saturating_sub(1);
                 next = if left == 0 { NONE } else { self.orders.next_of(slot, index, Mark::is_owed) };
             }
         }
-        body
     }
 
     fn judge_order(&self, now: Instant, index: u32, slot: u32) -> Judged {
@@ -377,25 +320,18 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     ) -> bool {
         let order = self.orders.at(slot);
         let fresh = !replay && now <= order.fresh_until;
-        let before = body
-            .map_or(&[][..], |Body { slot, from }| self.orders.at(slot).frame().get(from..).unwrap_or(&[]));
         let made = if fresh { 0 } else { header::LEN };
-        if before.len().saturating_add(made) > head.room() {
+        let (number, len) = (order.number, order.len);
+        let limited = order.deadline != Instant::NEVER;
+        let remaining_ms = limited.then(|| Delivery::millis(order.deadline.since(now)));
+        if !self.copy_shared(head, body, made) {
             return false;
         }
-        head.copy(before);
-        let what = if fresh {
-            Head::Fresh
-        } else {
-            let limited = order.deadline != Instant::NEVER;
-            let remaining_ms = limited.then(|| Delivery::millis(order.deadline.since(now)));
-            Head::New { remaining_ms, replay }
-        };
+        let what = if fresh { Head::Fresh } else { Head::New { remaining_ms, replay } };
         if let Some(bytes) = self.header_of(slot, what) {
             head.copy(&bytes);
         }
-        *body = Some(Body { slot, from: made });
-        let (number, len) = (order.number, order.len);
+        *body = Some(Body { of: Shared::Order(slot), from: made, to: len as usize });
         self.plan.push(What::Order { slot, number, head: what }, len as usize);
         true
     }
@@ -417,30 +353,4 @@ enum Judged {
     Repeat,
     /// Its lifetime is over, or this device can never take it.
     Never(Code),
-}
-
-fn emit_farewell(farewell: Farewell, room: &mut [u8]) -> Result<usize, EmitError> {
-    match farewell {
-        Farewell::Reject(code) => Reject { code, retry_after_ms: 0, detail: 0 }.emit(room),
-        Farewell::Bye(code) => Bye { code, retry_after_ms: 0 }.emit(room),
-    }
-}
-
-fn emit_cancel(number: u64, room: &mut [u8]) -> Result<usize, EmitError> {
-    Cancel { durable: false, numbers: (&[number]).into() }.emit(room)
-}
-
-/// The bytes of a planned control frame, for the part of it that did not leave.
-pub(super) fn control_bytes(what: What) -> ([u8; CARRY], usize) {
-    let mut bytes = [0; CARRY];
-    let len = match what {
-        What::Pong { token } => Pong { token }.emit(&mut bytes),
-        What::Ping { token } => Ping { token }.emit(&mut bytes),
-        What::Settled { lane, number } => Settled { durable: false, lane, number }.emit(&mut bytes),
-        What::Cancel { number, .. } => emit_cancel(number, &mut bytes),
-        What::Drain { after_ms } => Drain { reason: drain::Reason::LEAVING, after_ms }.emit(&mut bytes),
-        What::Farewell(farewell) => emit_farewell(farewell, &mut bytes),
-        What::Rest | What::Hello { .. } | What::Order { .. } => Ok(0),
-    };
-    (bytes, len.unwrap_or(0))
 }

@@ -5,7 +5,7 @@ use wire_format::time::Instant;
 use super::device::{Partial, State, due, flag};
 use super::devices::DeviceStorage;
 use super::order::{MarkBytes, OrderStorage};
-use super::transmit::{Entry, Head, What, control_bytes};
+use super::plan::{Entry, Head, What, control_bytes};
 use super::{DeviceIndex, Fleet};
 use crate::ended::Ended;
 
@@ -81,13 +81,15 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     fn commit(&mut self, index: u32, entry: Entry) {
         self.stats.frames_out = self.stats.frames_out.wrapping_add(1);
         match entry.what {
-            What::Rest => {
-                let partial = core::mem::replace(&mut self.devices.at_mut(index).partial, Partial::None);
-                if let Partial::Order { slot, was, .. } = partial {
+            What::Rest => match core::mem::replace(&mut self.devices.at_mut(index).partial, Partial::None) {
+                Partial::Order { slot, was, .. } => {
                     self.count_sent(was == crate::mark::Mark::REPEAT);
                     self.unpin(slot);
                 }
-            }
+                Partial::Post { post, .. } => self.post_written(index, post),
+                Partial::None | Partial::Hello { .. } | Partial::Control { .. } => {}
+            },
+            What::Post { post } => self.post_written(index, post),
             What::Order { slot, number, head } => {
                 let order = self.orders.at(slot);
                 if order.number == number && order.mark(index).is_owed() {
@@ -109,8 +111,14 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                     *at = at.saturating_add(u16::try_from(offset).unwrap_or(u16::MAX));
                 }
                 Partial::Control { offset: at, .. } => *at = at.saturating_add(small),
-                Partial::Order { offset: at, .. } => *at = at.saturating_add(offset),
+                Partial::Order { offset: at, .. } | Partial::Post { offset: at, .. } => {
+                    *at = at.saturating_add(offset);
+                }
             },
+            What::Post { post } => {
+                self.post_cut(index, post);
+                self.devices.at_mut(index).partial = Partial::Post { post, offset };
+            }
             What::Hello { head } => {
                 let device = self.devices.at_mut(index);
                 device.due &= !due::HELLO;
@@ -167,7 +175,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             }
             What::Drain { .. } => device.due &= !due::DRAIN,
             What::Farewell(_) => device.due &= !due::FAREWELL,
-            What::Rest | What::Order { .. } => {}
+            What::Rest | What::Post { .. } | What::Order { .. } => {}
         }
     }
 

@@ -5,6 +5,7 @@ mod fan_out;
 mod items;
 mod leave;
 mod liveness;
+mod posts;
 mod random;
 mod resume;
 mod retry;
@@ -18,7 +19,7 @@ use std::collections::{BTreeMap, VecDeque};
 use wire_format::frame::order::{Delivery, KindFlags, Order};
 use wire_format::frame::outcome::{self, Code, Entry};
 use wire_format::frame::welcome::{LaneFloor, LogFloors, Started, StartedEntry};
-use wire_format::frame::{Frame, Hello, Raw, Reject, Welcome, bye, hello, reject};
+use wire_format::frame::{Frame, Hello, Raw, Reject, Welcome, bye, hello, reject, reply};
 use wire_format::ids::{DeviceKind, Lane, Lineage, NodeId, OrderKind, Store, Tags};
 use wire_format::splitter::{Split, split};
 use wire_format::time::Instant;
@@ -89,6 +90,12 @@ struct Device {
     /// Numbers of CANCELs, and the time of a DRAIN, in order.
     cancels: Vec<u64>,
     drains: Vec<u32>,
+    /// Questions it got: correlation, generation, payload.
+    asked: Vec<(u32, u32, Vec<u8>)>,
+    /// Answers it got: correlation, generation, code.
+    replied: Vec<(u32, u32, reply::Code)>,
+    /// STATUS it got, as text.
+    statuses: Vec<String>,
     /// Reads of the server's heads and bodies: (head, body) lengths per write.
     writes: Vec<(usize, usize)>,
     /// Orders it has and that are not settled; bytes of orders it has not acknowledged.
@@ -121,11 +128,14 @@ impl Device {
             byes: Vec::new(),
             pings: 0,
             effects: BTreeMap::new(),
-            features: hello::feature::CANCEL,
             persisted: false,
             started: Vec::new(),
             cancels: Vec::new(),
             drains: Vec::new(),
+            features: hello::feature::CANCEL | hello::feature::ASK | hello::feature::STATUS,
+            asked: Vec::new(),
+            replied: Vec::new(),
+            statuses: Vec::new(),
             writes: Vec::new(),
             in_window: 0,
         }
@@ -187,6 +197,13 @@ impl Device {
             Frame::Drain(drain) => self.drains.push(drain.after_ms),
             Frame::Reject(Reject { code, .. }) => self.rejects.push(code),
             Frame::Bye(bye) => self.byes.push(bye.code),
+            Frame::Ask(ask) => {
+                self.asked.push((ask.correlation, ask.generation, ask.payload.to_vec()));
+            }
+            Frame::Reply(reply) => {
+                self.replied.push((reply.correlation, reply.generation, reply.code));
+            }
+            Frame::Status(status) => self.statuses.push(format!("{:?}", status.rows)),
             other => panic!("the server sent {other:?}"),
         }
     }
@@ -318,6 +335,7 @@ struct World {
     events: Vec<TestEvent>,
     /// What devices said to the application, as text.
     items: Vec<String>,
+    questions: Vec<Question>,
     scratch: usize,
     number: u64,
 }
@@ -353,6 +371,7 @@ impl World {
             closed: Vec::new(),
             events: Vec::new(),
             items: Vec::new(),
+            questions: Vec::new(),
             scratch: 16_384,
             number: 0,
         }
@@ -478,6 +497,9 @@ impl World {
         let used = match self.fleet.handle_bytes(self.now, DeviceIndex(index as u32), &bytes) {
             Ok(input) => {
                 self.items.extend(input.item.map(|item| format!("{item:?}")));
+                if let Some(Item::Ask { question, .. }) = input.item {
+                    self.questions.push(question);
+                }
                 input.consumed
             }
             Err(_) => bytes.len(),
@@ -532,6 +554,14 @@ impl World {
     fn settled(&self) -> Vec<u64> {
         let told = |event: &TestEvent| match event {
             Event::Settled { number, .. } => Some(*number),
+            _ => None,
+        };
+        self.events.iter().filter_map(told).collect()
+    }
+
+    fn unanswered(&self) -> Vec<(AskId, Unanswered)> {
+        let told = |event: &TestEvent| match event {
+            Event::Unanswered { ask, why, .. } => Some((*ask, *why)),
             _ => None,
         };
         self.events.iter().filter_map(told).collect()

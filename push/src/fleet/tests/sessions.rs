@@ -119,7 +119,7 @@ fn hello_says_who_is_meant_and_welcome_is_told() {
     world.advance(100);
     let hello = world.devices[0].hellos[0];
     assert_eq!((hello.target, hello.server, hello.volatile.lineage), (id(0), NodeId([0xAA; 16]), LINEAGE));
-    assert_eq!((hello.max_body, hello.ping_interval_ms, hello.staging), (4_096, 3_000, false));
+    assert_eq!((hello.max_body, hello.ping_interval_ms, hello.staging), (4_120, 3_000, false));
     let Some(Event::Connected { device: DeviceIndex(0), facts, rebooted: false }) = world.events.first()
     else {
         panic!("{:?}", world.events)
