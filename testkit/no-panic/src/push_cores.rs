@@ -26,7 +26,7 @@ fn address() -> SocketAddr {
 #[cfg(feature = "fleet")]
 #[inline(never)]
 fn fleet(store: Store, bytes: &[u8], buffer: &mut [u8]) {
-    use push::fleet::{DeviceSlot, NewDevice, NewOrder, OrderSlot};
+    use push::fleet::{DeviceSlot, Item, NewDevice, NewOrder, OrderSlot};
     use push::{Closed, DeviceIndex, DialError, Fleet, FleetConfig};
     use wire_format::frame::order::KindFlags;
     use wire_format::ids::{Lane, Lineage};
@@ -52,7 +52,16 @@ fn fleet(store: Store, bytes: &[u8], buffer: &mut [u8]) {
     black_box(fleet.poll_dial(now()));
     fleet.handle_connected(now(), device);
     fleet.handle_dial_failed(now(), device, black_box(DialError::Refused));
-    let _ = black_box(fleet.handle_bytes(now(), device, bytes));
+    if let Ok(input) = black_box(fleet.handle_bytes(now(), device, bytes))
+        && let Some(Item::Ask { question, .. }) = input.item
+    {
+        let _ = black_box(fleet.reply(now(), &question, bytes));
+    }
+    let _ = black_box(fleet.ask(now(), device, |id| {
+        black_box(id);
+        bytes
+    }));
+    let _ = black_box(fleet.ask_status(now(), device, bytes));
     if let Some(transmit) = fleet.poll_transmit(now(), buffer) {
         let (device, len) = (transmit.device, transmit.head.len().wrapping_add(transmit.body.len()));
         fleet.handle_written(now(), device, black_box(len));
