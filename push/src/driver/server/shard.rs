@@ -316,7 +316,8 @@ impl Shard {
                 FleetEvent::Attempt { device, number, code, .. } => {
                     let _ = self.fleet.resolve(self.clock.now(), number, device, code);
                 }
-                FleetEvent::Fenced { .. } => {}
+                // This driver asks nothing, so nothing stays unanswered.
+                FleetEvent::Fenced { .. } | FleetEvent::Unanswered { .. } => {}
                 FleetEvent::Settled { number, frame, marks, .. } => {
                     trace::order_settled(number);
                     self.shared.release(frame.len());
