@@ -102,7 +102,9 @@ impl Judge {
             let device = device.into();
             judge.record(Event::Effect { order, device, boot, redelivered: delivered.redelivered });
             let verdict = answer(delivered);
-            judge.record(Event::Answer { order, device, boot, code: verdict.code().0 });
+            if verdict != Verdict::Later {
+                judge.record(Event::Answer { order, device, boot, code: verdict.code().0 });
+            }
             verdict
         }
     }

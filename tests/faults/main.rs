@@ -5,10 +5,14 @@
 //! order ends exactly once on every device it was for, none has its effect twice, none out of order, none too late. The
 //! simulation in virtual time (`push/tests/pair`) uses the same judge.
 
+mod addresses;
 mod bytes;
 mod judge;
 mod liars;
 mod link;
+mod peers;
+mod process;
+mod strangers;
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -49,9 +53,11 @@ fn server() -> ServerBuilder {
         .live_orders(256)
 }
 
+/// The next address nobody has: the last two numbers of it.
+static NEXT: AtomicU16 = AtomicU16::new(1);
+
 /// A device at an address of its own, so that nobody takes its port while it boots.
 fn device(n: u8) -> DeviceBuilder {
-    static NEXT: AtomicU16 = AtomicU16::new(1);
     let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
     at(n, Ipv4Addr::new(127, 8, high, low))
 }
