@@ -16,6 +16,7 @@ mod push;
 mod serve;
 mod start;
 mod state;
+mod stock;
 mod watch;
 
 use std::process::ExitCode;

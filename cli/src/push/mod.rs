@@ -17,6 +17,7 @@ use crate::names::{self, To};
 use crate::out;
 
 use self::kinds::Order;
+pub(crate) use self::payloads::milli;
 pub(crate) use self::report::duration;
 
 const EXAMPLES: &str = "\

@@ -315,7 +315,7 @@ pub(super) fn cart_line(text: &str) -> Result<CartLineArg, String> {
 }
 
 /// A quantity with up to three decimals, in thousandths.
-fn milli(text: &str) -> Option<u32> {
+pub(crate) fn milli(text: &str) -> Option<u32> {
     let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
     if decimals.len() > 3 || !decimals.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;

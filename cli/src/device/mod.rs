@@ -1,27 +1,28 @@
 //! `tillwire device`: one simulated device that applies what it gets and keeps a ledger of it.
 
+mod application;
+
 use std::net::SocketAddrV4;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tillwire::discovery::SeekerEvent;
 use tillwire::push::driver::device::Event as ListenerEvent;
 use tillwire::push::receiver::Event as SessionEvent;
-use tillwire::{Delivered, Device, DeviceEvent, OrderKind, Verdict as Applied};
+use tillwire::{Device, DeviceEvent, OrderKind};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use wire_format::datagram::bye::Reason;
+use wire_format::payload::Level;
 
 use crate::args::{AboutArgs, NetArgs, PUSH_PORT, StoreArgs, say_clear_mode, seed};
 use crate::error::{Outcome, Verdict};
-use crate::ledger::{Entry, Ledger};
+use crate::ledger::Ledger;
 use crate::state::State;
-use crate::{names, out, start};
+use crate::{names, out, start, stock};
 
-/// Orders that wait to be printed; what comes faster than the terminal takes is counted instead.
-const LINES_MAX: usize = 4_096;
-/// The detail of a failure whose order could not be entered into the ledger.
-const DETAIL_LEDGER: u8 = 1;
+use self::application::{Application, LINES_MAX};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -51,6 +52,12 @@ pub(crate) struct Args {
     /// Refuse orders of this kind; may be given for each.
     #[arg(long = "reject", value_name = "KIND", value_parser = names::order_kind)]
     rejected: Vec<OrderKind>,
+    /// Answer questions about stock, asked or pushed: unknown, none, some, or a quantity.
+    #[arg(long, value_name = "LEVEL", value_parser = stock::level)]
+    answer_stock: Option<Level>,
+    /// Work on each order for so many milliseconds, and complete it then; other lanes go on meanwhile.
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
+    later_ms: Option<u64>,
 }
 
 /// Runs until told to end.
@@ -87,8 +94,21 @@ pub(crate) async fn run(args: Args, json: bool) -> Outcome {
         builder = builder.epoch(state.epoch);
     }
     let (lines, orders) = mpsc::channel(LINES_MAX);
-    let application = Application { ledger, rejected: args.rejected, lines, skipped: 0 };
-    let device = builder.start(application.handler()).await.map_err(|error| start::failure(&error))?;
+    let (works, working) = application::works();
+    let later = args.later_ms.map(Duration::from_millis);
+    let application = Application {
+        ledger,
+        rejected: args.rejected,
+        stock: args.answer_stock,
+        later: later.map(|after| (after, works)),
+        lines,
+        skipped: 0,
+    };
+    let device = builder.start(application).await.map_err(|error| start::failure(&error))?;
+    if let Some(after) = later {
+        // Ends with the handler, which holds the other end.
+        tokio::spawn(application::work(after, working, device.handle().clone()));
+    }
     say_clear_mode();
     if json {
         let address = device.address().to_string();
@@ -106,55 +126,6 @@ pub(crate) async fn run(args: Args, json: bool) -> Outcome {
         out::json(&json!({"event": "stopped"}));
     }
     Ok(Verdict::AllRight)
-}
-
-/// What the simulated application does with orders.
-struct Application {
-    ledger: Option<Ledger>,
-    rejected: Vec<OrderKind>,
-    lines: mpsc::Sender<Value>,
-    /// Orders that were not printed because the terminal was too slow.
-    skipped: u64,
-}
-
-impl Application {
-    fn handler(mut self) -> impl FnMut(&Delivered<'_>) -> Applied + Send + 'static {
-        move |delivered| self.handle(delivered)
-    }
-
-    /// Enters the order into the ledger, then answers: an outcome that was reported stands in the ledger.
-    fn handle(&mut self, delivered: &Delivered<'_>) -> Applied {
-        let order = &delivered.order;
-        let mut verdict =
-            if self.rejected.contains(&order.kind) { Applied::RejectedKind } else { Applied::Applied };
-        let outcome = verdict.code().0;
-        let entry = Entry {
-            lineage: &delivered.lineage,
-            order: order.number,
-            order_key: order.order_key,
-            kind: order.kind,
-            payload: order.payload,
-            redelivered: delivered.redelivered,
-            outcome: outcome.name(),
-        };
-        if let Some(ledger) = &mut self.ledger
-            && let Err(error) = ledger.append(&entry)
-        {
-            out::warn(&format!("order {} could not be entered into the ledger: {error}", order.number));
-            verdict = Applied::Failed { detail: DETAIL_LEDGER };
-        }
-        let mut line = entry.json();
-        line["event"] = "order".into();
-        line["outcome"] = verdict.code().0.name().into();
-        line["bytes"] = order.payload.len().into();
-        line["lane"] = order.lane.index().into();
-        line["skipped"] = self.skipped.into();
-        match self.lines.try_send(line) {
-            Ok(()) => self.skipped = 0,
-            Err(_) => self.skipped += 1,
-        }
-        verdict
-    }
 }
 
 /// Prints events and orders until told to end.
@@ -224,8 +195,10 @@ const fn reason_name(reason: Reason) -> &'static str {
 /// A line for people: the event, and every field that says something.
 fn people(line: &Value) -> String {
     let event = line["event"].as_str().unwrap_or_default();
-    let fields =
-        ["kind", "order", "outcome", "bytes", "server", "address", "why", "detail", "reason", "events"];
+    let fields = [
+        "kind", "order", "outcome", "answer", "bytes", "server", "address", "why", "detail", "reason",
+        "events",
+    ];
     let said = fields.iter().filter_map(|&name| match &line[name] {
         Value::Null => None,
         Value::String(text) => Some(format!("{name} {text}")),
