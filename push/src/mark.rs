@@ -102,6 +102,11 @@ impl Mark {
         matches!(self, Self::RETRY_BUSY | Self::RETRY_NO_SPACE | Self::RETRY_FAILED | Self::RETRYING)
     }
 
+    /// Whether it waits to be sent, for the first time or for another attempt: a newer version takes its place.
+    pub(crate) const fn is_unsent(self) -> bool {
+        matches!(self, Self::PENDING | Self::RETRY_BUSY | Self::RETRY_NO_SPACE | Self::RETRY_FAILED)
+    }
+
     /// Whether its end is known and not told yet.
     #[must_use]
     pub const fn is_withdrawn(self) -> bool {

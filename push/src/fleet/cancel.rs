@@ -99,9 +99,14 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         if order.mark(index) != Mark::PENDING {
             return;
         }
-        if order.cancel_seq != 0 {
-            self.mark_withdrawn(index, slot, Mark::WITHDRAWN);
-            self.sweep_again(slot);
-        }
+        let mark = if order.cancel_seq != 0 {
+            Mark::WITHDRAWN
+        } else if self.is_overtaken(order.key, index) {
+            Mark::OVERTAKEN
+        } else {
+            return;
+        };
+        self.mark_withdrawn(index, slot, mark);
+        self.sweep_again(slot);
     }
 }

@@ -119,6 +119,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             }
         }
         let mut used = 0;
+        let mut newest = std::collections::BTreeSet::new();
         for slot in 0..self.orders.len() {
             let order = self.orders.at(slot);
             let Some(live) = &order.live else { continue };
@@ -131,6 +132,18 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             let untold = live.marks.as_ref().iter().any(|&mark| Mark(mark).is_withdrawn());
             assert!(!untold || List::<{ super::order::link::TELL }>::has(&self.orders, slot));
             assert!(order.cancel_seq <= self.cancels);
+            let unsent = live.marks.as_ref().iter().filter(|&&mark| Mark(mark).is_unsent()).count();
+            assert_eq!(order.unsent as usize, unsent, "order {}", order.number);
+            if order.key.key != 0 {
+                let pending =
+                    live.marks.as_ref().iter().enumerate().filter(|(_, mark)| **mark == Mark::PENDING.0);
+                pending.for_each(|(at, _)| {
+                    assert!(
+                        newest.insert((order.key.key, at as u32 + live.first)),
+                        "two versions of one key wait for a device"
+                    )
+                });
+            }
         }
         assert_eq!(used, self.orders.used);
     }

@@ -110,6 +110,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             return;
         }
         order.set_mark(index, mark);
+        order.unsent = order.unsent.saturating_add(u32::from(mark == Mark::PENDING));
         if was == Mark::SENT {
             self.unsend(index, slot);
         }
@@ -145,7 +146,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     pub(super) fn mark_ended(&mut self, now: Instant, index: u32, slot: u32, end: End) {
         let mut end = end;
         let again = end.by_device && end.first_code.is_attempt_end();
-        let again = if again { self.judge_attempt(now, slot, &mut end) } else { None };
+        let again = if again { self.judge_attempt(now, index, slot, &mut end) } else { None };
         let order = self.orders.at_mut(slot);
         let (lane, was) = (order.lane, order.mark(index));
         if was.is_final() || was == Mark::NOT_TARGETED {
@@ -153,6 +154,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         }
         order.set_mark(index, again.unwrap_or_else(|| Mark::ended(end.first_code)));
         order.open = order.open.saturating_sub(u32::from(again.is_none()));
+        order.unsent = order.unsent.saturating_add(u32::from(again.is_some()));
         let (number, latency) = (order.number, now.since(order.submitted));
         self.unsort(index, slot, was);
         let state = self.devices.at_mut(index).lane_mut(lane);
@@ -206,6 +208,8 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             }
             self.unout(index, lane, slot);
         } else if was.is_retried() {
+            let order = self.orders.at_mut(slot);
+            order.unsent = order.unsent.saturating_sub(u32::from(was.is_unsent()));
             let device = self.devices.at_mut(index);
             device.retried = device.retried.saturating_sub(1);
         }
@@ -246,6 +250,8 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     }
 
     fn unowe(&mut self, index: u32, lane: Lane, slot: u32, was: Mark) {
+        let order = self.orders.at_mut(slot);
+        order.unsent = order.unsent.saturating_sub(u32::from(was == Mark::PENDING));
         let state = self.devices.at_mut(index).lane_mut(lane);
         state.owed = state.owed.saturating_sub(1);
         state.repeats = state.repeats.saturating_sub(u16::from(was == Mark::REPEAT));

@@ -9,7 +9,8 @@
 //! | `list`, `wheel` | intrusive lists and timers inside those tables |
 //! | `marks` | the only code that changes marks, and with them cursors and counts |
 //! | `submit` | orders come in |
-//! | `cancel`, `retry` | orders that shall not be done any more; attempts that end and are repeated |
+//! | `supersede`, `cancel` | orders that newer ones replace; orders that shall not be done any more |
+//! | `retry` | attempts that end and are repeated |
 //! | `dial` | who is dialled when |
 //! | `session` | HELLO, WELCOME, resume, the end of a session |
 //! | `receive` | frames from devices |
@@ -37,6 +38,7 @@ mod retry;
 mod session;
 mod stats;
 mod submit;
+mod supersede;
 mod tell;
 mod timeout;
 mod transmit;

@@ -10,6 +10,7 @@ use wire_format::time::Instant;
 
 use super::DeviceIndex;
 use super::list::{Link, List, NONE, Nodes};
+use super::supersede::Key;
 use super::wheel::Timers;
 use crate::mark::Mark;
 
@@ -63,6 +64,12 @@ pub struct OrderSlot<B, M> {
     pub(crate) open: u32,
     /// Rises with each cancellation in the fleet; 0: this order was not cancelled.
     pub(crate) cancel_seq: u32,
+    /// Marks that are [`Mark::is_unsent`].
+    pub(crate) unsent: u32,
+    pub(crate) key: Key,
+    /// First order of this bucket of supersede keys, and the next one in the chain this order is in.
+    pub(crate) key_bucket: u32,
+    pub(crate) key_chain: u32,
     /// Cut writes that still need the frame.
     pub(crate) pins: u32,
     pub(crate) len: u32,
@@ -88,6 +95,10 @@ impl<B, M> OrderSlot<B, M> {
         needs_result: false,
         open: 0,
         cancel_seq: 0,
+        unsent: 0,
+        key: Key::NONE,
+        key_bucket: NONE,
+        key_chain: NONE,
         pins: 0,
         len: 0,
         swept: 0,
@@ -220,9 +231,10 @@ impl<B: AsRef<[u8]>, M: MarkBytes, O: OrderStorage<B, M>> Orders<O, B, M> {
         self.free = free;
         self.used = self.used.saturating_add(1);
         let (lane, bucket) = (order.lane, self.bucket(order.number));
-        // The bucket head is the slot's own, not the order's.
-        let own = self.at(slot).bucket;
-        *self.at_mut(slot) = OrderSlot { bucket: own, ..order };
+        // The bucket heads are the slot's own, not the order's.
+        let (own, key_bucket) = (self.at(slot).bucket, self.at(slot).key_bucket);
+        *self.at_mut(slot) = OrderSlot { bucket: own, key_bucket, ..order };
+        self.index_key(slot);
         let first = core::mem::replace(&mut self.at_mut(bucket).bucket, slot);
         self.at_mut(slot).chain = first;
         let mut list = self.lane(lane);
@@ -236,6 +248,7 @@ impl<B: AsRef<[u8]>, M: MarkBytes, O: OrderStorage<B, M>> Orders<O, B, M> {
         let mut list = self.lane(lane);
         list.remove(self, slot);
         *self.lane_mut(lane) = list;
+        self.unindex_key(slot);
         let bucket = self.bucket(number);
         let mut at = self.at(bucket).bucket;
         if at == slot {
@@ -254,8 +267,9 @@ impl<B: AsRef<[u8]>, M: MarkBytes, O: OrderStorage<B, M>> Orders<O, B, M> {
 
     /// Empties the slot of a retired order.
     pub(crate) fn release(&mut self, slot: u32) -> Option<(u64, Live<B, M>)> {
-        let own = self.at(slot).bucket;
-        let order = core::mem::replace(self.at_mut(slot), OrderSlot { bucket: own, ..OrderSlot::EMPTY });
+        let (bucket, key_bucket) = (self.at(slot).bucket, self.at(slot).key_bucket);
+        let empty = OrderSlot { bucket, key_bucket, ..OrderSlot::EMPTY };
+        let order = core::mem::replace(self.at_mut(slot), empty);
         let mut free = self.free;
         free.push_front(self, slot);
         self.free = free;

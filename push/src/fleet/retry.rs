@@ -21,6 +21,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         let waits = order.mark(device.0).attempt_code().is_some();
         if waits {
             order.set_mark(device.0, Mark::RETRYING);
+            order.unsent = order.unsent.saturating_sub(1);
         }
         waits
     }
@@ -41,10 +42,14 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
 
     /// What becomes of an order whose attempt a device ended: the mark it waits with, or none if there is no other
     /// attempt. Then `end` says what the report shows.
-    pub(super) fn judge_attempt(&self, now: Instant, slot: u32, end: &mut End) -> Option<Mark> {
+    pub(super) fn judge_attempt(&self, now: Instant, index: u32, slot: u32, end: &mut End) -> Option<Mark> {
         let order = self.orders.at(slot);
         if order.cancel_seq != 0 {
             end.first_code = Code::CANCELLED;
+            return None;
+        }
+        if self.is_overtaken(order.key, index) {
+            end.first_code = Code::SUPERSEDED;
             return None;
         }
         Mark::attempt(end.first_code).filter(|_| now < order.deadline)

@@ -2,8 +2,8 @@
 
 use core::time::Duration;
 
-use wire_format::bytes::{u8_at, u64_at};
-use wire_format::frame::order::{self as wire, Delivery, KindFlags};
+use wire_format::bytes::{u8_at, u16_at, u64_at};
+use wire_format::frame::order::{self as wire, Delivery, KindFlags, OrderOption};
 use wire_format::frame::outcome::Code;
 use wire_format::frame::{Flags, Header, Kind, header};
 use wire_format::ids::Lane;
@@ -14,6 +14,7 @@ use super::device::{State, flag};
 use super::devices::DeviceStorage;
 use super::event::{SubmitError, SubmitFault, Submitted};
 use super::order::{Live, MarkBytes, NewOrder, OrderSlot, OrderStorage};
+use super::supersede::Key;
 use crate::config::{FRESH_MAX, LIFETIME_MAX, OWED_MAX};
 use crate::mark::Mark;
 
@@ -26,16 +27,19 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         mut order: NewOrder<B, M>,
     ) -> Result<Submitted, SubmitError<B, M>> {
         self.observe(now);
-        let (slot, header) = match self.check_order(&order) {
+        let Checked { slot, header, key } = match self.check_order(now, &order) {
             Ok(checked) => checked,
             Err(why) => return Err(SubmitError { why, order }),
         };
         let (lane, first) = (order.lane, order.first.0);
+        if key.key != 0 {
+            self.overtake(key, first, order.marks.as_ref());
+        }
         let mut submitted = Submitted { targets: 0, refused: 0 };
         for (offset, mark) in order.marks.as_mut().iter_mut().enumerate() {
             if *mark == Mark::PENDING.0 {
                 let index = u32::try_from(offset).map_or(u32::MAX, |offset| first.saturating_add(offset));
-                if let Some(code) = self.owe(index, lane, slot) {
+                if let Some(code) = self.owe(index, lane, slot, key) {
                     *mark = code.0;
                     self.stats.outcomes.count(code);
                     submitted.refused = submitted.refused.saturating_add(1);
@@ -46,12 +50,12 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         }
         self.last_number = order.number;
         self.stats.orders = self.stats.orders.wrapping_add(1);
-        self.keep(now, slot, order, header, submitted.targets);
+        self.keep(now, order, Checked { slot, header, key }, submitted.targets);
         Ok(submitted)
     }
 
     /// Everything that can be wrong with an order, before anything changes.
-    fn check_order(&self, order: &NewOrder<B, M>) -> Result<(u32, Header), SubmitFault> {
+    fn check_order(&self, now: Instant, order: &NewOrder<B, M>) -> Result<Checked, SubmitFault> {
         if self.stopped {
             return Err(SubmitFault::Stopped);
         }
@@ -61,7 +65,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         if order.lifetime.is_some_and(|lifetime| lifetime.is_zero() || lifetime > LIFETIME_MAX) {
             return Err(SubmitFault::Lifetime);
         }
-        let header = check_frame(order).ok_or(SubmitFault::Frame)?;
+        let (header, key) = check_frame(order).ok_or(SubmitFault::Frame)?;
         let mut targets = false;
         for &mark in order.marks.as_ref() {
             match Mark(mark) {
@@ -73,13 +77,14 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         if !targets {
             return Err(SubmitFault::NoTarget);
         }
+        self.check_key(key, order.lane, deadline(now, order.lifetime))?;
         let slot = self.orders.vacant().ok_or(SubmitFault::Full)?;
-        Ok((slot, header))
+        Ok(Checked { slot, header, key })
     }
 
     /// Owes the order to a device, or says why not.
     #[inline]
-    fn owe(&mut self, index: u32, lane: Lane, slot: u32) -> Option<Code> {
+    fn owe(&mut self, index: u32, lane: Lane, slot: u32, key: Key) -> Option<Code> {
         if index >= self.fresh {
             return Some(Code::NOT_TARGETED);
         }
@@ -90,6 +95,10 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         if device.unended() >= OWED_MAX {
             return Some(Code::OVERFLOW);
         }
+        if key.retry && self.is_overtaken(key, index) {
+            return Some(Code::SUPERSEDED);
+        }
+        let device = self.devices.at_mut(index);
         let state = device.lane_mut(lane);
         if state.owed == 0 {
             state.next = slot;
@@ -101,10 +110,11 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         None
     }
 
-    fn keep(&mut self, now: Instant, slot: u32, order: NewOrder<B, M>, header: Header, targets: u32) {
+    fn keep(&mut self, now: Instant, order: NewOrder<B, M>, checked: Checked, targets: u32) {
+        let Checked { slot, header, key } = checked;
         let NewOrder { number, lane, kind_flags, lifetime, frame, first, marks } = order;
         let fresh = lifetime.map_or(Duration::MAX, |lifetime| FRESH_MAX.min(lifetime / 64));
-        let deadline = lifetime.map_or(Instant::NEVER, |lifetime| now + lifetime);
+        let deadline = deadline(now, lifetime);
         let len = u32::try_from(frame.as_ref().len()).unwrap_or(u32::MAX);
         let live = OrderSlot {
             live: Some(Live { frame, marks, first: first.0 }),
@@ -113,6 +123,8 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             kind_flags,
             needs_result: header.flags.contains(Flags::NEEDS_RESULT),
             open: targets,
+            unsent: targets,
+            key,
             len,
             submitted: now,
             fresh_until: now + fresh,
@@ -126,10 +138,21 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     }
 }
 
+/// What an order was found to be.
+struct Checked {
+    slot: u32,
+    header: Header,
+    key: Key,
+}
+
+fn deadline(now: Instant, lifetime: Option<Duration>) -> Instant {
+    lifetime.map_or(Instant::NEVER, |lifetime| now + lifetime)
+}
+
 /// The frame is a fresh ORDER of the volatile log and says what stands beside it.
-fn check_frame<B: AsRef<[u8]>, M>(order: &NewOrder<B, M>) -> Option<Header> {
+fn check_frame<B: AsRef<[u8]>, M>(order: &NewOrder<B, M>) -> Option<(Header, Key)> {
     let (head, body) = order.frame.as_ref().split_first_chunk::<{ header::LEN }>()?;
-    let (fixed, _) = body.split_first_chunk::<{ wire::FIXED_LEN }>()?;
+    let (fixed, rest) = body.split_first_chunk::<{ wire::FIXED_LEN }>()?;
     let header = Header::parse(head).ok()?;
     let aux32 = order.lifetime.map_or(u32::MAX, Delivery::millis);
     let whole = header.length as usize == body.len() && body.len() <= wire::BODY_MAX;
@@ -138,7 +161,12 @@ fn check_frame<B: AsRef<[u8]>, M>(order: &NewOrder<B, M>) -> Option<Header> {
         && u8_at::<34, { wire::FIXED_LEN }>(fixed) == order.lane as u8
         && u8_at::<35, { wire::FIXED_LEN }>(fixed) == kind_flag_bits(order.kind_flags)
         && header.aux32 == aux32;
-    (whole && plain && same && !header.flags.contains(Flags::REPLAY)).then_some(header)
+    let right = whole && plain && same && !header.flags.contains(Flags::REPLAY);
+    let key = u64_at::<16, { wire::FIXED_LEN }>(fixed);
+    let options = rest.get(..usize::from(u16_at::<38, { wire::FIXED_LEN }>(fixed)))?;
+    let is_retry = |option| matches!(option, Ok(OrderOption::Retry { .. }));
+    let retry = key != 0 && wire::options(options).any(is_retry);
+    right.then_some((header, Key { key, version: u64_at::<24, { wire::FIXED_LEN }>(fixed), retry }))
 }
 
 fn kind_flag_bits(flags: KindFlags) -> u8 {

@@ -10,13 +10,14 @@ mod random;
 mod resume;
 mod retry;
 mod sessions;
+mod supersede;
 mod writes;
 
 use core::net::SocketAddr;
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
-use wire_format::frame::order::{Delivery, KindFlags, Order};
+use wire_format::frame::order::{Delivery, KindFlags, Order, OrderOption};
 use wire_format::frame::outcome::{self, Code, Entry};
 use wire_format::frame::welcome::{LaneFloor, LogFloors, Started, StartedEntry};
 use wire_format::frame::{Frame, Hello, Raw, Reject, Welcome, bye, hello, reject, reply};
@@ -584,17 +585,32 @@ fn new_order(
     payload: usize,
     marks: Vec<u8>,
 ) -> NewOrder<Vec<u8>, Vec<u8>> {
+    keyed_order(number, (lane, kind_flags), (0, 0), None, lifetime, payload, marks)
+}
+
+/// An order with a supersede key and version, that may repeat an attempt at another one.
+fn keyed_order(
+    number: u64,
+    (lane, kind_flags): (Lane, KindFlags),
+    (supersede_key, supersede_version): (u64, u64),
+    retry: Option<u64>,
+    lifetime: Option<Duration>,
+    payload: usize,
+    marks: Vec<u8>,
+) -> NewOrder<Vec<u8>, Vec<u8>> {
     let payload = vec![number as u8; payload];
+    let mut options = [0; 16];
+    let retry = retry.map_or(0, |first| OrderOption::Retry { first, attempt: 1 }.emit(&mut options).unwrap());
     let order = Order {
         number,
         order_key: 0,
-        supersede_key: 0,
-        supersede_version: 0,
+        supersede_key,
+        supersede_version,
         kind: OrderKind::SHOW_PAGE,
         lane,
         kind_flags,
         schema: 1,
-        options: &[],
+        options: &options[..retry],
         payload: &payload,
     };
     let remaining_ms = lifetime.map(Delivery::millis);
