@@ -52,7 +52,10 @@ pub use error::StartError;
 #[cfg(feature = "tokio")]
 pub use push::driver::device::{Answer, AskError, HandOverError, Handle as DeviceHandle};
 #[cfg(feature = "tokio")]
-pub use push::driver::server::{DeviceResult, FanOut, Latency, Pending, PushError, Report, Standing, Target};
+pub use push::driver::server::{
+    AddError, DeviceResult, FanOut, Latency, Pending, Progress, PushError, Quorum, Report, Resource,
+    Standing, Target,
+};
 #[cfg(feature = "tokio")]
 pub use security::Security;
 #[cfg(feature = "tokio")]

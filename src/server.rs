@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use wire_format::ids::{DeviceKind, Lineage, NodeId, Store, Tags};
 
 use crate::chance;
-use crate::{FanOut, Order, PushError, Security, StartError, Target};
+use crate::{AddError, FanOut, Order, PushError, Security, StartError, Target};
 
 /// Events a subscriber may lag behind before it is told how many it missed.
 const EVENTS_MAX: usize = 1_024;
@@ -43,6 +43,13 @@ impl StaticDevice {
     }
 }
 
+impl From<StaticDevice> for pushing::Device {
+    fn from(device: StaticDevice) -> Self {
+        let StaticDevice { address, id, kind, zone, tags } = device;
+        Self { id, address, kind, zone, tags }
+    }
+}
+
 /// How a store server is to run; made by [`StoreServer::builder`].
 #[derive(Clone, Debug)]
 pub struct ServerBuilder {
@@ -54,6 +61,7 @@ pub struct ServerBuilder {
     capacity: usize,
     live_orders: usize,
     live_bytes: usize,
+    shards: Option<usize>,
     devices: Vec<StaticDevice>,
     push_ports: Vec<u16>,
     fence: u64,
@@ -73,6 +81,7 @@ impl ServerBuilder {
             capacity: pushing::DEVICES_DEFAULT,
             live_orders: pushing::ORDERS_DEFAULT,
             live_bytes: pushing::BODIES_MAX,
+            shards: None,
             devices: Vec::new(),
             push_ports: vec![push::config::PORT],
             fence: 1,
@@ -115,6 +124,14 @@ impl ServerBuilder {
     #[must_use]
     pub fn live_bytes(mut self, bytes: usize) -> Self {
         self.live_bytes = bytes;
+        self
+    }
+
+    /// How many tasks serve the devices, each with its share of them: 1 to 64. Default: one per core and at most 4 on a
+    /// runtime with several threads, where they spread over the cores; one on a runtime with a single thread.
+    #[must_use]
+    pub fn shards(mut self, shards: usize) -> Self {
+        self.shards = Some(shards);
         self
     }
 
@@ -170,9 +187,8 @@ impl ServerBuilder {
         // Before the first dial: the first session may open while further devices are still being added.
         let sessions = pusher.subscribe();
         for device in &self.devices {
-            let StaticDevice { address, id, kind, zone, tags } = *device;
-            // The capacity was checked above, and the task has just begun.
-            let _ = pusher.set_device(pushing::Device { id, address, kind, zone, tags }).await;
+            // The capacity was checked above, and the tasks have just begun.
+            let _ = pusher.set_device((*device).into()).await;
         }
         let (events, _) = broadcast::channel(EVENTS_MAX);
         let (stop, stopping) = watch::channel(false);
@@ -208,6 +224,7 @@ impl ServerBuilder {
             devices: self.capacity,
             orders: self.live_orders,
             bytes: self.live_bytes,
+            shards: self.shards,
             seed: chance::random(),
         }
     }
@@ -270,6 +287,12 @@ impl StoreServer {
         self.id
     }
 
+    /// How many tasks serve the devices.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.pusher.shards()
+    }
+
     /// Pushes an order to every known device of the target. Accepted means: numbered, and on its way to whoever is
     /// connected. It is kept in memory; [`FanOut::durable`] says so.
     ///
@@ -281,6 +304,33 @@ impl StoreServer {
     )]
     pub async fn push(&self, order: &Order<'_>, target: &Target) -> Result<FanOut, PushError> {
         self.pusher.push(order, target)
+    }
+
+    /// Pushes an order, and waits at most `within` for room if there is none ([`PushError::Full`]). Any other error comes
+    /// at once.
+    pub async fn push_wait(
+        &self,
+        order: &Order<'_>,
+        target: &Target,
+        within: Duration,
+    ) -> Result<FanOut, PushError> {
+        self.pusher.push_wait(order, target, within).await
+    }
+
+    /// Lists a device, or gives a listed one (found by its id) its new address, which dials at once. What discovery finds
+    /// is listed by itself.
+    ///
+    /// A device stays listed until [`StoreServer::remove`], connected or not; targets are resolved against what was last
+    /// heard of it.
+    pub async fn set_device(&self, device: StaticDevice) -> Result<(), AddError> {
+        self.pusher.set_device(device.into()).await.map(drop)
+    }
+
+    /// Takes a device off the list: its session ends with a BYE, what it was owed ends as NOT_TARGETED, what it was sent
+    /// and has not answered as UNKNOWN. False if no device with this id is listed. A device that is there is discovered
+    /// again, and then listed anew.
+    pub fn remove(&self, id: NodeId) -> bool {
+        self.pusher.remove(id)
     }
 
     /// Every device known.

@@ -64,8 +64,9 @@ async fn devices() -> Vec<Device> {
     devices
 }
 
-async fn server() -> StoreServer {
-    let builder = StoreServer::builder(store()).security(Security::open_network()).no_discovery();
+async fn server(shards: usize) -> StoreServer {
+    let builder =
+        StoreServer::builder(store()).security(Security::open_network()).no_discovery().shards(shards);
     let listed = (1..=DEVICES).map(|n| StaticDevice::at((Ipv4Addr::new(127, 9, 1, n), PORT).into()));
     listed.fold(builder, tillwire::ServerBuilder::device).start().await.unwrap()
 }
@@ -86,9 +87,9 @@ async fn push(server: &StoreServer, orders: usize) {
     }
 }
 
-fn measure() -> (Counts, Counts) {
+fn measure(shards: usize) -> (Counts, Counts) {
     let devices = serve(devices);
-    let server = serve(server);
+    let server = serve(move || server(shards));
     let store = &server.started;
     let application = Builder::new_current_thread().enable_all().build().unwrap();
     application.block_on(async {
@@ -113,7 +114,9 @@ fn measure() -> (Counts, Counts) {
 /// What allocates per order does so in every run; a buffer that was met at its size for the first time does not.
 #[test]
 fn serving_orders_allocates_nothing() {
-    let runs = (0..3).map(|_| measure());
-    let seen: Vec<_> = runs.take_while(|run| *run != <(Counts, Counts)>::default()).collect();
-    assert!(seen.len() < 3, "the threads that serve (server, devices) allocated: {seen:?}");
+    for shards in [1, 2] {
+        let runs = (0..3).map(|_| measure(shards));
+        let seen: Vec<_> = runs.take_while(|run| *run != <(Counts, Counts)>::default()).collect();
+        assert!(seen.len() < 3, "the threads that serve ({shards} shards, devices) allocated: {seen:?}");
+    }
 }

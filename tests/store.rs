@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tillwire::{
     Delivered, Device, DeviceBuilder, DeviceEvent, DeviceKind, NodeId, Order, OrderKind, Outcome, PushError,
-    Security, ServerBuilder, ServerEvent, StartError, StaticDevice, Store, StoreServer, Tags, Target,
-    Verdict,
+    Resource, Security, ServerBuilder, ServerEvent, StartError, StaticDevice, Store, StoreServer, Tags,
+    Target, Verdict,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -347,7 +347,8 @@ async fn orders_and_bytes_at_their_limits_and_one_past_each() {
         by_orders.push(&order, &Target::all()).await.unwrap();
     }
     let full = by_orders.push(&order, &Target::all()).await.unwrap_err();
-    assert_eq!(full, PushError::FullOrders { live: 2 });
+    let retry_after = Duration::from_millis(250);
+    assert_eq!(full, PushError::Full { what: Resource::Orders, limit: 2, retry_after });
     by_orders.shutdown().await;
 
     let len = order.encoded_len();
@@ -356,7 +357,7 @@ async fn orders_and_bytes_at_their_limits_and_one_past_each() {
         by_bytes.push(&order, &Target::all()).await.unwrap();
     }
     let full = by_bytes.push(&order, &Target::all()).await.unwrap_err();
-    assert_eq!(full, PushError::FullBytes { bytes: 2 * len });
+    assert_eq!(full, PushError::Full { what: Resource::Bytes, limit: 2 * len, retry_after });
     by_bytes.shutdown().await;
 }
 

@@ -122,9 +122,7 @@ fn refused(error: &PushError) -> Failure {
         PushError::NoTarget { .. } => {
             "tillwire watch shows who is known; devices that come later get nothing of it"
         }
-        PushError::FullOrders { .. } | PushError::FullBytes { .. } => {
-            "wait until some orders have their outcomes"
-        }
+        PushError::Full { .. } => "wait until some orders have their outcomes",
         PushError::Order(_) => "docs/PROTOCOL.md has the limits of an order",
         _ => "see the server's log",
     };

@@ -123,6 +123,8 @@ pub struct Fleet<D, O, B, M> {
     fence_heard: u64,
     /// Until when sessions may go on after [`Fleet::drain`].
     drain_until: Instant,
+    /// The highest number of the log, given by this fleet or another one.
+    head: u64,
     /// No timer of a peer is due before; a call much later means that this side stood still.
     alarm: Instant,
     /// The microseconds this side stood still, so far.
@@ -166,6 +168,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             cancels: 0,
             fence_heard: 0,
             drain_until: Instant::NEVER,
+            head: 0,
             alarm: Instant::NEVER,
             paused: 0,
             now,
@@ -291,6 +294,12 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     pub fn ledger_mut(&mut self, number: u64) -> Option<&mut M> {
         let slot = self.orders.find(number)?;
         self.orders.at_mut(slot).live.as_mut().map(|live| &mut live.marks)
+    }
+
+    /// The log has given numbers up to this one, here or in another fleet that serves the same log: a device that knows
+    /// one of those has not invented it.
+    pub fn note_head(&mut self, number: u64) {
+        self.head = self.head.max(number);
     }
 
     /// Live orders: not settled on every target, or not handed back.

@@ -107,7 +107,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             return Err((Ended::Refused { code }, code));
         }
         let ours = welcome.volatile.lineage == self.config.lineage;
-        if ours && welcome.volatile.lanes.iter().any(|lane| lane.floor > self.last_number) {
+        if ours && welcome.volatile.lanes.iter().any(|lane| lane.floor > self.head) {
             return Err((Ended::FloorAhead, reject::Code::UNAUTHORIZED));
         }
         Ok(())
@@ -184,6 +184,24 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             }
         }
         self.wake(index);
+    }
+
+    /// A device that was added by its address alone has said who it is, and the caller reaches it elsewhere already, as
+    /// number `first`: its session ends with REJECT WRONG_DEVICE before an order left, and its id is forgotten again.
+    /// Meant as the answer to [`super::Event::Learned`], before the next `poll_transmit`.
+    pub fn refuse_duplicate(&mut self, now: Instant, device: DeviceIndex, first: u32) {
+        self.observe(now);
+        let index = device.0;
+        if self.devices.at(index).state != State::Open {
+            return;
+        }
+        if !self.devices.at(index).id.is_none() {
+            self.devices.unindex_id(index);
+            let slot = self.devices.at_mut(index);
+            (slot.id, slot.chain) = (NodeId::NONE, NONE);
+        }
+        let why = Ended::DuplicateDevice { first };
+        self.part(now, index, why, Farewell::Reject(reject::Code::WRONG_DEVICE));
     }
 
     /// The connection is gone.

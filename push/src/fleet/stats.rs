@@ -12,6 +12,14 @@ macro_rules! stats {
         }
 
         impl Stats {
+            /// Adds what `other` counted.
+            pub fn merge(&mut self, other: &Self) {
+                $(self.$name = self.$name.wrapping_add(other.$name);)*
+                for (own, theirs) in self.outcomes.0.iter_mut().zip(&other.outcomes.0) {
+                    *own = own.wrapping_add(*theirs);
+                }
+            }
+
             /// Calls `with` for each counter and its stable name.
             pub fn each(&self, mut with: impl FnMut(&'static str, u64)) {
                 $(with($text, self.$name);)*

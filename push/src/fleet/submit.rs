@@ -49,6 +49,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             }
         }
         self.last_number = order.number;
+        self.note_head(order.number);
         self.stats.orders = self.stats.orders.wrapping_add(1);
         self.keep(now, order, Checked { slot, header, key }, submitted.targets);
         Ok(submitted)

@@ -94,7 +94,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         }
         match self.devices.at(index).state {
             State::Greeting if self.devices.at(index).due & due::HELLO != 0 => {
-                let log_head = self.last_number;
+                let log_head = self.head;
                 let hello = self.hello(index, log_head);
                 let len = head.emit(|room| hello.emit(room));
                 if len != 0 {

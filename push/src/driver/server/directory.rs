@@ -1,11 +1,14 @@
 //! Every device the server knows: what targets are resolved against and what an operator is shown.
+//!
+//! A device has one position here, the same for all shards, and a place: its shard, and its index in that shard's fleet.
+//! Positions rise in the order devices were added; one is given again only when every other was given before.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
 use wire_format::ids::{DeviceKind, NodeId, Tags};
 
-use super::Target;
+use super::{Device, Target};
 use crate::fleet::DeviceIndex;
 use crate::mark::Mark;
 
@@ -26,88 +29,254 @@ pub struct Entry {
     pub connected: bool,
 }
 
-/// The devices by their index in the fleet.
-#[derive(Debug, Default)]
-pub(super) struct Directory {
-    entries: Vec<Entry>,
-    by_id: HashMap<NodeId, DeviceIndex>,
+impl From<Device> for Entry {
+    fn from(device: Device) -> Self {
+        let Device { id, address, kind, zone, tags } = device;
+        Self { id, address: Some(address), kind, zone, tags, connected: false }
+    }
 }
 
-/// The devices an order goes to: one mark each, from the lowest index to the highest.
+/// Where a device is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) shard: usize,
+    pub(super) local: DeviceIndex,
+}
+
+/// A position: a device, or one that was removed.
 #[derive(Debug)]
-pub(super) struct Resolved {
+struct Slot {
+    entry: Entry,
+    shard: usize,
+    /// `None` until the shard has taken it in.
+    local: Option<DeviceIndex>,
+    listed: bool,
+    /// Orders numbered below this one were for the device that had the place before.
+    since: u64,
+}
+
+/// What came of adding a device.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Reserved {
+    /// It is listed already.
+    Known(u32),
+    /// This position, at this shard.
+    New(u32, usize),
+    /// Every position is in use.
+    Full,
+}
+
+/// The devices by their position.
+#[derive(Debug)]
+pub(super) struct Directory {
+    slots: Vec<Slot>,
+    capacity: usize,
+    by_id: HashMap<NodeId, u32>,
+    /// Positions of removed devices, first removed first.
+    free: VecDeque<u32>,
+    /// Positions by index, per shard.
+    locals: Box<[Vec<u32>]>,
+    /// Devices listed, per shard.
+    loads: Box<[usize]>,
+    listed: usize,
+}
+
+/// What one shard has to do with an order: one mark per device of it, from the lowest index to the highest.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Share {
+    pub(super) shard: usize,
     pub(super) first: DeviceIndex,
-    pub(super) targets: usize,
+    pub(super) marks: Vec<u8>,
+}
+
+impl Share {
+    /// Adds a device, wherever its index lies.
+    fn insert(&mut self, local: DeviceIndex) {
+        if local.0 < self.first.0 {
+            let gap = (self.first.0 - local.0) as usize;
+            self.marks.splice(0..0, std::iter::repeat_n(Mark::NOT_TARGETED.0, gap));
+            self.first = local;
+        }
+        let at = (local.0 - self.first.0) as usize;
+        if at >= self.marks.len() {
+            self.marks.resize(at + 1, Mark::NOT_TARGETED.0);
+        }
+        if let Some(mark) = self.marks.get_mut(at) {
+            *mark = Mark::PENDING.0;
+        }
+    }
 }
 
 impl Directory {
-    pub(super) fn entries(&self) -> &[Entry] {
-        &self.entries
+    /// For that many shards, and at most `capacity` devices in all.
+    pub(super) fn new(shards: usize, capacity: usize) -> Self {
+        Self {
+            slots: Vec::new(),
+            capacity,
+            by_id: HashMap::new(),
+            free: VecDeque::new(),
+            locals: std::iter::repeat_with(Vec::new).take(shards).collect(),
+            loads: vec![0; shards].into(),
+            listed: 0,
+        }
     }
 
-    pub(super) fn find(&self, id: NodeId) -> Option<DeviceIndex> {
+    /// Every listed device, with its position, in the order of their positions.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (u32, &Entry)> {
+        let slots = (0..).zip(&self.slots);
+        slots.filter(|(_, slot)| slot.listed).map(|(position, slot)| (position, &slot.entry))
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.listed
+    }
+
+    pub(super) fn find(&self, id: NodeId) -> Option<u32> {
         self.by_id.get(&id).copied()
     }
 
-    /// Puts a device at `index`, which is the next free one or one in use.
-    pub(super) fn set(&mut self, index: DeviceIndex, entry: Entry) {
-        if let Some(id) = entry.id {
-            self.by_id.entry(id).or_insert(index);
-        }
-        let at = index.0 as usize;
-        match self.entries.get_mut(at) {
-            Some(place) => *place = entry,
-            None => {
-                debug_assert_eq!(at, self.entries.len(), "the fleet numbers devices densely");
-                self.entries.push(entry);
-            }
-        }
+    /// What is listed at a position.
+    pub(super) fn entry(&self, position: u32) -> Option<&Entry> {
+        self.slots.get(position as usize).filter(|slot| slot.listed).map(|slot| &slot.entry)
     }
 
-    pub(super) fn update(&mut self, index: DeviceIndex, change: impl FnOnce(&mut Entry)) {
-        let Some(entry) = self.entries.get_mut(index.0 as usize) else { return };
-        change(entry);
-        if let Some(id) = entry.id {
-            self.by_id.entry(id).or_insert(index);
-        }
+    /// Where a listed device is served; the index is `None` until its shard has taken it in.
+    pub(super) fn place(&self, position: u32) -> Option<(usize, Option<DeviceIndex>)> {
+        let slot = self.slots.get(position as usize).filter(|slot| slot.listed)?;
+        Some((slot.shard, slot.local))
     }
 
-    /// Writes a mark per device of `target` into `marks` (cleared first); `None` if there is no such device.
-    pub(super) fn resolve(&self, target: &Target, marks: &mut Vec<u8>) -> Option<Resolved> {
-        marks.clear();
-        match target.named() {
-            Some(ids) if ids.len() < self.entries.len() / 8 => self.resolve_named(target, ids, marks),
-            _ => self.resolve_all(target, marks),
-        }
+    /// The position of a shard's device.
+    pub(super) fn position(&self, place: Place) -> Option<u32> {
+        self.locals.get(place.shard)?.get(place.local.0 as usize).copied()
     }
 
-    fn resolve_named(&self, target: &Target, ids: &[NodeId], marks: &mut Vec<u8>) -> Option<Resolved> {
-        let found = || {
-            let indexes = ids.iter().filter_map(|&id| self.find(id));
-            indexes
-                .filter(|index| self.entries.get(index.0 as usize).is_some_and(|entry| target.matches(entry)))
+    /// Who had a shard's place when the order `number` was pushed; `None` in place of the entry if it was removed since.
+    pub(super) fn holder(&self, place: Place, number: u64) -> (u32, Option<&Entry>) {
+        let Some(position) = self.position(place) else { return (u32::MAX, None) };
+        let slot = self.slots.get(position as usize);
+        let same = |slot: &&Slot| {
+            slot.since <= number && slot.shard == place.shard && slot.local == Some(place.local)
         };
-        let first = found().min()?;
-        let last = found().max()?;
-        marks.resize((last.0 - first.0) as usize + 1, Mark::NOT_TARGETED.0);
-        found().for_each(|index| marks[(index.0 - first.0) as usize] = Mark::PENDING.0);
-        Some(Resolved { first, targets: found().count() })
+        (position, slot.filter(same).map(|slot| &slot.entry))
     }
 
-    fn resolve_all(&self, target: &Target, marks: &mut Vec<u8>) -> Option<Resolved> {
-        let first = self.entries.iter().position(|entry| target.matches(entry))?;
-        let mut targets = 0;
-        let mut len = 0;
-        for (at, entry) in self.entries[first..].iter().enumerate() {
-            let matches = target.matches(entry);
-            if matches {
-                targets += 1;
-                len = at + 1;
-            }
-            marks.push(if matches { Mark::PENDING.0 } else { Mark::NOT_TARGETED.0 });
+    /// Lists a device at the shard with the fewest, unless its id is listed.
+    pub(super) fn reserve(&mut self, device: Device) -> Reserved {
+        if let Some(position) = device.id.and_then(|id| self.find(id)) {
+            return Reserved::Known(position);
         }
-        marks.truncate(len);
-        Some(Resolved { first: DeviceIndex(u32::try_from(first).unwrap_or(u32::MAX)), targets })
+        let least = self.loads.iter().enumerate().min_by_key(|&(_, load)| *load);
+        let Some((shard, _)) = least.filter(|_| self.listed < self.capacity) else { return Reserved::Full };
+        let slot = Slot { entry: device.into(), shard, local: None, listed: true, since: 0 };
+        let fresh = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
+        let reused = if self.slots.len() < self.capacity { None } else { self.free.pop_front() };
+        let position = reused.unwrap_or(fresh);
+        match self.slots.get_mut(position as usize) {
+            Some(place) => *place = slot,
+            None => self.slots.push(slot),
+        }
+        if let Some(id) = device.id {
+            self.by_id.insert(id, position);
+        }
+        if let Some(load) = self.loads.get_mut(shard) {
+            *load += 1;
+        }
+        self.listed += 1;
+        Reserved::New(position, shard)
+    }
+
+    /// The shard has taken the device in; orders from `since` on may be for it.
+    pub(super) fn settle_in(&mut self, position: u32, local: DeviceIndex, since: u64) {
+        let Some(slot) = self.slots.get_mut(position as usize).filter(|slot| slot.listed) else { return };
+        (slot.local, slot.since) = (Some(local), since);
+        let Some(locals) = self.locals.get_mut(slot.shard) else { return };
+        let at = local.0 as usize;
+        match locals.get_mut(at) {
+            Some(place) => *place = position,
+            None => {
+                debug_assert_eq!(at, locals.len(), "a fleet numbers devices densely");
+                locals.push(position);
+            }
+        }
+    }
+
+    /// Takes a device off the list; where it was served. Its entry stays for the reports of orders it was for. One whose
+    /// shard has not taken it in yet stays.
+    pub(super) fn remove(&mut self, position: u32) -> Option<Place> {
+        let (shard, local) = self.place(position)?;
+        let local = local?;
+        self.unlist(position);
+        Some(Place { shard, local })
+    }
+
+    /// Takes a position back, be it taken in or not.
+    pub(super) fn unlist(&mut self, position: u32) {
+        let Some(slot) = self.slots.get_mut(position as usize).filter(|slot| slot.listed) else { return };
+        slot.listed = false;
+        let (id, shard) = (slot.entry.id, slot.shard);
+        if let Some(id) = id.filter(|&id| self.by_id.get(&id) == Some(&position)) {
+            self.by_id.remove(&id);
+        }
+        if let Some(load) = self.loads.get_mut(shard) {
+            *load -= 1;
+        }
+        self.listed -= 1;
+        self.free.push_back(position);
+    }
+
+    /// Changes what is known of a shard's device; false if its id belongs to another listed device.
+    pub(super) fn update(&mut self, place: Place, change: impl FnOnce(&mut Entry)) -> bool {
+        let Some(position) = self.position(place) else { return true };
+        let slot = self.slots.get_mut(position as usize);
+        let same = |slot: &&mut Slot| slot.shard == place.shard && slot.local == Some(place.local);
+        let Some(slot) = slot.filter(same) else { return true };
+        change(&mut slot.entry);
+        match slot.entry.id {
+            Some(id) if slot.listed => *self.by_id.entry(id).or_insert(position) == position,
+            _ => true,
+        }
+    }
+
+    /// Writes down what each shard has to do for `target`, and how many devices it is for in all. `marks` gives empty
+    /// buffers.
+    pub(super) fn resolve(&self, target: &Target, marks: impl FnMut() -> Vec<u8>) -> (Vec<Share>, usize) {
+        match target.named() {
+            Some(ids) if ids.len() < self.slots.len() / 8 => {
+                let positions = ids.iter().filter_map(|&id| self.find(id));
+                self.share(positions.filter(|&position| self.is_meant(position, target)), marks)
+            }
+            _ => {
+                let positions = self.entries().filter(|(_, entry)| target.matches(entry));
+                self.share(positions.map(|(position, _)| position), marks)
+            }
+        }
+    }
+
+    fn is_meant(&self, position: u32, target: &Target) -> bool {
+        self.entry(position).is_some_and(|entry| target.matches(entry))
+    }
+
+    /// The shares of these devices.
+    pub(super) fn share(
+        &self,
+        positions: impl Iterator<Item = u32>,
+        mut marks: impl FnMut() -> Vec<u8>,
+    ) -> (Vec<Share>, usize) {
+        let mut by_shard: Vec<Option<Share>> = self.loads.iter().map(|_| None).collect();
+        let mut targets = 0;
+        for position in positions {
+            let Some((shard, Some(local))) = self.place(position) else { continue };
+            let Some(share) = by_shard.get_mut(shard) else { continue };
+            let share = share.get_or_insert_with(|| {
+                let mut marks = marks();
+                marks.clear();
+                Share { shard, first: local, marks }
+            });
+            share.insert(local);
+            targets += 1;
+        }
+        (by_shard.into_iter().flatten().collect(), targets)
     }
 }
 
@@ -115,50 +284,102 @@ impl Directory {
 mod tests {
     use super::*;
 
-    fn directory() -> Directory {
-        let mut directory = Directory::default();
+    fn device(n: u8) -> Device {
+        Device {
+            id: (n != 7).then_some(NodeId([n + 1; 16])),
+            address: ([127, 0, 0, 1], 1).into(),
+            kind: DeviceKind(u16::from(n % 4)),
+            zone: u32::from(n / 10),
+            tags: Tags::new(n.is_multiple_of(5).then_some("fifth")).unwrap(),
+        }
+    }
+
+    fn add(directory: &mut Directory, device: Device, since: u64) -> u32 {
+        let Reserved::New(position, shard) = directory.reserve(device) else { panic!("new") };
+        let local = directory.locals[shard].len() as u32;
+        directory.settle_in(position, DeviceIndex(local), since);
+        position
+    }
+
+    fn directory(shards: usize) -> Directory {
+        let mut directory = Directory::new(shards, 64);
         for n in 0..40_u8 {
-            let entry = Entry {
-                id: (n != 7).then_some(NodeId([n + 1; 16])),
-                address: None,
-                kind: DeviceKind(u16::from(n % 4)),
-                zone: u32::from(n / 10),
-                tags: Tags::new((n % 5 == 0).then_some("fifth")).unwrap(),
-                connected: false,
-            };
-            directory.set(DeviceIndex(n.into()), entry);
+            assert_eq!(add(&mut directory, device(n), 1), u32::from(n));
         }
         directory
     }
 
-    fn resolve(target: &Target) -> Vec<u32> {
-        let mut marks = vec![0xEE; 3];
-        let Some(resolved) = directory().resolve(target, &mut marks) else { return vec![] };
-        let hit = |(at, &mark): (usize, &u8)| (mark == Mark::PENDING.0).then(|| resolved.first.0 + at as u32);
-        let hits: Vec<_> = marks.iter().enumerate().filter_map(hit).collect();
-        assert_eq!(hits.len(), resolved.targets);
-        assert_eq!(
-            (hits.first(), hits.last()),
-            (Some(&resolved.first.0), Some(&(resolved.first.0 + marks.len() as u32 - 1)))
-        );
+    /// The positions an order would go to.
+    fn resolve(directory: &Directory, target: &Target) -> Vec<u32> {
+        let (shares, targets) = directory.resolve(target, || vec![0xEE; 3]);
+        let mut hits = Vec::new();
+        for Share { shard, first, marks } in shares {
+            let pending = Mark::PENDING.0;
+            assert_eq!((marks.first(), marks.last()), (Some(&pending), Some(&pending)));
+            for (local, _) in (first.0..).zip(&marks).filter(|&(_, &mark)| mark == pending) {
+                hits.push(directory.position(Place { shard, local: DeviceIndex(local) }).unwrap());
+            }
+        }
+        hits.sort_unstable();
+        assert_eq!(hits.len(), targets);
         hits
     }
 
     #[test]
-    fn words_narrow_each_other() {
-        assert_eq!(resolve(&Target::all()).len(), 40);
-        assert_eq!(resolve(&Target::zone(3).and_tag("fifth")), [30, 35]);
-        assert_eq!(resolve(&Target::kind(DeviceKind(1)).and_zone(0)), [1, 5, 9]);
-        assert_eq!(resolve(&Target::tag("sixth")), []);
+    fn words_narrow_each_other_over_any_number_of_shards() {
+        for shards in 1..=5 {
+            let directory = directory(shards);
+            let resolve = |target| resolve(&directory, &target);
+            assert_eq!(resolve(Target::all()).len(), 40);
+            assert_eq!(resolve(Target::zone(3).and_tag("fifth")), [30, 35]);
+            assert_eq!(resolve(Target::kind(DeviceKind(1)).and_zone(0)), [1, 5, 9]);
+            assert_eq!(resolve(Target::tag("sixth")), []);
+        }
     }
 
     #[test]
     fn ids_are_looked_up_or_walked_alike() {
+        let directory = directory(3);
+        let resolve = |target| resolve(&directory, &target);
         let id = |n: u8| NodeId([n; 16]);
-        assert_eq!(resolve(&Target::ids([id(20), id(4), id(20)])), [3, 19]);
-        assert_eq!(resolve(&Target::ids([id(4), id(20)]).and_zone(1)), [19]);
-        assert_eq!(resolve(&Target::ids((1..30).map(id))).len(), 28, "index 7 has no id yet");
-        assert_eq!(resolve(&Target::id(id(8))), [], "index 7 has no id yet");
-        assert_eq!(resolve(&Target::id(id(99))), []);
+        assert_eq!(resolve(Target::ids([id(20), id(4), id(20)])), [3, 19]);
+        assert_eq!(resolve(Target::ids([id(4), id(20)]).and_zone(1)), [19]);
+        assert_eq!(resolve(Target::ids((1..30).map(id))).len(), 28, "position 7 has no id yet");
+        assert_eq!(resolve(Target::id(id(8))), [], "position 7 has no id yet");
+        assert_eq!(resolve(Target::id(id(99))), []);
+    }
+
+    #[test]
+    fn devices_are_spread_evenly_and_known_ones_found() {
+        let mut directory = directory(3);
+        assert_eq!(*directory.loads, [14, 13, 13]);
+        assert_eq!(directory.reserve(device(4)), Reserved::Known(4));
+        (40..64).for_each(|n| assert_eq!(add(&mut directory, device(n), 1), u32::from(n)));
+        assert_eq!(directory.reserve(device(64)), Reserved::Full, "64 are listed");
+    }
+
+    #[test]
+    fn a_removed_device_is_nobody_s_target_and_old_reports_do_not_name_its_successor() {
+        let mut directory = directory(2);
+        let place = Place { shard: 1, local: DeviceIndex(4) };
+        assert_eq!(directory.remove(9), Some(place));
+        assert_eq!(directory.remove(9), None);
+        assert!(!resolve(&directory, &Target::all()).contains(&9));
+        assert_eq!(directory.find(NodeId([10; 16])), None);
+        assert!(directory.holder(place, 5).1.is_some(), "its name stays for its orders");
+        (40..64).for_each(|n| assert_eq!(add(&mut directory, device(n), 1), u32::from(n)));
+        let Reserved::New(9, 1) = directory.reserve(device(200)) else { panic!("the freed position") };
+        directory.settle_in(9, DeviceIndex(4), 6);
+        assert!(directory.holder(place, 5).1.is_none());
+        assert_eq!(directory.holder(place, 6).1.unwrap().id, Some(NodeId([201; 16])));
+    }
+
+    #[test]
+    fn an_id_is_one_device_s_alone() {
+        let mut directory = directory(2);
+        let place = Place { shard: 1, local: DeviceIndex(3) };
+        assert!(!directory.update(place, |entry| entry.id = Some(NodeId([1; 16]))), "position 0 has it");
+        assert!(directory.update(place, |entry| entry.id = Some(NodeId([8; 16]))));
+        assert_eq!(directory.find(NodeId([8; 16])), Some(7));
     }
 }

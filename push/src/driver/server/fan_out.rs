@@ -1,21 +1,24 @@
 //! One order on its way to many devices, as the application holds it.
 
-use std::fmt;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use wire_format::frame::outcome::Code;
-use wire_format::ids::NodeId;
 
-use super::Shared;
-use super::directory::Entry;
+use super::directory::Place;
+use super::frame::Frame;
+use super::report::{DeviceResult, Report};
+use super::shared::{Message, Shared, lock};
 use crate::fleet::DeviceIndex;
 use crate::histogram::Histogram;
 use crate::mark::Mark;
 
-/// What the shard keeps with a live order: the marks the core works on, and whom to tell.
+/// Codes are counted below this; all that exist are.
+const CODES: usize = 64;
+
+/// What a shard keeps with a live order: the marks the core works on, and whom to tell.
 #[derive(Debug)]
 pub(super) struct Ledger {
     pub(super) marks: Vec<u8>,
@@ -35,47 +38,175 @@ impl AsMut<[u8]> for Ledger {
     }
 }
 
-/// What handle and shard share about one fan-out.
-#[derive(Debug)]
-pub(super) struct State {
-    pub(super) number: u64,
+/// How an order stands on the devices of one shard.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
     pub(super) first: DeviceIndex,
-    pub(super) targets: usize,
-    settled: Mutex<Option<Settled>>,
-    changed: Notify,
-}
-
-/// The end: no mark changes any more.
-#[derive(Debug)]
-pub(super) struct Settled {
     pub(super) marks: Vec<u8>,
     pub(super) latency: Box<Histogram>,
 }
 
-impl State {
-    pub(super) fn new(number: u64, first: DeviceIndex, targets: usize) -> Self {
-        Self { number, first, targets, settled: Mutex::new(None), changed: Notify::new() }
+/// The parts of the shards that are done.
+#[derive(Debug)]
+struct Parts {
+    /// By shard.
+    settled: Box<[Option<Part>]>,
+    /// Shards that are not done.
+    open: usize,
+}
+
+/// Outcomes so far, counted while they come.
+///
+/// One shard counts, others may; readers see each counter on its own: sums may be a moment apart.
+#[derive(Debug)]
+struct Counters([AtomicU32; CODES]);
+
+impl Counters {
+    fn count(&self, code: Code) {
+        if let Some(count) = self.0.get(usize::from(code.0)) {
+            // With the load of `watchers` that follows: either that sees the watcher, or the watcher sees this.
+            count.fetch_add(1, Ordering::SeqCst);
+        }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Settled>> {
-        self.settled.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Every device has its outcome.
-    pub(super) fn settle(&self, marks: Vec<u8>, latency: Box<Histogram>) {
-        *self.lock() = Some(Settled { marks, latency });
-        self.changed.notify_waiters();
+    fn sum(&self, mut counts: impl FnMut(Code) -> bool) -> usize {
+        let codes = (0..).zip(&self.0).filter(|&(code, _)| counts(Code(code)));
+        codes.map(|(_, count)| count.load(Ordering::SeqCst) as usize).sum()
     }
 }
 
-/// One order, pushed to some devices. Dropping it does not stop the order.
+/// What handle and shards share about one fan-out.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) number: u64,
+    pub(super) targets: usize,
+    /// Shards it goes to, a bit each.
+    shards: u64,
+    parts: Mutex<Parts>,
+    counters: Counters,
+    /// Handles that wait for a number of outcomes.
+    watchers: AtomicUsize,
+    handles: AtomicUsize,
+    changed: Notify,
+}
+
+impl State {
+    /// For an order that goes to these shards (a bit each), of so many in all.
+    pub(super) fn new(number: u64, targets: usize, going: u64, shards: usize) -> Self {
+        let settled = std::iter::repeat_with(|| None).take(shards).collect();
+        Self {
+            number,
+            targets,
+            shards: going,
+            parts: Mutex::new(Parts { settled, open: going.count_ones() as usize }),
+            counters: Counters(std::array::from_fn(|_| AtomicU32::new(0))),
+            watchers: AtomicUsize::new(0),
+            handles: AtomicUsize::new(0),
+            changed: Notify::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Parts> {
+        lock(&self.parts)
+    }
+
+    fn is_settled(&self) -> bool {
+        self.lock().open == 0
+    }
+
+    /// A device has its outcome.
+    pub(super) fn count(&self, code: Code) {
+        self.counters.count(code);
+        if self.watchers.load(Ordering::SeqCst) > 0 {
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// Every device of a shard has its outcome. The last shard gets the frame back, which nobody else refers to then.
+    pub(super) fn settle(&self, shard: usize, part: Part, frame: Frame) -> Option<Frame> {
+        let mut parts = self.lock();
+        if let Some(place) = parts.settled.get_mut(shard) {
+            *place = Some(part);
+        }
+        parts.open = parts.open.saturating_sub(1);
+        // All but the last give their reference up under the lock, so the last one holds the only one.
+        (parts.open == 0).then_some(frame)
+    }
+
+    /// Tells who waits for the end.
+    pub(super) fn tell(&self) {
+        self.changed.notify_waiters();
+    }
+
+    fn goes_to(&self, shard: usize) -> bool {
+        self.shards >> shard & 1 == 1
+    }
+}
+
+/// How many devices are enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quorum {
+    /// So many devices, or all if there are fewer.
+    Count(usize),
+    /// So many of a hundred devices, rounded up; 100 is the most.
+    Percent(u8),
+}
+
+impl Quorum {
+    /// So many devices, or all if there are fewer.
+    #[must_use]
+    pub const fn count(devices: usize) -> Self {
+        Self::Count(devices)
+    }
+
+    /// So many of a hundred devices, rounded up.
+    #[must_use]
+    pub const fn percent(percent: u8) -> Self {
+        Self::Percent(percent)
+    }
+
+    /// The number of devices, out of `targets`.
+    #[must_use]
+    pub fn of(self, targets: usize) -> usize {
+        match self {
+            Self::Count(devices) => devices.min(targets),
+            Self::Percent(percent) => (targets * usize::from(percent.min(100))).div_ceil(100),
+        }
+    }
+}
+
+/// How far a fan-out is, as its counters say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Devices the order goes to.
+    pub targets: usize,
+    /// Devices that have their outcome.
+    pub ended: usize,
+    /// Of these, those with an outcome that was asked for.
+    pub matching: usize,
+    /// Whether the quorum is reached.
+    pub reached: bool,
+}
+
+/// One order, pushed to some devices. Dropping it does not stop the order; a clone is a second handle of the same one.
 #[derive(Debug)]
 pub struct FanOut {
     pub(super) state: Arc<State>,
     pub(super) shared: Arc<Shared>,
 }
 
+impl Clone for FanOut {
+    fn clone(&self) -> Self {
+        Self::new(&self.state, &self.shared)
+    }
+}
+
 impl FanOut {
+    pub(super) fn new(state: &Arc<State>, shared: &Arc<Shared>) -> Self {
+        state.handles.fetch_add(1, Ordering::AcqRel);
+        Self { state: Arc::clone(state), shared: Arc::clone(shared) }
+    }
+
     /// The order's number in its log, the same on every device.
     #[must_use]
     pub fn number(&self) -> u64 {
@@ -94,24 +225,80 @@ impl FanOut {
         self.state.targets
     }
 
+    /// Devices that ended with this outcome so far: one atomic load, no message to anybody.
+    #[must_use]
+    pub fn count(&self, code: Code) -> usize {
+        self.state.counters.sum(|counted| counted == code)
+    }
+
+    /// Devices that have their outcome so far.
+    #[must_use]
+    pub fn ended(&self) -> usize {
+        self.state.counters.sum(|_| true)
+    }
+
     /// Waits until every device has its one final outcome, `within` is over or the server stops, and says how things stand.
     ///
     /// Cancel safe: it can be called again, and the report can be asked for as often as wanted.
     pub async fn settled(&self, within: Duration) -> Report {
-        let settle = async {
-            let (changed, stopped) = (self.state.changed.notified(), self.shared.ended.notified());
-            if self.state.lock().is_none() && !self.shared.is_stopped() {
-                // One notification for each, ever: the order settles once, and the server stops once.
+        self.until(within, || self.state.is_settled()).await;
+        self.report().await
+    }
+
+    /// Waits until `quorum` devices have an outcome that `counts`, or cannot have it any more, or `within` is over or the
+    /// server stops.
+    ///
+    /// ```no_run
+    /// # use push::driver::server::{FanOut, Quorum};
+    /// # use std::time::Duration;
+    /// # use wire_format::frame::outcome::Code;
+    /// # async fn example(fan_out: FanOut) {
+    /// let most = fan_out.wait(Quorum::percent(95), |code| code == Code::APPLIED, Duration::from_secs(5)).await;
+    /// if !most.reached {
+    ///     println!("only {} of {}", most.matching, most.targets);
+    /// }
+    /// # }
+    /// ```
+    pub async fn wait(&self, quorum: Quorum, counts: impl Fn(Code) -> bool, within: Duration) -> Progress {
+        let targets = self.state.targets;
+        let needed = quorum.of(targets);
+        let progress = || {
+            // In this order: what ends in between counts as still possible.
+            let ended = self.state.counters.sum(|_| true);
+            let matching = self.state.counters.sum(&counts);
+            Progress { targets, ended: ended.max(matching), matching, reached: matching >= needed }
+        };
+        let decided = || {
+            let now = progress();
+            now.reached
+                || now.matching + (targets - now.ended.min(targets)) < needed
+                || self.state.is_settled()
+        };
+        let _watch = Watch::new(&self.state.watchers);
+        self.until(within, decided).await;
+        progress()
+    }
+
+    /// Until `done`, the time is over or the server has stopped. `done` is asked after every change.
+    async fn until(&self, within: Duration, done: impl Fn() -> bool) {
+        let wait = async {
+            loop {
+                let mut changed = std::pin::pin!(self.state.changed.notified());
+                let mut stopped = std::pin::pin!(self.shared.ended.notified());
+                // From here on no change is missed.
+                changed.as_mut().enable();
+                stopped.as_mut().enable();
+                if done() || self.shared.has_ended() {
+                    return;
+                }
                 tokio::select! {
                     () = changed => {}
-                    () = stopped => {}
+                    () = stopped => return,
                 }
             }
         };
-        if tokio::time::timeout(within, settle).await.is_err() {
-            return self.report().await;
-        }
-        self.report().await
+        // Whoever asks finds out how things stand, in time or not.
+        let _ = tokio::time::timeout(within, wait).await;
     }
 
     /// How things stand now.
@@ -119,206 +306,96 @@ impl FanOut {
         if let Some(report) = self.final_report() {
             return report;
         }
-        match self.shared.snapshot(self.state.number).await {
-            Some((marks, latency)) => self.report_of(&marks, &latency),
-            // It settled in between, or the server stopped and took what was pending with it.
-            None => self.final_report().unwrap_or_else(|| self.report_of(&[], &Histogram::new())),
+        let shards = self.shared.mailboxes.len();
+        let mut parts: Vec<Option<Part>> = Vec::with_capacity(shards);
+        for shard in 0..shards {
+            let part = if self.state.goes_to(shard) { self.part(shard).await } else { None };
+            parts.push(part);
         }
+        self.report_of(&parts)
+    }
+
+    /// How things stand at one shard; `None` if the server stopped and took what was pending with it.
+    async fn part(&self, shard: usize) -> Option<Part> {
+        let settled = || self.state.lock().settled.get(shard).cloned().flatten();
+        if let Some(part) = settled() {
+            return Some(part);
+        }
+        let (reply, answer) = oneshot::channel();
+        if self.shared.send(shard, Message::Marks(self.state.number, reply))
+            && let Ok(part) = answer.await
+        {
+            return Some(part);
+        }
+        // It settled in between.
+        settled()
     }
 
     fn final_report(&self) -> Option<Report> {
-        let settled = self.state.lock();
-        let settled = settled.as_ref()?;
-        Some(self.report_of(&settled.marks, &settled.latency))
+        let parts = self.state.lock();
+        (parts.open == 0).then(|| self.report_of(&parts.settled))
     }
 
-    fn report_of(&self, marks: &[u8], latency: &Histogram) -> Report {
+    fn report_of(&self, parts: &[Option<Part>]) -> Report {
         let directory = self.shared.directory();
-        let first = self.state.first.0 as usize;
-        let entries = directory.entries().get(first..).unwrap_or(&[]);
-        let devices = marks.iter().zip(entries);
-        let devices = devices.filter(|&(&mark, _)| Mark(mark) != Mark::NOT_TARGETED);
+        let mut latency = Histogram::new();
         // One allocation: a filter does not know how many it lets through, the fan-out does.
-        let mut results = Vec::with_capacity(self.state.targets);
-        results.extend(devices.map(|(&mark, entry)| DeviceResult::new(Mark(mark), entry)));
-        Report {
-            number: self.state.number,
-            targets: self.state.targets,
-            devices: results,
-            latency: Latency::of(latency),
+        let mut found: Vec<(u32, DeviceResult)> = Vec::with_capacity(self.state.targets);
+        for (shard, part) in parts.iter().enumerate() {
+            let Some(part) = part else { continue };
+            latency.merge(&part.latency);
+            let marks = (part.first.0..).zip(&part.marks).filter(|&(_, &mark)| mark != Mark::NOT_TARGETED.0);
+            found.extend(marks.map(|(local, &mark)| {
+                let place = Place { shard, local: DeviceIndex(local) };
+                let (position, entry) = directory.holder(place, self.state.number);
+                (position, DeviceResult::new(Mark(mark), entry))
+            }));
         }
+        if !found.is_sorted_by_key(|&(position, _)| position) {
+            found.sort_by_key(|&(position, _)| position);
+        }
+        let devices = found.into_iter().map(|(_, result)| result).collect();
+        Report::new(self.state.number, self.state.targets, devices, &latency)
     }
 }
 
 impl Drop for FanOut {
     fn drop(&mut self) {
-        if let Some(settled) = self.state.lock().take() {
-            self.shared.pools.recycle(settled.marks, settled.latency);
+        if self.state.handles.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return;
+        }
+        let mut parts = self.state.lock();
+        for part in parts.settled.iter_mut().filter_map(Option::take) {
+            self.shared.pools.recycle(part);
         }
     }
 }
 
-/// How an order stands on every device it was for.
-#[derive(Clone, Debug)]
-pub struct Report {
-    number: u64,
-    targets: usize,
-    devices: Vec<DeviceResult>,
-    latency: Latency,
-}
+/// Counts a waiting handle for as long as it waits.
+struct Watch<'a>(&'a AtomicUsize);
 
-/// How an order stands on one device.
-#[derive(Clone, Copy, Debug)]
-pub struct DeviceResult {
-    /// The device; `None` if it was given by address alone and never reached.
-    pub id: Option<NodeId>,
-    /// Where it is dialled.
-    pub address: Option<SocketAddr>,
-    /// Its final outcome, or what it waits for.
-    pub standing: Standing,
-}
-
-/// An outcome, or the reason there is none yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// The one final outcome. A repeated delivery shows the outcome of the first.
-    Ended(Code),
-    /// None yet.
-    Pending(Pending),
-}
-
-/// Why there is no outcome yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Pending {
-    /// No session with the device.
-    Unreachable,
-    /// Connected; waits for its turn or for the window.
-    Queued,
-    /// Written to the device, not answered.
-    Sent,
-    /// The device has it.
-    Received,
-    /// The device works on it.
-    Started,
-}
-
-impl Pending {
-    /// Every reason, in the order an order passes through them.
-    pub const ALL: [Self; 5] = [Self::Unreachable, Self::Queued, Self::Sent, Self::Received, Self::Started];
-
-    /// A stable lower-case word.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Unreachable => "unreachable",
-            Self::Queued => "queued",
-            Self::Sent => "sent",
-            Self::Received => "received",
-            Self::Started => "started",
-        }
+impl<'a> Watch<'a> {
+    fn new(watchers: &'a AtomicUsize) -> Self {
+        watchers.fetch_add(1, Ordering::SeqCst);
+        Self(watchers)
     }
 }
 
-impl fmt::Display for Pending {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
-impl DeviceResult {
-    fn new(mark: Mark, entry: &Entry) -> Self {
-        let standing = match (mark, mark.code()) {
-            (_, Some(code)) => Standing::Ended(code),
-            (Mark::SENT, _) => Standing::Pending(Pending::Sent),
-            (Mark::RECEIVED, _) => Standing::Pending(Pending::Received),
-            (Mark::STARTED, _) => Standing::Pending(Pending::Started),
-            _ if entry.connected => Standing::Pending(Pending::Queued),
-            _ => Standing::Pending(Pending::Unreachable),
-        };
-        Self { id: entry.id, address: entry.address, standing }
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Report {
-    /// The order's number.
-    #[must_use]
-    pub const fn number(&self) -> u64 {
-        self.number
-    }
-
-    /// How many devices the order was for.
-    #[must_use]
-    pub const fn targets(&self) -> usize {
-        self.targets
-    }
-
-    /// Devices that ended with this outcome.
-    #[must_use]
-    pub fn count(&self, code: Code) -> usize {
-        self.devices.iter().filter(|device| device.standing == Standing::Ended(code)).count()
-    }
-
-    /// Every outcome that occurred, with its number of devices, lowest code first.
-    #[must_use]
-    pub fn outcomes(&self) -> Vec<(Code, usize)> {
-        let codes = self.devices.iter().filter_map(|device| match device.standing {
-            Standing::Ended(code) => Some(code),
-            Standing::Pending(_) => None,
-        });
-        count_each(codes)
-    }
-
-    /// Every reason for waiting that occurs, with its number of devices.
-    #[must_use]
-    pub fn pending(&self) -> Vec<(Pending, usize)> {
-        let reasons = self.devices.iter().filter_map(|device| match device.standing {
-            Standing::Pending(reason) => Some(reason),
-            Standing::Ended(_) => None,
-        });
-        count_each(reasons)
-    }
-
-    /// Devices without an outcome. Nonzero after [`FanOut::settled`] ran out of time, or when the server stopped.
-    #[must_use]
-    pub fn unsettled(&self) -> usize {
-        let ended = self.devices.iter().filter(|device| matches!(device.standing, Standing::Ended(_)));
-        self.targets - ended.count().min(self.targets)
-    }
-
-    /// Each device.
-    #[must_use]
-    pub fn devices(&self) -> &[DeviceResult] {
-        &self.devices
-    }
-
-    /// How long the outcomes took, counted from the push.
-    #[must_use]
-    pub const fn latency(&self) -> Latency {
-        self.latency
-    }
-}
-
-fn count_each<T: Ord + Copy>(values: impl Iterator<Item = T>) -> Vec<(T, usize)> {
-    let mut counts = std::collections::BTreeMap::new();
-    values.for_each(|value| *counts.entry(value).or_insert(0) += 1);
-    counts.into_iter().collect()
-}
-
-/// Quantiles of a set of durations, each at most 6 % too high; `max` is exact.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Latency {
-    /// Half took no longer.
-    pub p50: Duration,
-    /// 99 of 100 took no longer.
-    pub p99: Duration,
-    /// The longest.
-    pub max: Duration,
-}
-
-impl Latency {
-    /// The quantiles of a histogram.
-    #[must_use]
-    pub fn of(histogram: &Histogram) -> Self {
-        Self { p50: histogram.quantile(0.5), p99: histogram.quantile(0.99), max: histogram.max() }
+    #[test]
+    fn quorums_round_up_and_never_ask_for_more_than_there_are() {
+        assert_eq!(Quorum::percent(95).of(10), 10);
+        assert_eq!(Quorum::percent(50).of(3), 2);
+        assert_eq!((Quorum::percent(0).of(7), Quorum::percent(255).of(7)), (0, 7));
+        assert_eq!((Quorum::count(4).of(7), Quorum::count(8).of(7)), (4, 7));
     }
 }

@@ -1,49 +1,58 @@
-//! The server's side on tokio: one task owns the fleet and every socket.
+//! The server's side on tokio: a few shards, each a task that owns a fleet and its sockets.
 //!
 //! ```text
-//! application ── push() ──▶ encode once, number it, one message ──┐
-//!                                                                 ▼
+//! application ── push() ──▶ encode once, number it, one message per shard ──┐
+//!                                                                           ▼
 //! tokio's reactor ── device wakers ──▶ ready list ──▶ shard task: submit → plan → write, read → settle
-//!                                                                 │
-//! application ◀── fan-out settled, events ────────────────────────┘
+//!                                                                           │
+//! application ◀── fan-out settled (the last shard), events ─────────────────┘
 //! ```
 //!
-//! There is no task, no channel and no lock per device or per order: a push is one message and one wake-up however many
-//! devices it goes to. No lock is held across a system call.
+//! There is no task, no channel and no lock per device or per order: a push is one message and one wake-up per shard
+//! however many devices it goes to. No lock is held across a system call.
+//!
+//! Numbers are the same at all shards and rise in each mailbox: whoever takes one puts its messages there under the same
+//! lock. A device belongs to one shard from the day it is added: the one with the fewest devices then.
+//!
+//! Locks are taken in this order, and not the other way round: directory, numbers, mailbox.
 
 mod bell;
 mod conn;
 mod directory;
+mod error;
+mod events;
 mod fan_out;
+mod frame;
+mod push;
 mod ready;
+mod report;
 mod shard;
+mod shared;
 mod sockets;
 mod target;
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::{Notify, broadcast, oneshot};
+use tokio::runtime::RuntimeFlavor;
+use tokio::sync::{broadcast, oneshot};
 use tokio::task::JoinHandle;
-use wire_format::error::EmitError;
 use wire_format::ids::{DeviceKind, NodeId, Tags};
 
 pub use conn::ConnConfig;
 pub use directory::Entry;
-pub use fan_out::{DeviceResult, FanOut, Latency, Pending, Report, Standing};
+pub use error::{AddError, PushError, Resource};
+pub use fan_out::{FanOut, Progress, Quorum};
+pub use report::{DeviceResult, Latency, Pending, Report, Standing};
 pub use target::Target;
 
-use self::bell::Bell;
-use self::directory::Directory;
-use self::fan_out::{Ledger, State};
+use self::directory::Reserved;
+use self::shared::{Message, Shared, lock};
 use crate::driver::trace;
 use crate::ended::Ended;
 use crate::fleet::{DeviceIndex, FleetConfig, Stats};
 use crate::histogram::Histogram;
-use crate::order::Order;
 
 /// Live orders of one server, if nothing else is said.
 pub const ORDERS_DEFAULT: usize = 4_096;
@@ -51,6 +60,10 @@ pub const ORDERS_DEFAULT: usize = 4_096;
 pub const DEVICES_DEFAULT: usize = 10_000;
 /// Bytes of all live orders together, if nothing else is said; a push beyond it is refused as full.
 pub const BODIES_MAX: usize = 256 << 20;
+/// Most shards of one server: an order knows the ones it goes to by a bit each.
+pub const SHARDS_MAX: usize = 64;
+/// Most shards if nothing else is said: beyond these the kernel's network path is what costs.
+pub const SHARDS_AUTO_MAX: usize = 4;
 /// Events a subscriber may lag behind before it is told how many it missed.
 pub const EVENTS_MAX: usize = 1_024;
 
@@ -69,53 +82,9 @@ pub struct ServerConfig {
     pub bytes: usize,
     /// Seed of the jitter of dials and pings.
     pub seed: u64,
-}
-
-/// Why an order was not accepted. Nothing was sent, nothing is kept.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum PushError {
-    /// No device known to this server matches the target.
-    #[error("no known device matches {target}")]
-    NoTarget {
-        /// The target, in words.
-        target: Target,
-    },
-    /// The order breaks a limit of the protocol.
-    #[error("the order cannot be sent: {0}")]
-    Order(EmitError),
-    /// As many orders as there is room for wait for outcomes. Try again when one has settled.
-    #[error("{live} orders wait for outcomes, the most this server keeps; try again when one has settled")]
-    FullOrders {
-        /// Orders that wait.
-        live: usize,
-    },
-    /// The live orders hold as many bytes as there is room for.
-    #[error(
-        "the orders that wait hold {bytes} bytes, the most this server keeps; try again when one has settled"
-    )]
-    FullBytes {
-        /// Bytes of the orders that wait.
-        bytes: usize,
-    },
-    /// The server is shutting down.
-    #[error("the server is shutting down")]
-    Stopped,
-}
-
-/// Why a device was not added.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum AddError {
-    /// As many devices as there is room for are listed.
-    #[error("{capacity} devices are listed, the most this server was started for")]
-    Full {
-        /// The limit the server was started with.
-        capacity: usize,
-    },
-    /// The server is shutting down.
-    #[error("the server is shutting down")]
-    Stopped,
+    /// Tasks that serve the devices, each with its share of them; at most [`SHARDS_MAX`]. `None`: one per core up to
+    /// [`SHARDS_AUTO_MAX`], and one on a runtime with a single thread.
+    pub shards: Option<usize>,
 }
 
 /// A device the server is told of: from a list, or from discovery.
@@ -172,237 +141,80 @@ pub struct Snapshot {
     pub latency: Histogram,
 }
 
-type NumberedOrder = crate::fleet::NewOrder<Vec<u8>, Ledger>;
-
-enum Message {
-    Submit(NumberedOrder),
-    Add(Device, oneshot::Sender<Result<DeviceIndex, AddError>>),
-    SetAddress(DeviceIndex, SocketAddr),
-    Marks(u64, oneshot::Sender<(Vec<u8>, Histogram)>),
-    Stats(oneshot::Sender<Box<Snapshot>>),
-    Stop,
-}
-
-/// Numbers in log order, and the messages in the same order.
-#[derive(Default)]
-struct Outbox {
-    next_number: u64,
-    messages: VecDeque<Message>,
-    stopped: bool,
-}
-
-/// Buffers that go round: after warm-up a push allocates no body, no marks, no histogram.
-#[derive(Debug, Default)]
-struct Pools {
-    frames: Mutex<Vec<Vec<u8>>>,
-    marks: Mutex<Vec<Vec<u8>>>,
-    #[expect(clippy::vec_box, reason = "they move between pool, shard and handle: 8 bytes instead of 2 kB")]
-    histograms: Mutex<Vec<Box<Histogram>>>,
-}
-
-/// Buffers of one sort that are kept for reuse.
-const POOL_MAX: usize = 1_024;
-/// A frame buffer larger than this is given back to the allocator instead.
-const POOLED_FRAME_MAX: usize = 8 << 10;
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Pools {
-    fn take<T: Default>(pool: &Mutex<Vec<T>>) -> T {
-        lock(pool).pop().unwrap_or_default()
-    }
-
-    fn put<T>(pool: &Mutex<Vec<T>>, item: T) {
-        let mut pool = lock(pool);
-        if pool.len() < POOL_MAX {
-            pool.push(item);
-        }
-    }
-
-    fn recycle(&self, marks: Vec<u8>, mut latency: Box<Histogram>) {
-        latency.clear();
-        Self::put(&self.marks, marks);
-        Self::put(&self.histograms, latency);
-    }
-
-    fn recycle_frame(&self, frame: Vec<u8>) {
-        if frame.capacity() <= POOLED_FRAME_MAX {
-            Self::put(&self.frames, frame);
-        }
-    }
-}
-
-/// What handles and the shard share.
-pub(super) struct Shared {
-    outbox: Mutex<Outbox>,
-    directory: RwLock<Directory>,
-    bell: Bell,
-    pools: Pools,
-    live_orders: AtomicUsize,
-    live_bytes: AtomicUsize,
-    orders_max: usize,
-    bytes_max: usize,
-    devices_max: usize,
-    events: broadcast::Sender<Event>,
-    /// Told once, when the shard has ended.
-    ended: Notify,
-}
-
-impl core::fmt::Debug for Shared {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Shared").field("live_orders", &self.live_orders).finish_non_exhaustive()
-    }
-}
-
-impl Shared {
-    fn directory(&self) -> RwLockReadGuard<'_, Directory> {
-        self.directory.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn update(&self, change: impl FnOnce(&mut Directory)) {
-        change(&mut self.directory.write().unwrap_or_else(PoisonError::into_inner));
-    }
-
-    fn is_stopped(&self) -> bool {
-        lock(&self.outbox).stopped
-    }
-
-    /// Hands a message to the shard; false if it has stopped.
-    fn send(&self, message: Message) -> bool {
-        {
-            let mut outbox = lock(&self.outbox);
-            if outbox.stopped {
-                return false;
-            }
-            outbox.messages.push_back(message);
-        }
-        self.bell.ring();
-        true
-    }
-
-    async fn snapshot(&self, number: u64) -> Option<(Vec<u8>, Histogram)> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Message::Marks(number, reply)).then_some(())?;
-        answer.await.ok()
-    }
-
-    /// Takes a place among the live orders, or says what is full.
-    fn reserve(&self, bytes: usize) -> Result<(), PushError> {
-        let live = self.live_orders.fetch_add(1, Ordering::Relaxed);
-        let held = self.live_bytes.fetch_add(bytes, Ordering::Relaxed);
-        if live < self.orders_max && held.saturating_add(bytes) <= self.bytes_max {
-            return Ok(());
-        }
-        self.release(bytes);
-        if live < self.orders_max {
-            Err(PushError::FullBytes { bytes: held })
-        } else {
-            Err(PushError::FullOrders { live })
-        }
-    }
-
-    fn release(&self, bytes: usize) {
-        self.live_orders.fetch_sub(1, Ordering::Relaxed);
-        self.live_bytes.fetch_sub(bytes, Ordering::Relaxed);
-    }
-}
-
-/// The running server side. Dropping it stops the task without a goodbye; [`Server::stop`] says goodbye.
+/// The running server side. Dropping it stops the tasks without a goodbye; [`Server::stop`] says goodbye.
 #[derive(Debug)]
 pub struct Server {
     shared: Arc<Shared>,
-    task: Mutex<Option<JoinHandle<()>>>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Server {
-    /// Starts the shard's task on the current tokio runtime.
+    /// Starts the shards' tasks on the current tokio runtime.
     ///
     /// # Panics
     ///
     /// Outside of a tokio runtime.
     #[must_use]
     pub fn spawn(config: ServerConfig) -> Self {
-        let (events, _) = broadcast::channel(EVENTS_MAX);
-        let shared = Arc::new(Shared {
-            outbox: Mutex::new(Outbox { next_number: 1, ..Outbox::default() }),
-            directory: RwLock::default(),
-            bell: Bell::default(),
-            pools: Pools::default(),
-            live_orders: AtomicUsize::new(0),
-            live_bytes: AtomicUsize::new(0),
-            orders_max: config.orders,
-            bytes_max: config.bytes,
-            devices_max: config.devices,
-            events,
-            ended: Notify::new(),
+        let shards = config.shards.unwrap_or_else(shards_by_runtime).clamp(1, SHARDS_MAX);
+        let shared = Arc::new(Shared::new(&config, shards));
+        let tasks = (0..shards).map(|index| {
+            let shard = shard::Shard::new(&config, index, Arc::clone(&shared));
+            // A shard takes turns of its own; tokio's per-poll budget would cut them at 128 sockets.
+            let task = tokio::task::unconstrained(shard.run());
+            tokio::spawn(trace::task("server", config.fleet.server, task))
         });
-        let id = config.fleet.server;
-        let shard = shard::Shard::new(config, Arc::clone(&shared));
-        // The shard takes turns of its own; tokio's per-poll budget would cut them at 128 sockets.
-        let task = tokio::spawn(trace::task("server", id, tokio::task::unconstrained(shard.run())));
-        Self { shared, task: Mutex::new(Some(task)) }
+        let tasks = Mutex::new(tasks.collect());
+        Self { shared, tasks }
     }
 
-    /// Adds a device, or finds it by its id and gives it its new address (which dials at once).
+    /// Adds a device, or finds it by its id and gives it its new address (which dials at once). The answer is its
+    /// position in [`Server::devices`] for as long as it is listed.
+    ///
+    /// A device is listed until [`Server::remove`], connected or not: targets are resolved against what was last heard of
+    /// it.
     pub async fn set_device(&self, device: Device) -> Result<DeviceIndex, AddError> {
-        let known = device.id.and_then(|id| self.shared.directory().find(id));
-        if let Some(index) = known {
-            let sent = self.shared.send(Message::SetAddress(index, device.address));
-            return if sent { Ok(index) } else { Err(AddError::Stopped) };
-        }
+        let capacity = self.shared.devices_max;
+        let (position, shard) = match self.shared.update(|directory| directory.reserve(device)) {
+            Reserved::Full => return Err(AddError::Full { capacity }),
+            Reserved::Known(position) => return self.set_address(position, device.address),
+            Reserved::New(position, shard) => (position, shard),
+        };
         let (reply, answer) = oneshot::channel();
-        if !self.shared.send(Message::Add(device, reply)) {
+        if !self.shared.send(shard, Message::Add(device, position, reply)) {
             return Err(AddError::Stopped);
         }
-        answer.await.unwrap_or(Err(AddError::Stopped))
+        answer.await.unwrap_or(Err(AddError::Stopped)).map(|()| DeviceIndex(position))
     }
 
-    /// Pushes an order: resolves the target, encodes once, numbers it, hands it to the shard. Returns at once; the
-    /// outcomes come through the [`FanOut`].
-    pub fn push(&self, order: &Order<'_>, target: &Target) -> Result<FanOut, PushError> {
-        order.check().map_err(PushError::Order)?;
-        let len = order.encoded_len();
-        self.shared.reserve(len)?;
-        let mut marks = Pools::take(&self.shared.pools.marks);
-        let Some(resolved) = self.shared.directory().resolve(target, &mut marks) else {
-            self.shared.release(len);
-            Pools::put(&self.shared.pools.marks, marks);
-            return Err(PushError::NoTarget { target: target.clone() });
-        };
-        let mut frame = Pools::take(&self.shared.pools.frames);
-        frame.resize(len, 0);
-        let latency = Pools::take(&self.shared.pools.histograms);
-        let state = {
-            let mut outbox = lock(&self.shared.outbox);
-            if outbox.stopped {
-                return Err(PushError::Stopped);
-            }
-            let number = outbox.next_number;
-            order.emit(number, &mut frame).map_err(PushError::Order)?;
-            outbox.next_number += 1;
-            let state = Arc::new(State::new(number, resolved.first, resolved.targets));
-            outbox.messages.push_back(Message::Submit(crate::fleet::NewOrder {
-                number,
-                lane: order.lane,
-                kind_flags: order.kind_flags,
-                lifetime: Some(order.lifetime),
-                frame,
-                first: resolved.first,
-                marks: Ledger { marks, latency, state: Arc::clone(&state) },
-            }));
-            state
-        };
-        self.shared.bell.ring();
-        trace::order_accepted(state.number, order, state.targets, len);
-        Ok(FanOut { state, shared: Arc::clone(&self.shared) })
+    fn set_address(&self, position: u32, address: SocketAddr) -> Result<DeviceIndex, AddError> {
+        let shard = self.shared.directory().place(position).map(|(shard, _)| shard);
+        // Removed in this moment: as if it had been removed after it.
+        let Some(shard) = shard else { return Ok(DeviceIndex(position)) };
+        let sent = self.shared.send(shard, Message::SetAddress(position, address));
+        if sent { Ok(DeviceIndex(position)) } else { Err(AddError::Stopped) }
     }
 
-    /// Every device known, by index.
+    /// Takes a device off the list: its session ends with a BYE, what it was owed ends as NOT_TARGETED, what it was sent
+    /// and has not answered as UNKNOWN. False if no device with this id is listed.
+    pub fn remove(&self, id: NodeId) -> bool {
+        let position = self.shared.directory().find(id);
+        position.is_some_and(|position| self.shared.remove(position))
+    }
+
+    /// Every device listed, in the order they were added.
     #[must_use]
     pub fn devices(&self) -> Vec<Entry> {
-        self.shared.directory().entries().to_vec()
+        let directory = self.shared.directory();
+        let mut entries = Vec::with_capacity(directory.len());
+        entries.extend(directory.entries().map(|(_, entry)| entry.clone()));
+        entries
+    }
+
+    /// How many tasks serve the devices.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.shared.mailboxes.len()
     }
 
     /// Sessions as they open and end, from now on.
@@ -411,30 +223,50 @@ impl Server {
         self.shared.events.subscribe()
     }
 
-    /// Counters; `None` once the server has stopped.
+    /// Counters, added up over all shards; `None` once the server has stopped.
     pub async fn stats(&self) -> Option<Box<Snapshot>> {
-        let (reply, answer) = oneshot::channel();
-        self.shared.send(Message::Stats(reply)).then_some(())?;
-        answer.await.ok()
+        let mut parts = self.shared.ask_all(Message::Stats).await.into_iter();
+        let mut sum = parts.next()?;
+        for part in parts {
+            sum.fleet.merge(&part.fleet);
+            sum.latency.merge(&part.latency);
+        }
+        let directory = self.shared.directory();
+        sum.devices = directory.len();
+        sum.connected = directory.entries().filter(|(_, entry)| entry.connected).count();
+        Some(sum)
     }
 
-    /// Says BYE on every session, closes the sockets and ends the task; at most `within`. Orders that have no outcome
+    /// Says BYE on every session, closes the sockets and ends the tasks; at most `within`. Orders that have no outcome
     /// yet stay without one: the log in memory ends here. A second call finds nothing to do.
     pub async fn stop(&self, within: Duration) {
-        self.shared.send(Message::Stop);
-        let task = lock(&self.task).take();
-        if let Some(mut task) = task
-            && tokio::time::timeout(within, &mut task).await.is_err()
-        {
-            task.abort();
+        for shard in 0..self.shared.mailboxes.len() {
+            self.shared.send(shard, Message::Stop);
+        }
+        let mut tasks = core::mem::take(&mut *lock(&self.tasks));
+        let all = async {
+            for task in &mut tasks {
+                let _ = task.await;
+            }
+        };
+        let in_time = tokio::time::timeout(within, all).await.is_ok();
+        if !in_time {
+            tasks.iter().for_each(JoinHandle::abort);
         }
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Some(task) = lock(&self.task).take() {
-            task.abort();
-        }
+        lock(&self.tasks).iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// How many shards there are where the application does not say: one per core up to [`SHARDS_AUTO_MAX`], and one on a
+/// runtime with a single thread, where more would only take turns.
+fn shards_by_runtime() -> usize {
+    match tokio::runtime::Handle::current().runtime_flavor() {
+        RuntimeFlavor::CurrentThread => 1,
+        _ => std::thread::available_parallelism().map_or(1, usize::from).min(SHARDS_AUTO_MAX),
     }
 }

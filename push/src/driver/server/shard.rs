@@ -1,8 +1,7 @@
-//! The task that owns the fleet and every socket.
+//! One of the tasks that serve devices: its share of them, their fleet and every socket of theirs.
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,20 +9,21 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
-use wire_format::ids::NodeId;
 use wire_format::time::Instant;
 
-use super::directory::Entry;
-use super::fan_out::Ledger;
+use super::directory::Place;
+use super::fan_out::{Ledger, Part};
+use super::frame::Frame;
+use super::shared::{Mailbox, Message, NumberedOrder, Shared, lock};
 use super::sockets::{Look, Read, Sockets};
-use super::{AddError, Device, Event, Message, ServerConfig, Shared, Snapshot, lock};
+use super::{AddError, Device, ServerConfig, Snapshot};
+use crate::config::FleetConfig;
 use crate::driver::{Clock, trace};
-use crate::ended::Ended;
 use crate::fleet::{
-    Closed, DeviceIndex, DeviceSlot, DialError, Event as FleetEvent, Fleet, Input, NewDevice, OrderSlot,
-    SubmitError,
+    Closed, DeviceIndex, DeviceSlot, DialError, Fleet, Input, NewDevice, OrderSlot, SubmitError, Submitted,
 };
 use crate::histogram::Histogram;
+use crate::mark::Mark;
 
 /// Bytes read from a socket at once.
 const READ_MAX: usize = 64 << 10;
@@ -38,31 +38,48 @@ const TURNS_PER_POLL: usize = 16;
 /// How long a stopping server waits for its last bytes to leave.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
 
-type ServerFleet = Fleet<Box<[DeviceSlot]>, Box<[OrderSlot<Vec<u8>, Ledger>]>, Vec<u8>, Ledger>;
+type ServerFleet = Fleet<Box<[DeviceSlot]>, Box<[OrderSlot<Frame, Ledger>]>, Frame, Ledger>;
 
 pub(super) struct Shard {
-    fleet: ServerFleet,
+    pub(super) index: usize,
+    pub(super) fleet: ServerFleet,
     sockets: Sockets,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     clock: Clock,
     messages: VecDeque<Message>,
     inbox: Box<[u8]>,
     scratch: Box<[u8]>,
     timer: Option<Pin<Box<Sleep>>>,
-    latency: Box<Histogram>,
-    connected: usize,
+    pub(super) latency: Box<Histogram>,
+    /// A device that was refused as soon as it had said who it is: its session is not told.
+    pub(super) refused: Option<DeviceIndex>,
     stopping: Option<Instant>,
 }
 
+/// One shard's part of what the server as a whole may do.
+fn paced(config: &FleetConfig, shards: usize) -> FleetConfig {
+    let parts = u32::try_from(shards).unwrap_or(u32::MAX);
+    let part = |whole: u32| whole.div_ceil(parts).max(1);
+    FleetConfig {
+        dials_per_s: part(config.dials_per_s),
+        half_open_max: part(config.half_open_max),
+        strangers_max: part(config.strangers_max),
+        ..config.clone()
+    }
+}
+
 impl Shard {
-    pub(super) fn new(config: ServerConfig, shared: Arc<Shared>) -> Self {
-        let clock = Clock::start();
-        let devices = (0..config.devices).map(|_| DeviceSlot::EMPTY).collect();
+    pub(super) fn new(config: &ServerConfig, index: usize, shared: Arc<Shared>) -> Self {
+        let (clock, shards) = (Clock::start(), shared.mailboxes.len());
+        let capacity = config.devices.div_ceil(shards);
+        let devices = (0..capacity).map(|_| DeviceSlot::EMPTY).collect();
         let orders = (0..config.orders).map(|_| OrderSlot::EMPTY).collect();
-        let fleet = Fleet::new(config.fleet, devices, orders, clock.now(), config.seed);
+        let seed = config.seed.wrapping_add(index as u64);
+        let fleet = Fleet::new(paced(&config.fleet, shards), devices, orders, clock.now(), seed);
         Self {
+            index,
             fleet,
-            sockets: Sockets::new(config.conn, config.devices),
+            sockets: Sockets::new(config.conn, capacity),
             shared,
             clock,
             messages: VecDeque::new(),
@@ -70,26 +87,30 @@ impl Shard {
             scratch: vec![0; SCRATCH_MAX].into(),
             timer: None,
             latency: Box::default(),
-            connected: 0,
+            refused: None,
             stopping: None,
         }
     }
 
     pub(super) async fn run(mut self) {
         core::future::poll_fn(|cx| self.poll(cx)).await;
-        let unread = {
-            let mut outbox = lock(&self.shared.outbox);
-            outbox.stopped = true;
-            core::mem::take(&mut outbox.messages)
-        };
-        // Whoever asked in the last moment learns from the dropped reply that there will be none.
-        drop(unread);
-        self.shared.ended.notify_waiters();
+        self.shared.shard_ended(self.index);
+    }
+
+    /// Where a device of this shard is served.
+    pub(super) const fn place(&self, local: DeviceIndex) -> Place {
+        Place { shard: self.index, local }
+    }
+
+    fn mailbox(&self) -> Option<&Mailbox> {
+        self.shared.mailboxes.get(self.index)
     }
 
     /// One turn after the other until nothing is left to do; then the timer is set and the task sleeps.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.shared.bell.register(cx.waker());
+        if let Some(mailbox) = self.mailbox() {
+            mailbox.bell.register(cx.waker());
+        }
         for _ in 0..TURNS_PER_POLL {
             let now = self.clock.now();
             let busy = self.turn(now, cx);
@@ -106,19 +127,22 @@ impl Shard {
 
     /// Everything that is due now, in bounded amounts. True if there may be more at once.
     fn turn(&mut self, now: Instant, cx: &Context<'_>) -> bool {
-        let mut busy = self.shared.bell.heard();
+        let mut busy = self.mailbox().is_some_and(|mailbox| mailbox.bell.heard());
+        self.fleet.note_head(self.shared.head());
         busy |= self.take_messages(now);
         busy |= self.serve_ready(now, cx);
         self.fleet.handle_timeout(now);
         self.expire_dials(now);
         self.dial(now);
         busy |= self.transmit(now);
-        self.drain();
+        self.drain(now);
         busy
     }
 
     fn take_messages(&mut self, now: Instant) -> bool {
-        core::mem::swap(&mut lock(&self.shared.outbox).messages, &mut self.messages);
+        if let Some(mailbox) = self.shared.mailboxes.get(self.index) {
+            core::mem::swap(&mut *lock(&mailbox.messages), &mut self.messages);
+        }
         let mut any = false;
         while let Some(message) = self.messages.pop_front() {
             any = true;
@@ -129,17 +153,10 @@ impl Shard {
 
     fn take(&mut self, now: Instant, message: Message) {
         match message {
-            Message::Submit(order) => {
-                if let Err(SubmitError { order, .. }) = self.fleet.submit(now, order) {
-                    self.unsubmitted(order);
-                }
-            }
-            Message::Add(device, reply) => drop(reply.send(self.add(now, device))),
-            Message::SetAddress(index, address) => {
-                self.shared
-                    .update(|directory| directory.update(index, |entry| entry.address = Some(address)));
-                self.fleet.set_address(now, index, address);
-            }
+            Message::Submit(order) => self.submit(now, order),
+            Message::Add(device, position, reply) => drop(reply.send(self.add(now, device, position))),
+            Message::SetAddress(position, address) => self.set_address(now, position, address),
+            Message::Remove(local) => drop(self.fleet.remove_device(now, local)),
             Message::Marks(number, reply) => self.reply_marks(number, reply),
             Message::Stats(reply) => drop(reply.send(Box::new(self.snapshot()))),
             Message::Stop => {
@@ -147,46 +164,74 @@ impl Shard {
                 self.fleet.stop(now);
             }
         }
-        self.drain();
+        self.drain(now);
+    }
+
+    fn submit(&mut self, now: Instant, order: NumberedOrder) {
+        let number = order.number;
+        match self.fleet.submit(now, order) {
+            Ok(Submitted { refused: 0, .. }) => {}
+            Ok(_) => self.count_refused(number),
+            Err(SubmitError { order, .. }) => self.unsubmitted(order),
+        }
+    }
+
+    /// What ended at submit makes no event.
+    fn count_refused(&self, number: u64) {
+        let Some(ledger) = self.fleet.ledger(number) else { return };
+        let refused = ledger.marks.iter().filter_map(|&mark| Mark(mark).code());
+        refused.for_each(|code| ledger.state.count(code));
     }
 
     /// The handle reserved a place and resolved real devices, so only a stop between the two leads here.
-    fn unsubmitted(&self, order: super::NumberedOrder) {
-        self.shared.release(order.frame.len());
-        self.shared.pools.recycle_frame(order.frame);
-        let Ledger { marks, latency, state } = order.marks;
-        state.settle(marks, latency);
+    fn unsubmitted(&self, order: NumberedOrder) {
+        self.settled(order.first, order.frame, order.marks);
     }
 
-    fn add(&mut self, now: Instant, device: Device) -> Result<DeviceIndex, AddError> {
+    /// Takes a device in at its position, unless it was taken off the list in between.
+    fn add(&mut self, now: Instant, device: Device, position: u32) -> Result<(), AddError> {
         let capacity = self.shared.devices_max;
         let new = NewDevice { id: device.id, address: Some(device.address) };
-        let index = self.fleet.add_device(now, new).map_err(|_| AddError::Full { capacity })?;
-        let entry = Entry {
-            id: device.id,
-            address: Some(device.address),
-            kind: device.kind,
-            zone: device.zone,
-            tags: device.tags,
-            connected: false,
+        let Ok(local) = self.fleet.add_device(now, new) else {
+            self.shared.update(|directory| directory.unlist(position));
+            return Err(AddError::Full { capacity });
         };
-        self.shared.update(|directory| directory.set(index, entry));
-        self.sockets.add(index);
-        Ok(index)
+        // Its place may have had another holder, and orders pushed from here on are for this one.
+        let since = self.shared.head().saturating_add(1);
+        self.shared.update(|directory| directory.settle_in(position, local, since));
+        if (local.0 as usize) < self.sockets.len() {
+            self.sockets.close(local);
+        } else {
+            self.sockets.add(local);
+        }
+        Ok(())
     }
 
-    fn reply_marks(&self, number: u64, reply: oneshot::Sender<(Vec<u8>, Histogram)>) {
-        if let Some(ledger) = self.fleet.ledger(number) {
-            drop(reply.send((ledger.marks.clone(), (*ledger.latency).clone())));
+    fn set_address(&mut self, now: Instant, position: u32, address: std::net::SocketAddr) {
+        // Another shard's by now, if it was removed and its position given again.
+        let Some((_, Some(local))) =
+            self.shared.directory().place(position).filter(|&(shard, _)| shard == self.index)
+        else {
+            return;
+        };
+        let place = self.place(local);
+        self.shared.update(|directory| directory.update(place, |entry| entry.address = Some(address)));
+        self.fleet.set_address(now, local, address);
+    }
+
+    fn reply_marks(&self, number: u64, reply: oneshot::Sender<Part>) {
+        if let (Some((first, _)), Some(ledger)) = (self.fleet.marks(number), self.fleet.ledger(number)) {
+            let part = Part { first, marks: ledger.marks.clone(), latency: ledger.latency.clone() };
+            drop(reply.send(part));
         }
     }
 
     fn snapshot(&self) -> Snapshot {
         Snapshot {
             fleet: self.fleet.stats().clone(),
-            devices: self.sockets.len(),
-            connected: self.connected,
-            live_orders: self.shared.live_orders.load(core::sync::atomic::Ordering::Relaxed),
+            devices: 0,
+            connected: 0,
+            live_orders: self.shared.room.live_orders(),
             latency: (*self.latency).clone(),
         }
     }
@@ -214,7 +259,7 @@ impl Shard {
                 self.read(now, device);
             }
         }
-        self.drain();
+        self.drain(now);
     }
 
     /// Reads until the socket is empty, or its turn is over; the tail of a cut frame waits in the connection. Whoever fills
@@ -246,11 +291,11 @@ impl Shard {
                 Ok(Input { consumed: 0, .. }) => break,
                 Ok(input) => at += input.consumed,
                 Err(_) => {
-                    self.drain();
+                    self.drain(now);
                     return false;
                 }
             }
-            self.drain_events();
+            self.drain_events(now);
         }
         if let Some(rest) = self.inbox.get(at..len) {
             self.sockets.keep(device, rest);
@@ -265,7 +310,7 @@ impl Shard {
 
     fn dial_failed(&mut self, now: Instant, device: DeviceIndex, error: DialError) {
         self.sockets.close(device);
-        let (id, address) = self.known(device).unwrap_or_default();
+        let (id, address) = self.shared.known(self.place(device)).unwrap_or_default();
         trace::dial_failed(id, address, error);
         self.fleet.handle_dial_failed(now, device, error);
     }
@@ -297,84 +342,11 @@ impl Shard {
         true
     }
 
-    fn drain(&mut self) {
+    fn drain(&mut self, now: Instant) {
         while let Some((device, _)) = self.fleet.poll_close() {
             self.sockets.close(device);
         }
-        self.drain_events();
-    }
-
-    fn drain_events(&mut self) {
-        while let Some(event) = self.fleet.poll_event() {
-            match event {
-                FleetEvent::Outcome { number, latency, .. } => {
-                    self.latency.record(latency);
-                    if let Some(ledger) = self.fleet.ledger_mut(number) {
-                        ledger.latency.record(latency);
-                    }
-                }
-                FleetEvent::Attempt { device, number, code, .. } => {
-                    let _ = self.fleet.resolve(self.clock.now(), number, device, code);
-                }
-                // This driver asks nothing, so nothing stays unanswered.
-                FleetEvent::Fenced { .. } | FleetEvent::Unanswered { .. } => {}
-                FleetEvent::Settled { number, frame, marks, .. } => {
-                    trace::order_settled(number);
-                    self.shared.release(frame.len());
-                    self.shared.pools.recycle_frame(frame);
-                    let Ledger { marks, latency, state } = marks;
-                    state.settle(marks, latency);
-                }
-                FleetEvent::Learned { device, id } => {
-                    self.shared.update(|directory| directory.update(device, |entry| entry.id = Some(id)));
-                }
-                FleetEvent::Connected { device, facts, rebooted } => {
-                    self.connected += 1;
-                    self.shared.update(|directory| {
-                        directory.update(device, |entry| {
-                            entry.id = Some(facts.id);
-                            entry.kind = facts.kind;
-                            entry.zone = facts.zone;
-                            entry.tags = facts.tags;
-                            entry.connected = true;
-                        });
-                    });
-                    self.announce(device, |id, address| {
-                        trace::session_opened(facts.id, address, rebooted);
-                        Some(Event::Connected { id: id?, address: address?, rebooted })
-                    });
-                }
-                FleetEvent::Disconnected { device, why } => self.disconnected(device, why),
-            }
-        }
-    }
-
-    fn disconnected(&mut self, device: DeviceIndex, why: Ended) {
-        let mut was_connected = false;
-        self.shared.update(|directory| {
-            directory.update(device, |entry| was_connected = core::mem::take(&mut entry.connected));
-        });
-        self.connected -= usize::from(was_connected);
-        self.announce(device, |id, address| {
-            trace::session_ended(id, address, why, was_connected);
-            Some(Event::Disconnected { id, address, why })
-        });
-    }
-
-    fn announce(
-        &self,
-        device: DeviceIndex,
-        event: impl FnOnce(Option<NodeId>, Option<SocketAddr>) -> Option<Event>,
-    ) {
-        if let Some(event) = self.known(device).and_then(|(id, address)| event(id, address)) {
-            // Nobody listening is not an error.
-            let _ = self.shared.events.send(event);
-        }
-    }
-
-    /// Who a device is, as far as that is known, and where.
-    fn known(&self, device: DeviceIndex) -> Option<(Option<NodeId>, Option<SocketAddr>)> {
-        self.shared.directory().entries().get(device.0 as usize).map(|entry| (entry.id, entry.address))
+        self.drain_events(now);
     }
 
     /// Whether a stop has come to its end: every BYE written, or no more patience.

@@ -1,0 +1,82 @@
+//! Why the server does not do what it was asked.
+
+use std::time::Duration;
+
+use wire_format::error::EmitError;
+
+use super::Target;
+
+/// Something a server keeps a limited number of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Resource {
+    /// Orders that wait for outcomes.
+    Orders,
+    /// Bytes of the orders that wait for outcomes.
+    Bytes,
+    /// Order keys that are remembered.
+    Keys,
+}
+
+impl Resource {
+    /// A stable lower-case word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Orders => "orders",
+            Self::Bytes => "bytes",
+            Self::Keys => "keys",
+        }
+    }
+}
+
+impl core::fmt::Display for Resource {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Why an order was not accepted. Nothing was sent, nothing is kept.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PushError {
+    /// No device known to this server matches the target.
+    #[error("no known device matches {target}")]
+    NoTarget {
+        /// The target, in words.
+        target: Target,
+    },
+    /// The order breaks a limit of the protocol.
+    #[error("the order cannot be sent: {0}")]
+    Order(EmitError),
+    /// There is no room. [`super::Server::push_wait`] waits for it.
+    #[error(
+        "the server keeps at most {limit} {what}; try again in {retry_after:?}, or when an order has settled"
+    )]
+    Full {
+        /// What is full.
+        what: Resource,
+        /// The most of it this server keeps.
+        limit: usize,
+        /// When another try is worth while, if nothing tells sooner.
+        retry_after: Duration,
+    },
+    /// The server is shutting down.
+    #[error("the server is shutting down")]
+    Stopped,
+}
+
+/// Why a device was not added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AddError {
+    /// As many devices as there is room for are listed.
+    #[error("{capacity} devices are listed, the most this server was started for")]
+    Full {
+        /// The limit the server was started with.
+        capacity: usize,
+    },
+    /// The server is shutting down.
+    #[error("the server is shutting down")]
+    Stopped,
+}

@@ -1,0 +1,299 @@
+//! What handles and shards share: numbers, mailboxes, the directory, room, and buffers that go round.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
+
+use tokio::sync::{Notify, broadcast, oneshot};
+use wire_format::ids::NodeId;
+
+use super::bell::Bell;
+use super::directory::{Directory, Place, Share};
+use super::error::{AddError, PushError, Resource};
+use super::fan_out::{Ledger, Part};
+use super::frame::{Frame, Frames};
+use super::{Device, Event, ServerConfig, Snapshot};
+use crate::fleet::DeviceIndex;
+use crate::histogram::Histogram;
+
+/// When a push that found no room is worth trying again, if nothing tells sooner: an order to a whole store settles in
+/// about this time.
+pub(super) const RETRY_AFTER: Duration = Duration::from_millis(250);
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(super) type NumberedOrder = crate::fleet::NewOrder<Frame, Ledger>;
+
+/// What a shard is told and asked.
+pub(super) enum Message {
+    Submit(NumberedOrder),
+    /// Take this device in, at its position.
+    Add(Device, u32, oneshot::Sender<Result<(), AddError>>),
+    SetAddress(u32, std::net::SocketAddr),
+    /// Take this device out.
+    Remove(DeviceIndex),
+    Marks(u64, oneshot::Sender<Part>),
+    Stats(oneshot::Sender<Box<Snapshot>>),
+    Stop,
+}
+
+/// The way to one shard.
+#[derive(Default)]
+pub(super) struct Mailbox {
+    pub(super) messages: Mutex<VecDeque<Message>>,
+    pub(super) bell: Bell,
+}
+
+/// Numbers in log order. Whoever holds them puts messages into mailboxes in that order.
+#[derive(Debug)]
+pub(super) struct Numbers {
+    pub(super) next: u64,
+    pub(super) stopped: bool,
+}
+
+/// Buffers that go round: after warm-up a push allocates no body, no marks, no histogram.
+#[derive(Debug, Default)]
+pub(super) struct Pools {
+    pub(super) frames: Frames,
+    marks: Mutex<Vec<Vec<u8>>>,
+    #[expect(clippy::vec_box, reason = "they move between pool, shard and handle: 8 bytes instead of 2 kB")]
+    histograms: Mutex<Vec<Box<Histogram>>>,
+}
+
+/// Buffers of one sort that are kept for reuse.
+const POOL_MAX: usize = 1_024;
+
+impl Pools {
+    fn take<T: Default>(pool: &Mutex<Vec<T>>) -> T {
+        lock(pool).pop().unwrap_or_default()
+    }
+
+    fn put<T>(pool: &Mutex<Vec<T>>, item: T) {
+        let mut pool = lock(pool);
+        if pool.len() < POOL_MAX {
+            pool.push(item);
+        }
+    }
+
+    pub(super) fn take_marks(&self) -> Vec<u8> {
+        Self::take(&self.marks)
+    }
+
+    pub(super) fn put_marks(&self, marks: Vec<u8>) {
+        Self::put(&self.marks, marks);
+    }
+
+    pub(super) fn take_histogram(&self) -> Box<Histogram> {
+        Self::take(&self.histograms)
+    }
+
+    pub(super) fn recycle(&self, part: Part) {
+        let Part { marks, mut latency, .. } = part;
+        latency.clear();
+        Self::put(&self.marks, marks);
+        Self::put(&self.histograms, latency);
+    }
+
+    pub(super) fn recycle_shares(&self, shares: Vec<Share>) {
+        shares.into_iter().for_each(|share| self.put_marks(share.marks));
+    }
+}
+
+/// How much of what is limited is in use.
+#[derive(Debug)]
+pub(super) struct Room {
+    orders: AtomicUsize,
+    bytes: AtomicUsize,
+    orders_max: usize,
+    bytes_max: usize,
+    /// Told whenever something becomes free.
+    freed: Notify,
+}
+
+impl Room {
+    /// Takes a place among the live orders, or says what is full.
+    pub(super) fn reserve(&self, bytes: usize) -> Result<(), PushError> {
+        let live = self.orders.fetch_add(1, Ordering::Relaxed);
+        let held = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let (what, limit) = if live >= self.orders_max {
+            (Resource::Orders, self.orders_max)
+        } else if held.saturating_add(bytes) > self.bytes_max {
+            (Resource::Bytes, self.bytes_max)
+        } else {
+            return Ok(());
+        };
+        // Nothing became free: who waits for that is not told.
+        self.give_back(bytes);
+        Err(PushError::Full { what, limit, retry_after: RETRY_AFTER })
+    }
+
+    pub(super) fn release(&self, bytes: usize) {
+        self.give_back(bytes);
+        self.freed.notify_waiters();
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.orders.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn live_orders(&self) -> usize {
+        self.orders.load(Ordering::Relaxed)
+    }
+
+    pub(super) const fn freed(&self) -> &Notify {
+        &self.freed
+    }
+}
+
+/// What handles and shards share.
+pub(super) struct Shared {
+    pub(super) numbers: Mutex<Numbers>,
+    /// The highest number given so far.
+    head: AtomicU64,
+    pub(super) mailboxes: Box<[Mailbox]>,
+    directory: RwLock<Directory>,
+    pub(super) pools: Pools,
+    pub(super) room: Room,
+    pub(super) devices_max: usize,
+    pub(super) events: broadcast::Sender<Event>,
+    /// Shards that run.
+    running: AtomicUsize,
+    /// Told once, when the last shard has ended.
+    pub(super) ended: Notify,
+}
+
+impl core::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Shared").field("room", &self.room).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(super) fn new(config: &ServerConfig, shards: usize) -> Self {
+        let (events, _) = broadcast::channel(super::EVENTS_MAX);
+        Self {
+            numbers: Mutex::new(Numbers { next: 1, stopped: false }),
+            head: AtomicU64::new(0),
+            mailboxes: std::iter::repeat_with(Mailbox::default).take(shards).collect(),
+            directory: RwLock::new(Directory::new(shards, config.devices)),
+            pools: Pools::default(),
+            room: Room {
+                orders: AtomicUsize::new(0),
+                bytes: AtomicUsize::new(0),
+                orders_max: config.orders,
+                bytes_max: config.bytes,
+                freed: Notify::new(),
+            },
+            devices_max: config.devices,
+            events,
+            running: AtomicUsize::new(shards),
+            ended: Notify::new(),
+        }
+    }
+
+    pub(super) fn directory(&self) -> RwLockReadGuard<'_, Directory> {
+        self.directory.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn update<T>(&self, change: impl FnOnce(&mut Directory) -> T) -> T {
+        change(&mut self.directory.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether the last shard has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.running.load(Ordering::Acquire) == 0
+    }
+
+    /// The highest number given so far: no device can honestly know a higher one.
+    pub(super) fn head(&self) -> u64 {
+        self.head.load(Ordering::Relaxed)
+    }
+
+    /// The next number; the caller holds `numbers` until its messages are in their mailboxes.
+    pub(super) fn number(&self, numbers: &mut Numbers) -> u64 {
+        let number = numbers.next;
+        numbers.next += 1;
+        self.head.store(number, Ordering::Relaxed);
+        number
+    }
+
+    /// Puts a message into a mailbox; the bell is rung by the caller. Nobody reads it once the shard has ended.
+    pub(super) fn put(&self, shard: usize, message: Message) {
+        if let Some(mailbox) = self.mailboxes.get(shard) {
+            lock(&mailbox.messages).push_back(message);
+        }
+    }
+
+    pub(super) fn ring(&self, shard: usize) {
+        if let Some(mailbox) = self.mailboxes.get(shard) {
+            mailbox.bell.ring();
+        }
+    }
+
+    /// Hands a message to a shard; false if the server has stopped.
+    pub(super) fn send(&self, shard: usize, message: Message) -> bool {
+        {
+            let numbers = lock(&self.numbers);
+            if numbers.stopped {
+                return false;
+            }
+            self.put(shard, message);
+        }
+        self.ring(shard);
+        true
+    }
+
+    /// Asks every shard; fewer answers than shards if the server has stopped.
+    pub(super) async fn ask_all<T>(&self, message: impl Fn(oneshot::Sender<T>) -> Message) -> Vec<T> {
+        let mut answers = Vec::with_capacity(self.mailboxes.len());
+        for shard in 0..self.mailboxes.len() {
+            let (reply, answer) = oneshot::channel();
+            if self.send(shard, message(reply)) {
+                answers.push(answer);
+            }
+        }
+        let mut given = Vec::with_capacity(answers.len());
+        for answer in answers {
+            given.extend(answer.await.ok());
+        }
+        given
+    }
+
+    /// Takes a device off the list and tells its shard; false if there is none at this position.
+    ///
+    /// Both happen under one lock: an order that was resolved before is in the mailbox before, so its mark never falls
+    /// to a device that gets the same index later.
+    pub(super) fn remove(&self, position: u32) -> bool {
+        let removed = self.update(|directory| {
+            let Place { shard, local } = directory.remove(position)?;
+            self.put(shard, Message::Remove(local));
+            Some(shard)
+        });
+        removed.inspect(|&shard| self.ring(shard)).is_some()
+    }
+
+    /// Who a device is, as far as that is known, and where.
+    pub(super) fn known(&self, place: Place) -> Option<(Option<NodeId>, Option<std::net::SocketAddr>)> {
+        let directory = self.directory();
+        let (_, entry) = directory.holder(place, u64::MAX);
+        entry.map(|entry| (entry.id, entry.address))
+    }
+
+    /// A shard has ended. The last one tells everybody who waits.
+    pub(super) fn shard_ended(&self, shard: usize) {
+        lock(&self.numbers).stopped = true;
+        if let Some(mailbox) = self.mailboxes.get(shard) {
+            // Whoever asked in the last moment learns from the dropped reply that there will be none.
+            let unread = core::mem::take(&mut *lock(&mailbox.messages));
+            drop(unread);
+        }
+        if self.running.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.ended.notify_waiters();
+            self.room.freed.notify_waiters();
+        }
+    }
+}
