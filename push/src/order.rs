@@ -11,7 +11,7 @@ pub const LIFETIME_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
 /// The longest lifetime there is: 30 days.
 pub const LIFETIME_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// What to do, and how. Borrowed, 64 bytes; encoded once however many devices it goes to.
+/// What to do, and how. Borrowed, 96 bytes at most; encoded once however many devices it goes to.
 ///
 /// Never put card data into a payload: in clear mode anybody on the LAN reads it.
 ///
@@ -36,7 +36,12 @@ pub struct Order<'a> {
     pub(crate) kind_flags: KindFlags,
     pub(crate) lifetime: Duration,
     pub(crate) order_key: u64,
+    pub(crate) supersede_key: u64,
+    pub(crate) supersede_version: u64,
+    pub(crate) needs_result: bool,
 }
+
+const _: () = assert!(size_of::<Order<'_>>() <= 96);
 
 impl<'a> Order<'a> {
     /// An order of this kind whose payload is encoded in version `schema`: normal lane, a day's lifetime, no key, and
@@ -52,6 +57,9 @@ impl<'a> Order<'a> {
             kind_flags: KindFlags::NONE,
             lifetime: LIFETIME_DEFAULT,
             order_key: 0,
+            supersede_key: 0,
+            supersede_version: 0,
+            needs_result: false,
         }
     }
 
@@ -108,6 +116,25 @@ impl<'a> Order<'a> {
         Self { order_key, ..self }
     }
 
+    /// A version of something: on each device it takes the place of older versions under the same key, which end as
+    /// superseded. The key is carried as [`key_of`] it and belongs to one lane; versions rise from push to push.
+    #[must_use]
+    pub const fn superseding(self, key: &str, version: u64) -> Self {
+        self.superseding_number(key_of(key), version)
+    }
+
+    /// The same with the key as a number; 0 is none.
+    #[must_use]
+    pub const fn superseding_number(self, supersede_key: u64, supersede_version: u64) -> Self {
+        Self { supersede_key, supersede_version, ..self }
+    }
+
+    /// Devices shall send a result (at most 16,384 bytes) ahead of their outcome.
+    #[must_use]
+    pub const fn wants_result(self) -> Self {
+        Self { needs_result: true, ..self }
+    }
+
     /// What is asked for.
     #[must_use]
     pub const fn kind(&self) -> OrderKind {
@@ -125,8 +152,8 @@ impl<'a> Order<'a> {
         WireOrder {
             number,
             order_key: self.order_key,
-            supersede_key: 0,
-            supersede_version: 0,
+            supersede_key: self.supersede_key,
+            supersede_version: self.supersede_version,
             kind: self.kind,
             lane: self.lane,
             kind_flags: self.kind_flags,
@@ -163,7 +190,7 @@ impl<'a> Order<'a> {
         let delivery = Delivery {
             durable: false,
             replay: false,
-            needs_result: false,
+            needs_result: self.needs_result,
             remaining_ms: Some(Delivery::millis(self.lifetime)),
         };
         self.wire(number).emit(&delivery, buffer)
@@ -201,6 +228,16 @@ mod tests {
         assert_eq!(delivery.remaining_ms, Some(86_400_000));
         assert_eq!((wire.number, wire.schema, wire.payload, wire.lane), (9, 3, &b"abc"[..], Lane::Urgent));
         assert_eq!((wire.order_key, wire.kind_flags), (key_of("k"), KindFlags::IDEMPOTENT));
+    }
+
+    #[test]
+    fn versions_and_the_wish_for_a_result_travel() {
+        let order = Order::new(OrderKind::PRICE_LIST, 1, b"").superseding("prices", 7).wants_result();
+        let mut buffer = [0; 256];
+        let len = order.emit(9, &mut buffer).unwrap();
+        let (delivery, wire) = WireOrder::parse(&Raw::parse(&buffer[..len]).unwrap()).unwrap();
+        assert!(delivery.needs_result);
+        assert_eq!((wire.supersede_key, wire.supersede_version), (key_of("prices"), 7));
     }
 
     #[test]
