@@ -9,7 +9,7 @@ use tillwire::{DeviceKind, NodeId, Security, StaticDevice, Store, Tags};
 #[cfg(target_os = "linux")]
 use crate::bench;
 use crate::error::Failure;
-use crate::{demo, device, explain, names, push, serve, watch};
+use crate::{demo, device, explain, names, push, serve, status, watch};
 
 /// The port of discovery.
 pub(crate) const DISCOVERY_PORT: u16 = wire_format::datagram::PORT;
@@ -22,6 +22,7 @@ Examples:
   tillwire serve --store PARIS-12 --open-network     a store server; then, in another terminal:
   tillwire push message \"Lane 3 please\" --to kind=till
   tillwire watch                                     who is here, as it changes
+  tillwire status                                    what the server counts
   tillwire explain 000000003000000078563412448f6258  what these bytes say
 
 Exit codes: 0 done and all as it should be; 1 done, but something was not; 2 not started.";
@@ -49,6 +50,8 @@ pub(crate) enum Command {
     Push(Box<push::Args>),
     /// Show who is here, as it changes.
     Watch(watch::Args),
+    /// Show what a running server counts.
+    Status(status::Args),
     /// Explain datagrams, frames and payloads field by field.
     Explain(explain::Args),
     /// Measure on this machine what serving costs, beside a hand-written loop over the same sockets.

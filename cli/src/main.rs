@@ -16,6 +16,7 @@ mod push;
 mod serve;
 mod start;
 mod state;
+mod status;
 mod stock;
 mod watch;
 
@@ -59,6 +60,7 @@ fn run(command: Command, json: bool) -> error::Outcome {
             Command::Device(args) => device::run(args, json).await,
             Command::Push(args) => push::run(*args, json).await,
             Command::Watch(args) => watch::run(args, json).await,
+            Command::Status(args) => status::run(args, json).await,
             Command::DemoDevices(args) => demo::child::run(args).await,
             Command::Explain(args) => explain::run(&args, json),
             #[cfg(target_os = "linux")]

@@ -41,6 +41,9 @@ pub(crate) struct Args {
     /// How many devices the store is expected to have: paces their registration.
     #[arg(long, value_name = "N", default_value_t = 0)]
     expected: u32,
+    /// Tasks that share the devices, 1 to 64. Default: one per core, at most 4.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    shards: Option<u8>,
     /// A further TCP port announced devices may be dialled on, beside 8081.
     #[arg(long = "push-port", value_name = "PORT")]
     push_ports: Vec<u16>,
@@ -70,6 +73,9 @@ pub(crate) async fn run(args: Args, json: bool) -> Outcome {
     }
     if let Some(broadcast) = args.net.broadcast {
         builder = builder.broadcast(broadcast);
+    }
+    if let Some(shards) = args.shards {
+        builder = builder.shards(shards.into());
     }
     for &port in &args.push_ports {
         builder = builder.push_port(port);

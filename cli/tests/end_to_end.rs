@@ -116,6 +116,50 @@ fn discovered_devices_get_what_is_pushed_and_say_so() {
 }
 
 #[test]
+fn a_quorum_ends_the_wait_and_status_counts() {
+    let store = Store::new("quorum", 68);
+    let gone = format!("{}:8081", store.host(9));
+    let there = format!("{}:8081", store.host(2));
+    let server = store.serve(&["--no-discovery", "--shards", "2", "--device", &there, "--device", &gone]);
+    let _till = store.device(TILL, 2, &["--no-discovery"]);
+    server.wait_for(connected(TILL));
+    let (status, summary) = store.push(&["message", "hi", "--to", "all", "--quorum", "50%", "--wait", "20"]);
+    assert_eq!((status, &summary["ok"], &summary["reached"]), (0, &true.into(), &true.into()), "{summary}");
+    assert_eq!((&summary["outcomes"]["applied"], &summary["unsettled"]), (&1.into(), &1.into()));
+    let (status, summary) = store.push(&["message", "hi", "--to", "all", "--quorum", "2", "--wait", "0.2"]);
+    assert_eq!((status, &summary["reached"]), (1, &false.into()), "one of two is gone: {summary}");
+    let version = |version| {
+        [
+            "message",
+            "v",
+            "--to",
+            "all",
+            "--wait",
+            "0.2",
+            "--supersede-key",
+            "m",
+            "--supersede-version",
+            version,
+        ]
+    };
+    store.push(&version("1"));
+    let (_, summary) = store.push(&version("2"));
+    assert_eq!(summary["outcomes"]["applied"], 1, "{summary}");
+
+    let control = store.path("control.sock");
+    let output = run(&["status", "--control", &control, "--json"]);
+    let stats = json_lines(&output).pop().expect("a line");
+    assert_eq!((code(&output), &stats["connected"], &stats["shards"]), (0, &1.into(), &2.into()), "{stats}");
+    assert_eq!(stats["push"]["orders_sent"], 4);
+    // The first version never left for the device that is gone.
+    assert_eq!((&stats["push"]["superseded"], &stats["live_orders"]), (&1.into(), &3.into()), "{stats}");
+    assert_eq!(
+        code(&run(&["push", "message", "v", "--to", "all", "--supersede-key", "m", "--control", &control])),
+        2
+    );
+}
+
+#[test]
 fn nobody_meant_is_an_error_that_names_what_matched_nothing() {
     let store = Store::new("nobody", 62);
     let _server = store.serve(&["--no-discovery"]);

@@ -43,14 +43,51 @@ pub(crate) struct Push {
     pub(crate) to: To,
     /// The application's key.
     pub(crate) key: Option<String>,
+    /// What it is a version of, and which.
+    pub(crate) supersede: Option<(String, u64)>,
     /// How long it is worth delivering; the server's default if not said.
     pub(crate) lifetime: Option<Duration>,
     /// It need not survive the server.
     pub(crate) volatile: bool,
     /// How long to wait for outcomes.
     pub(crate) wait: Duration,
+    /// How many devices must have applied it; all if not said.
+    pub(crate) quorum: Option<Quorum>,
     /// A line per device before the summary.
     pub(crate) each: bool,
+}
+
+/// How many devices are enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Quorum {
+    /// So many, or all if there are fewer.
+    Count(u32),
+    /// So many of a hundred, rounded up.
+    Percent(u8),
+}
+
+impl core::fmt::Display for Quorum {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Count(devices) => write!(f, "{devices}"),
+            Self::Percent(percent) => write!(f, "{percent}%"),
+        }
+    }
+}
+
+/// `N` or `P%`; as a value parser.
+pub(crate) fn quorum(text: &str) -> Result<Quorum, String> {
+    let wrong = || "a number of devices, or a share such as 95%".to_owned();
+    match text.strip_suffix('%') {
+        Some(percent) => match percent.parse() {
+            Ok(percent @ 1..=100) => Ok(Quorum::Percent(percent)),
+            _ => Err(wrong()),
+        },
+        None => match text.parse() {
+            Ok(devices @ 1..) => Ok(Quorum::Count(devices)),
+            _ => Err(wrong()),
+        },
+    }
 }
 
 impl Push {
@@ -72,6 +109,13 @@ impl Push {
         });
         if let Some(key) = &self.key {
             object["key"] = json!(key);
+        }
+        if let Some((key, version)) = &self.supersede {
+            object["supersede_key"] = json!(key);
+            object["supersede_version"] = json!(version);
+        }
+        if let Some(quorum) = self.quorum {
+            object["quorum"] = json!(quorum.to_string());
         }
         if let Some(lifetime) = self.lifetime {
             object["lifetime_ms"] = json!(millis(lifetime));
@@ -132,11 +176,22 @@ fn read_push(fields: &Map<String, Value>) -> Result<Push, String> {
             .with(flag("cancellable", KindFlags::CANCELLABLE)?),
         to: names::to(text(fields, "to")?.ok_or("\"to\" is missing")?)?,
         key: text(fields, "key")?.map(ToOwned::to_owned),
+        supersede: read_supersede(fields)?,
         lifetime: lifetime.map(Duration::from_millis),
         volatile: bool(fields, "volatile")?,
         wait: Duration::from_millis(number(fields, "wait_ms", WAIT_MS_MAX)?.unwrap_or(0)),
+        quorum: text(fields, "quorum")?.map(quorum).transpose()?,
         each: bool(fields, "each")?,
     })
+}
+
+fn read_supersede(fields: &Map<String, Value>) -> Result<Option<(String, u64)>, String> {
+    let (key, version) = (text(fields, "supersede_key")?, number(fields, "supersede_version", u64::MAX)?);
+    match (key, version) {
+        (None, None) => Ok(None),
+        (Some(key), Some(version)) if !key.is_empty() => Ok(Some((key.to_owned(), version))),
+        _ => Err("\"supersede_key\" and \"supersede_version\" belong together".to_owned()),
+    }
 }
 
 fn text<'v>(fields: &'v Map<String, Value>, name: &str) -> Result<Option<&'v str>, String> {
@@ -195,9 +250,11 @@ mod tests {
             flags: KindFlags::IDEMPOTENT.with(KindFlags::CANCELLABLE),
             to: names::to("kind=kiosk,zone=3").unwrap(),
             key: Some("order 7".to_owned()),
+            supersede: Some(("prices".to_owned(), 7)),
             lifetime: Some(Duration::from_secs(60)),
             volatile: true,
             wait: Duration::from_secs(10),
+            quorum: Some(Quorum::Percent(95)),
             each: true,
         }
     }
@@ -205,8 +262,21 @@ mod tests {
     #[test]
     fn a_push_reads_back_as_it_was_written() {
         assert_eq!(Request::read(&push().json()), Ok(Request::Push(Box::new(push()))));
-        let plain = Push { key: None, lifetime: None, ..push() };
+        let plain = Push { key: None, supersede: None, lifetime: None, quorum: None, ..push() };
         assert_eq!(Request::read(&plain.json()), Ok(Request::Push(Box::new(plain))));
+    }
+
+    #[test]
+    fn quorums_at_their_limits_and_one_past_each() {
+        for (text, expected) in
+            [("1", Quorum::Count(1)), ("1%", Quorum::Percent(1)), ("100%", Quorum::Percent(100))]
+        {
+            assert_eq!(quorum(text), Ok(expected));
+            assert_eq!(expected.to_string(), text);
+        }
+        for wrong in ["0", "0%", "101%", "-1", "most", "", "%"] {
+            assert!(quorum(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]
@@ -225,6 +295,9 @@ mod tests {
         assert!(with("lifetime_ms", json!(0)).contains("lifetime"));
         assert!(with("lifetime_ms", json!(LIFETIME_S_MAX * 1_000 + 1)).contains("whole number"));
         assert!(with("wait_ms", json!(-1)).contains("wait_ms"));
+        assert!(with("supersede_key", json!(null)).contains("belong together"));
+        assert!(with("supersede_key", json!("")).contains("belong together"));
+        assert!(with("quorum", json!("101%")).contains("share"));
         assert!(with("each", json!("yes")).contains("true or false"));
         assert!(Request::read(&json!({})).is_err());
     }

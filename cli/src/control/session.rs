@@ -1,14 +1,15 @@
 //! One caller of the control socket: requests are read line by line and answered in their order.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use tillwire::{NodeId, Order, PushError, Store, StoreServer, Target};
+use tillwire::{NodeId, Order, Outcome, PushError, Store, StoreServer, Target};
 use tokio::io::{AsyncBufReadExt, BufReader, ReadHalf, WriteHalf};
 use tokio::sync::broadcast::error::RecvError;
 
 use super::listener::Stream;
-use super::request::{Push, Request};
+use super::request::{Push, Quorum, Request};
 use super::{LineError, VERSION, read_line, write_line};
 use crate::error::Failure;
 use crate::json::Known;
@@ -76,13 +77,34 @@ async fn push(writer: &mut Writer, server: &StoreServer, push: &Push) -> std::io
     });
     write_line(writer, &accepted).await?;
     // A caller that sends no more (`echo … | nc`) still reads; one that is gone is noticed at the next line.
-    let report = fan_out.settled(push.wait).await;
+    let reached = match push.quorum {
+        None => None,
+        Some(quorum) => {
+            let progress = fan_out.wait(enough(quorum), |code| code == Outcome::APPLIED, push.wait).await;
+            Some(progress.reached)
+        }
+    };
+    // With a quorum nobody waits for the rest.
+    let wait = if reached.is_some() { Duration::ZERO } else { push.wait };
+    let report = fan_out.settled(wait).await;
     if push.each {
         for result in report.devices() {
             write_line(writer, &json::result(result)).await?;
         }
     }
-    write_line(writer, &json::report(&fan_out, &report)).await
+    let mut summary = json::report(&fan_out, &report);
+    if let Some(reached) = reached {
+        summary["reached"] = reached.into();
+        summary["ok"] = reached.into();
+    }
+    write_line(writer, &summary).await
+}
+
+fn enough(quorum: Quorum) -> tillwire::Quorum {
+    match quorum {
+        Quorum::Count(devices) => tillwire::Quorum::count(usize::try_from(devices).unwrap_or(usize::MAX)),
+        Quorum::Percent(percent) => tillwire::Quorum::percent(percent),
+    }
 }
 
 async fn start_push(server: &StoreServer, push: &Push) -> Result<tillwire::FanOut, Failure> {
@@ -90,6 +112,9 @@ async fn start_push(server: &StoreServer, push: &Push) -> Result<tillwire::FanOu
     let mut order = Order::new(push.kind, push.schema, &push.payload).lane(push.lane).with_flags(push.flags);
     if let Some(lifetime) = push.lifetime {
         order = order.lifetime(lifetime);
+    }
+    if let Some((key, version)) = &push.supersede {
+        order = order.superseding(key, *version);
     }
     if let Some(key) = &push.key {
         order = order.key(key);
@@ -173,6 +198,7 @@ async fn stats(writer: &mut Writer, server: &StoreServer) -> std::io::Result<()>
     if let Some(stats) = server.stats().await {
         line["devices"] = stats.push.devices.into();
         line["connected"] = stats.push.connected.into();
+        line["shards"] = server.shards().into();
         line["live_orders"] = stats.push.live_orders.into();
         line["latency_us"] = json::latency(&tillwire::Latency::of(&stats.push.latency));
         let mut counters = serde_json::Map::new();

@@ -10,7 +10,7 @@ use serde_json::Value;
 use wire_format::ids::Lane;
 
 use crate::control::client::Client;
-use crate::control::request::{LIFETIME_S_MAX, Push};
+use crate::control::request::{LIFETIME_S_MAX, Push, Quorum, quorum};
 use crate::control::{Endpoint, endpoint};
 use crate::error::{Failure, Outcome, Verdict};
 use crate::names::{self, To};
@@ -26,7 +26,8 @@ Examples:
   tillwire push show-page /promo --to kind=signage,zone=3 --lifetime 3600
   tillwire push price-list --list 1 --version 42 --currency EUR --change 4006381333931=129 --to all
   tillwire push print --file receipt.bin --format esc-pos --to id=6f9619ff
-  tillwire push custom 0x8001 --hex 0102 --to tag=bakery --each";
+  tillwire push custom 0x8001 --hex 0102 --to tag=bakery --each
+  tillwire push show-page /promo --to all --quorum 95% --wait 5 --supersede-key page --supersede-version 7";
 
 /// Push an order and wait for the outcome of every device.
 #[derive(clap::Args, Debug)]
@@ -48,6 +49,12 @@ pub(crate) struct Common {
     /// The application's name for this deed; the device sees it beside the order's number.
     #[arg(long, value_name = "TEXT")]
     key: Option<String>,
+    /// What the order is a version of: on each device it takes the place of older versions of the same thing.
+    #[arg(long, value_name = "TEXT", requires = "supersede_version")]
+    supersede_key: Option<String>,
+    /// Which version; it rises from push to push.
+    #[arg(long, value_name = "N", requires = "supersede_key")]
+    supersede_version: Option<u64>,
     /// Seconds the order is worth delivering. Default: a day.
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=LIFETIME_S_MAX))]
     lifetime: Option<u64>,
@@ -57,6 +64,10 @@ pub(crate) struct Common {
     /// Seconds to wait for the outcomes.
     #[arg(long, value_name = "S", default_value_t = 10.0, value_parser = seconds)]
     wait: f64,
+    /// It is enough if so many devices apply it: a number, or a share such as 95%. The wait ends with them, and when they
+    /// cannot be reached any more.
+    #[arg(long, value_name = "N|P%", value_parser = quorum)]
+    quorum: Option<Quorum>,
     /// The order need not survive the server. (Orders are kept in memory: none does in this release.)
     #[arg(long)]
     volatile: bool,
@@ -72,7 +83,7 @@ fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Pushes; right only if every device applied the order in time.
+/// Pushes; right only if every device, or as many as are enough, applied the order in time.
 pub(crate) async fn run(args: Args, json: bool) -> Outcome {
     let (encoded, common) = args.order.encode()?;
     let request = Push {
@@ -83,9 +94,11 @@ pub(crate) async fn run(args: Args, json: bool) -> Outcome {
         flags: encoded.flags,
         to: common.to,
         key: common.key,
+        supersede: common.supersede_key.zip(common.supersede_version),
         lifetime: common.lifetime.map(Duration::from_secs),
         volatile: common.volatile,
         wait: Duration::from_secs_f64(common.wait),
+        quorum: common.quorum,
         each: common.each,
     };
     let mut end = crate::start::End::listen()?;
