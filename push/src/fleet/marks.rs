@@ -160,7 +160,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         let state = self.devices.at_mut(index).lane_mut(lane);
         if end.by_device {
             state.ended = state.ended.max(number);
-        } else if was == Mark::REPEAT || end.code == Code::IN_DOUBT {
+        } else if was == Mark::REPEAT || (was.is_out() && end.code == Code::IN_DOUBT) {
             // The boot it was written to is gone, or it will not be written again: no SETTLED gives its credit back.
             state.held = state.held.saturating_sub(1);
         }

@@ -131,7 +131,13 @@ impl World {
             };
             let used = input.consumed;
             if let Some(delivered) = input.order() {
+                let retry_after = MS * self.rng.below(1_000) as u32;
                 let verdict = match self.rng.below(8) {
+                    _ if self.rng.below(100) < self.knobs.attempts => match self.rng.below(3) {
+                        0 => Verdict::Busy { retry_after },
+                        1 => Verdict::NoSpace { retry_after },
+                        _ => Verdict::FailedRetryable { detail: 9, retry_after },
+                    },
                     0 => Verdict::Failed { detail: 7 },
                     1 => Verdict::RejectedKind,
                     2 => Verdict::RejectedPayload,

@@ -1,77 +1,15 @@
-//! Orders and faults: what the world throws at both halves.
+//! Faults: what the world throws at both halves.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use push::fleet::{NewDevice, NewOrder};
+use push::fleet::NewDevice;
 use push::receiver::{Receiver, ReceiverConfig};
-use push::{DeviceIndex, Mark};
-use testkit::history::{Event, Facts};
-use wire_format::frame::Order;
-use wire_format::frame::order::{Delivery, KindFlags};
-use wire_format::ids::{Lane, OrderKind};
+use testkit::history::Event;
 
-use crate::oracle::{deadline, order_id};
+use crate::orders::Book;
 use crate::world::{Act, MS, World, address, fleet, id, index, memory};
 
 impl World {
-    pub(crate) fn submit(&mut self) {
-        if self.calm {
-            return;
-        }
-        let wait = self.rng.between(MS, MS * 1_500);
-        self.later(wait, Act::Submit);
-        // Bursts fill windows.
-        for _ in 0..=[0, 0, 1, 12][self.rng.below(4) as usize] {
-            self.submit_one();
-        }
-        self.serve_fleet();
-    }
-
-    pub(crate) fn submit_one(&mut self) {
-        let number = self.next_number;
-        self.next_number += 1 + self.rng.below(3);
-        let lane = Lane::ALL[self.rng.below(4) as usize];
-        let idempotent = self.chance(50);
-        let lifetime = self.chance(40).then(|| self.rng.between(MS * 50, MS * 9_000));
-        let payload = vec![number as u8; self.rng.below(700) as usize];
-        let kind_flags = if idempotent { KindFlags::IDEMPOTENT } else { KindFlags::NONE };
-        let order = Order {
-            number,
-            order_key: 0,
-            supersede_key: 0,
-            supersede_version: 0,
-            kind: OrderKind::SHOW_PAGE,
-            lane,
-            kind_flags,
-            schema: 1,
-            options: &[],
-            payload: &payload,
-        };
-        let remaining_ms = lifetime.map(Delivery::millis);
-        let delivery = Delivery { durable: false, replay: false, needs_result: false, remaining_ms };
-        let mut frame = vec![0; 1_024];
-        let len = order.emit(&delivery, &mut frame).expect("emits");
-        frame.truncate(len);
-        let targets: BTreeSet<_> = (0..self.devices.len()).filter(|_| self.chance(75)).collect();
-        let mark = |at| if targets.contains(&at) { Mark::PENDING.0 } else { Mark::NOT_TARGETED.0 };
-        let marks = (0..self.devices.len()).map(mark).collect();
-        let new = NewOrder { number, lane, kind_flags, lifetime, frame, first: DeviceIndex(0), marks };
-        if self.fleet.submit(self.now, new).is_ok() {
-            self.note(format_args!(
-                "order {number}, {lane:?}, idempotent {idempotent}, {lifetime:?}, to {targets:?}"
-            ));
-            let facts = Facts {
-                lane,
-                idempotent,
-                deadline: deadline(self.now, lifetime),
-                targets: crate::oracle::targets(&targets),
-                ..Facts::default()
-            };
-            self.oracle.accepted(self.now, order_id(self.run, number), facts);
-        }
-    }
-
     pub(crate) fn fault(&mut self) {
         if self.calm {
             return;
@@ -86,8 +24,7 @@ impl World {
             20..=25 => self.freeze(device),
             26..=27 => self.hint(device),
             28..=29 => self.pause_server(),
-            30 => self.restart_server(false),
-            _ => self.restart_server(true),
+            n => self.replace_server(n == 31),
         }
     }
 
@@ -207,6 +144,30 @@ impl World {
         self.paused_until = self.paused_until.max(self.now + span);
     }
 
+    /// The server starts anew, or another one takes over; it may say so first, and finish what is under way.
+    pub(crate) fn replace_server(&mut self, takeover: bool) {
+        let drains = self.knobs.drains;
+        if self.draining || self.now < self.paused_until || !self.chance(drains) {
+            return self.restart_server(takeover);
+        }
+        let within = self.rng.between(Duration::ZERO, MS * 5_000);
+        self.note(format_args!("the server leaves within {within:?}"));
+        self.totals.drains += 1;
+        self.draining = true;
+        self.fleet.drain(self.now, within);
+        let run = self.run;
+        self.later(within + push::config::FAREWELL_WITHIN + MS * 100, Act::Left { run, takeover });
+        self.serve_fleet();
+    }
+
+    /// Its time is over: it has no session any more, unless it stood still meanwhile.
+    pub(crate) fn left(&mut self, run: u8, takeover: bool) {
+        if run == self.run {
+            assert!(self.fleet.is_stopped() || self.totals.pauses > 0, "a server that leaves has left");
+            self.restart_server(takeover);
+        }
+    }
+
     /// The server starts anew, or another one takes over: another lineage, and nobody knows the old orders.
     pub(crate) fn restart_server(&mut self, takeover: bool) {
         self.note(format_args!("the server starts anew, another one {takeover}"));
@@ -217,6 +178,9 @@ impl World {
         self.fence += u64::from(takeover);
         self.begin_log();
         self.paused_until = self.now;
+        self.draining = false;
+        self.book = Book::default();
+        self.told.clear();
         let links: Vec<_> = self.links.keys().copied().collect();
         for link in links {
             self.close_server_end(link, true);

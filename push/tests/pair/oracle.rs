@@ -52,9 +52,13 @@ impl Oracle {
         self.record(now, Event::Answer { order, device: device as u32, boot, code });
     }
 
-    pub(crate) fn ended(&self, now: Instant, device: usize, order: OrderId, code: Code, first_code: Code) {
-        let code = if code == Code::DUPLICATE { first_code } else { code };
+    pub(crate) fn ended(&self, now: Instant, device: usize, order: OrderId, code: Code) {
         self.record(now, Event::Outcome { order, device: device as u32, code });
+    }
+
+    /// Whether an order has its outcome on a device.
+    pub(crate) fn is_over(&self, order: OrderId, device: usize) -> bool {
+        self.history.outcome(order, device as u32).is_some()
     }
 
     /// The fleet hands an order back: every mark is final and is what was told.

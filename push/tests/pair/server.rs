@@ -2,7 +2,6 @@
 
 use push::fleet::{Event, Input};
 use push::{DialError, Ended};
-use wire_format::frame::outcome::Code;
 
 use crate::network::Link;
 use crate::oracle::{check_end, is_lease_held, order_id};
@@ -37,7 +36,10 @@ impl World {
     }
 
     pub(crate) fn tell_events(&mut self) -> bool {
-        let busy = self.tell_events_now();
+        let mut busy = self.tell_events_now();
+        while self.resolve_attempts() {
+            busy |= self.tell_events_now();
+        }
         // Marks may be ahead of what was told, but not once everything is told.
         for number in core::mem::take(&mut self.told) {
             self.check_marks(number);
@@ -50,27 +52,11 @@ impl World {
         while let Some(event) = self.fleet.poll_event() {
             busy = true;
             match event {
-                Event::Outcome { device, number, code, first_code, .. } => {
-                    self.note(format_args!(
-                        "order {number} ended on device {}: {code} ({first_code})",
-                        device.0
-                    ));
-                    match code {
-                        Code::APPLIED => self.totals.applied += 1,
-                        Code::IN_DOUBT => self.totals.in_doubt += 1,
-                        Code::EXPIRED => self.totals.expired += 1,
-                        Code::TOO_LARGE => self.totals.too_large += 1,
-                        _ => {}
-                    }
-                    let order = order_id(self.run, number);
-                    self.oracle.ended(self.now, at(device), order, code, first_code);
-                    self.told.push(number);
+                Event::Outcome { device, number, first_code, .. } => {
+                    self.ended(at(device), number, first_code);
                 }
-                Event::Attempt { device, number, code, .. } => {
-                    assert!(
-                        self.fleet.resolve(self.now, number, device, code),
-                        "{number} waits for an attempt"
-                    );
+                Event::Attempt { device, number, code, retry_after } => {
+                    self.attempt_ended(at(device), number, code, retry_after);
                 }
                 Event::Settled { number, marks, .. } => {
                     self.oracle.settled(self.now, order_id(self.run, number), &marks);

@@ -9,16 +9,20 @@ use push::fleet::{DeviceSlot, OrderSlot};
 use push::receiver::{KeySlot, Memory, OutcomeSlot, Receiver, ReceiverConfig, Ticket, Verdict, VersionSlot};
 use push::{DeviceIndex, DialError, Fleet, FleetConfig, Mark};
 use testkit::history::{Event, OrderId};
+use wire_format::frame::outcome::Code;
 use wire_format::ids::{NodeId, Store};
 use wire_format::rng::Rng;
 use wire_format::time::Instant;
 
 use crate::network::Link;
 use crate::oracle::{Oracle, lineage_of, order_id};
+use crate::orders::{Book, Knobs};
 
 /// How long faults go on, and how long everything may take to settle after them.
 const STORM: Duration = Duration::from_secs(30);
 const CALM: Duration = Duration::from_secs(400);
+/// Live orders the server has room for.
+pub(crate) const ORDERS: usize = 128;
 pub(crate) const MS: Duration = Duration::from_millis(1);
 
 pub(crate) type Orders = Box<[OrderSlot<Vec<u8>, Vec<u8>>]>;
@@ -88,6 +92,22 @@ pub(crate) enum Act {
     Boot {
         device: usize,
     },
+    /// The application takes an order back.
+    Cancel {
+        run: u8,
+        number: u64,
+    },
+    /// It tries an order again.
+    Retry {
+        run: u8,
+        number: u64,
+        device: usize,
+    },
+    /// A server that left is replaced.
+    Left {
+        run: u8,
+        takeover: bool,
+    },
     /// The next order, the next fault.
     Submit,
     Fault,
@@ -97,7 +117,7 @@ impl Act {
     /// A server that stands still does not see it before it goes on.
     const fn is_for_the_server(&self) -> bool {
         match self {
-            Self::Dialled { .. } | Self::Submit => true,
+            Self::Dialled { .. } | Self::Submit | Self::Cancel { .. } | Self::Retry { .. } => true,
             Self::Arrive { down, .. } | Self::Close { down, .. } => !*down,
             Self::Room { down, .. } => *down,
             _ => false,
@@ -142,6 +162,10 @@ totals!(
     in_doubt,
     expired,
     too_large,
+    cancelled,
+    attempts,
+    retried,
+    drains,
     sessions,
     replaced,
     reboots,
@@ -189,6 +213,11 @@ pub(crate) struct World {
     pub(crate) scratch: Vec<u8>,
     /// Orders of which an outcome was told just now.
     pub(crate) told: Vec<u64>,
+    pub(crate) knobs: Knobs,
+    pub(crate) book: Book,
+    pub(crate) next_version: u64,
+    /// The server has said that it leaves.
+    pub(crate) draining: bool,
 }
 
 impl World {
@@ -219,6 +248,10 @@ impl World {
             steps: 0,
             scratch: vec![0; 10_000],
             told: Vec::new(),
+            knobs: Knobs::draw(&mut rng),
+            book: Book::default(),
+            next_version: 0,
+            draining: false,
             chunk: [4, 20, 100, 5_000][rng.below(4) as usize],
             devices,
             rng,
@@ -331,6 +364,9 @@ impl World {
             Act::Thaw { device, boot } => self.thaw(device, boot),
             Act::Boot { device } => self.boot(device),
             Act::Down { device, boot } => self.down(device, boot),
+            Act::Cancel { run, number } => self.cancel(run, number),
+            Act::Retry { run, number, device } => self.retry(run, number, device),
+            Act::Left { run, takeover } => self.left(run, takeover),
             Act::Submit => self.submit(),
             Act::Fault => self.fault(),
         }
@@ -385,6 +421,17 @@ impl World {
 }
 
 impl Totals {
+    pub(crate) fn count(&mut self, code: Code) {
+        match code {
+            Code::APPLIED => self.applied += 1,
+            Code::IN_DOUBT => self.in_doubt += 1,
+            Code::EXPIRED => self.expired += 1,
+            Code::TOO_LARGE => self.too_large += 1,
+            Code::CANCELLED => self.cancelled += 1,
+            _ => {}
+        }
+    }
+
     pub(crate) fn add_stats(&mut self, stats: &push::receiver::Stats) {
         self.sessions += u64::from(stats.sessions);
         self.replaced += u64::from(stats.replaced);
@@ -412,7 +459,7 @@ pub(crate) fn fleet(now: Instant, run: u8, fence: u64, devices: usize, seed: u64
     config.epoch = run.into();
     config.run = u64::from(run) * 1_000;
     let devices = vec![DeviceSlot::EMPTY; devices].into_boxed_slice();
-    let orders = (0..128).map(|_| OrderSlot::EMPTY).collect();
+    let orders = (0..ORDERS).map(|_| OrderSlot::EMPTY).collect();
     Fleet::new(config, devices, orders, now, seed)
 }
 

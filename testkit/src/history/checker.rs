@@ -172,10 +172,28 @@ pub struct Checker {
     first: Option<(u64, u64)>,
 }
 
-type Verdict = Result<(), (Rule, String)>;
+type Verdict = Result<(), Broken>;
+
+/// What is wrong, before it is said of whom.
+struct Broken {
+    rule: Rule,
+    detail: String,
+    /// The other order it has to do with.
+    other: Option<OrderId>,
+}
+
+impl Broken {
+    fn because(rule: Rule, detail: impl Into<String>) -> Self {
+        Self { rule, detail: detail.into(), other: None }
+    }
+
+    fn by(rule: Rule, other: OrderId) -> Self {
+        Self { rule, detail: format!("order {other}"), other: Some(other) }
+    }
+}
 
 const fn broken(rule: Rule) -> Verdict {
-    Err((rule, String::new()))
+    Err(Broken { rule, detail: String::new(), other: None })
 }
 
 impl Checker {
@@ -211,10 +229,10 @@ impl Checker {
             Event::Sample { memory, descriptors } => self.sample(*memory, *descriptors),
             Event::Cancel { .. } | Event::Note(_) => Ok(()),
         };
-        let (rule, detail) = verdict.err()?;
+        let Broken { rule, detail, other } = verdict.err()?;
         let order = event.order();
         let first = order.and_then(|order| self.orders.get(&order)?.attempt_of);
-        let orders = order.into_iter().chain(first).collect();
+        let orders = order.into_iter().chain(first).chain(other).collect();
         Some(Violation { at, rule, orders, device: event.device(), detail })
     }
 
@@ -270,7 +288,7 @@ impl Checker {
     }
 
     fn effect(&mut self, at: Duration, order: OrderId, device: u32, boot: u64, again: bool) -> Verdict {
-        let facts = self.orders.get(&order).ok_or((Rule::Unknown, String::new()))?.clone();
+        let facts = self.orders.get(&order).ok_or_else(|| Broken::because(Rule::Unknown, ""))?.clone();
         let verdict = self.may_begin(at, order, &facts, device, boot, again);
         let root = self.root(order);
         self.runs.entry((device, root)).or_default().push(Run { order, boot, answer: None });
@@ -313,7 +331,7 @@ impl Checker {
             return broken(Rule::NotTargeted);
         }
         if let Some(code) = self.outcomes.get(&(device, order)).filter(|code| **code != Code::UNKNOWN) {
-            return Err((Rule::AfterItsEnd, code.to_string()));
+            return Err(Broken::because(Rule::AfterItsEnd, code.to_string()));
         }
         let root = self.root(order);
         let before = self.runs.get(&(device, root)).into_iter().flatten();
@@ -331,7 +349,7 @@ impl Checker {
         if let (Some(deadline), Some(late)) = (facts.deadline, self.limits.late)
             && at > deadline + late
         {
-            return Err((Rule::Late, format!("{:?} late", at - deadline)));
+            return Err(Broken::because(Rule::Late, format!("{:?} late", at - deadline)));
         }
         match self.boots.get(&device).filter(|it| it.boot == boot) {
             Some(it) => self.may_follow(it, order, facts),
@@ -343,25 +361,25 @@ impl Checker {
     fn may_follow(&self, it: &Boot, order: OrderId, facts: &Facts) -> Verdict {
         if let Some((last, at_work)) = it.lanes.get(&(order.log, facts.lane)) {
             if *last >= order.number {
-                return Err((Rule::OutOfOrder, format!("after {last}")));
+                return Err(Broken::because(Rule::OutOfOrder, format!("after {last}")));
             }
             if let Some(other) = at_work {
-                return Err((Rule::Overlap, format!("order {other}")));
+                return Err(Broken::by(Rule::Overlap, *other));
             }
         }
         if let Some((key, version)) = facts.supersede
-            && let Some((other, newest)) =
+            && let Some((other, _)) =
                 it.versions.get(&key).into_iter().flatten().find(|(_, newest)| **newest >= version)
         {
-            return Err((Rule::OlderVersion, format!("order {other}, version {newest}")));
+            return Err(Broken::by(Rule::OlderVersion, *other));
         }
         let other = it.keys.get(&facts.key).into_iter().flatten().find(|other| other.log != order.log);
         if let Some(other) = other.filter(|_| !facts.idempotent) {
-            return Err((Rule::SameKey, format!("order {other}")));
+            return Err(Broken::by(Rule::SameKey, *other));
         }
         match self.fences.get(&order.log) {
             Some(fence) if *fence < it.fence => {
-                Err((Rule::LowerFence, format!("{fence} after {}", it.fence)))
+                Err(Broken::because(Rule::LowerFence, format!("{fence} after {}", it.fence)))
             }
             _ => Ok(()),
         }
@@ -371,7 +389,7 @@ impl Checker {
         let root = self.root(order);
         let runs = self.runs.get_mut(&(device, root)).into_iter().flatten();
         let run = runs.rev().find(|run| run.order == order && run.boot == boot && run.answer.is_none());
-        run.ok_or((Rule::AnswerToNothing, String::new()))?.answer = Some(code);
+        run.ok_or_else(|| Broken::because(Rule::AnswerToNothing, ""))?.answer = Some(code);
         for (_, at_work) in self.boot(device, boot).lanes.values_mut() {
             *at_work = at_work.filter(|at_work| *at_work != order);
         }
@@ -384,15 +402,15 @@ impl Checker {
     }
 
     fn outcome(&mut self, order: OrderId, device: u32, code: Code) -> Verdict {
-        let facts = self.orders.get(&order).ok_or((Rule::Unknown, String::new()))?;
+        let facts = self.orders.get(&order).ok_or_else(|| Broken::because(Rule::Unknown, ""))?;
         if !facts.targets.contains(&device) {
             return broken(Rule::NotTargeted);
         }
         let verdict = self.may_end(order, facts, device, code);
         if let Some(first) = self.outcomes.insert((device, order), code) {
-            return Err((Rule::SecondOutcome, format!("{first}, then {code}")));
+            return Err(Broken::because(Rule::SecondOutcome, format!("{first}, then {code}")));
         }
-        verdict.map_err(|rule| (rule, code.to_string()))
+        verdict.map_err(|rule| Broken::because(rule, code.to_string()))
     }
 
     fn may_end(&self, order: OrderId, facts: &Facts, device: u32, code: Code) -> Result<(), Rule> {
@@ -447,10 +465,10 @@ impl Checker {
     }
 
     fn settle(&mut self, order: OrderId) -> Verdict {
-        let facts = self.orders.get(&order).ok_or((Rule::Unknown, String::new()))?;
+        let facts = self.orders.get(&order).ok_or_else(|| Broken::because(Rule::Unknown, ""))?;
         let open = facts.targets.iter().find(|device| !self.outcomes.contains_key(&(**device, order)));
         if let Some(device) = open {
-            return Err((Rule::SettledEarly, format!("device {device}")));
+            return Err(Broken::because(Rule::SettledEarly, format!("device {device}")));
         }
         if self.settled.insert(order) { Ok(()) } else { broken(Rule::SettledTwice) }
     }
@@ -462,10 +480,10 @@ impl Checker {
             limit.filter(|limit| more > *limit).map(|limit| format!("{more} more, limit {limit}"))
         };
         if let Some(detail) = over(memory, first_memory, self.limits.memory) {
-            return Err((Rule::Memory, detail));
+            return Err(Broken::because(Rule::Memory, detail));
         }
         match over(descriptors, first_descriptors, self.limits.descriptors) {
-            Some(detail) => Err((Rule::Descriptors, detail)),
+            Some(detail) => Err(Broken::because(Rule::Descriptors, detail)),
             None => Ok(()),
         }
     }

@@ -98,3 +98,15 @@ fn the_attempts_of_a_removed_device_end_as_they_stand() {
     assert_eq!(world.settled().len(), 3);
     assert_eq!(world.fleet.view(DeviceIndex(0)), None);
 }
+
+#[test]
+fn an_attempt_in_doubt_gives_back_no_credit_of_another_order() {
+    let (mut world, number) = busy(Code::BUSY);
+    assert!(world.fleet.retry_begins(number, DeviceIndex(0)));
+    world.submit_to(Lane::Normal, Some(HOUR), 100, &[0]);
+    world.drain();
+    let used = |world: &World| world.fleet.view(DeviceIndex(0)).map(|view| view.window_orders_used);
+    assert_eq!(used(&world), Some(1));
+    assert!(world.fleet.resolve(world.now, number, DeviceIndex(0), Code::IN_DOUBT));
+    assert_eq!(used(&world), Some(1));
+}
