@@ -59,6 +59,11 @@ pub const FRESH_MAX: Duration = Duration::from_millis(100);
 pub const DRAIN_MAX: Duration = Duration::from_secs(600);
 /// A server that leaves waits this long at most for the outcomes of what is out there: a restart must not take longer.
 pub const DRAIN_WITHIN_MAX: Duration = Duration::from_secs(5);
+/// A device that is in another boot so soon after its session opened may have been brought down by an order.
+pub const POISON_WITHIN: Duration = Duration::from_secs(60);
+/// Sessions in a row that end so with the same order first unfinished: it ends as POISON. One is bad luck, two are worth a
+/// window of one order, three are proof enough.
+pub const POISON_SESSIONS: u8 = 3;
 /// An outcome the device owes from an earlier session comes within this time of the WELCOME, or its order is sent again.
 pub const REPEAT_WITHIN: Duration = Duration::from_secs(2);
 

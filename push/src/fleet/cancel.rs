@@ -51,7 +51,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             self.mark_withdrawn(index, slot, Mark::WITHDRAWN);
         } else if mark.is_out() {
             let device = self.devices.at_mut(index);
-            if device.state == State::Open && device.is(flag::CANCELS) {
+            if device.state == State::Open && device.takes_cancel() {
                 device.due |= due::CANCEL;
                 self.wake(index);
             }
@@ -81,7 +81,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     pub(super) fn cancel_sent(&mut self, index: u32, slot: u32) {
         let before = self.orders.at(slot).cancel_seq.saturating_sub(1);
         let device = self.devices.at_mut(index);
-        if device.is(flag::CANCELS) {
+        if device.takes_cancel() {
             device.cancel_told = device.cancel_told.min(before);
             device.due |= due::CANCEL;
         }

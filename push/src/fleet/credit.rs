@@ -22,7 +22,7 @@ impl Credit {
         Self {
             held: device.lanes.map(|lane| lane.held),
             repeats: device.lanes.iter().fold(0, |sum, lane| sum.saturating_add(lane.repeats)),
-            orders: device.window_orders,
+            orders: if device.is(super::device::flag::NARROW) { 1 } else { device.window_orders },
             bytes: device.bytes,
             bytes_max: device.window_bytes,
         }

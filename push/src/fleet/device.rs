@@ -1,12 +1,12 @@
 //! What the fleet keeps per device: one slot of storage, no more.
 
-use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-
-use wire_format::frame::{bye, header, reject};
+use wire_format::frame::{bye, header, hello, reject};
 use wire_format::ids::{Lane, NodeId};
 use wire_format::time::Instant;
 
+use super::address::Address;
 use super::list::{Link, NONE};
+use super::resume::Suspicion;
 use super::view::Tally;
 use crate::ended::Ended;
 use crate::mark::Mark;
@@ -83,10 +83,16 @@ pub(crate) mod flag {
     pub(crate) const REMOVED: u32 = 1 << 10;
     /// A session is open or was, this connection.
     pub(crate) const OPENED: u32 = 1 << 11;
-    /// It takes CANCEL.
-    pub(crate) const CANCELS: u32 = 1 << 12;
     /// This side is about to leave: no new orders, BYE when nothing is out there any more.
     pub(crate) const LEAVING: u32 = 1 << 13;
+    /// Of `DOUBT`: nobody knows what became of these orders. Else they were cancelled before their start.
+    pub(crate) const FORGOT: u32 = 1 << 14;
+    /// It obeys another server: what it is owed ends, and the event has to be told.
+    pub(crate) const FENCED: u32 = 1 << 16;
+    /// Its last session ended soon after it opened.
+    pub(crate) const SHORT: u32 = 1 << 17;
+    /// An order seems to bring it down: one at a time until one has ended.
+    pub(crate) const NARROW: u32 = 1 << 18;
     /// An order that is owed again was begun in an earlier boot: it cannot be withdrawn.
     pub(crate) const BEGUN: u32 = 1 << 15;
 }
@@ -226,6 +232,7 @@ pub struct DeviceSlot {
     /// Orders whose last attempt ended and which are tried again.
     pub(crate) retried: u16,
     pub(crate) tally: Tally,
+    pub(crate) suspicion: Suspicion,
     /// Token of the PING to answer, and of ours.
     pub(crate) pong_token: u32,
     pub(crate) ping_token: u32,
@@ -248,7 +255,7 @@ pub struct DeviceSlot {
     /// Its boot. Of a freed slot: it may be used again when every order up to this number is over.
     pub(crate) boot: u64,
     pub(crate) id: NodeId,
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Address,
     pub(crate) farewell: Farewell,
     pub(crate) why: Ended,
 }
@@ -275,6 +282,7 @@ impl DeviceSlot {
         cancel_told: 0,
         retried: 0,
         tally: Tally::ZERO,
+        suspicion: Suspicion::NONE,
         pong_token: 0,
         ping_token: 0,
         tick: 0,
@@ -287,7 +295,7 @@ impl DeviceSlot {
         dial_at: Instant::NEVER,
         boot: 0,
         id: NodeId::NONE,
-        address: SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0)),
+        address: Address::NONE,
         farewell: Farewell::Bye(bye::Code::NORMAL),
         why: Ended::Stopped,
     };
@@ -322,6 +330,11 @@ impl DeviceSlot {
             Lane::Normal => normal,
             Lane::Bulk => bulk,
         }
+    }
+
+    /// Whether it takes CANCEL.
+    pub(crate) const fn takes_cancel(&self) -> bool {
+        self.features as u32 & hello::feature::CANCEL != 0
     }
 
     /// Orders to write.

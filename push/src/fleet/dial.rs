@@ -43,7 +43,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         device.since = since;
         device.dialled_at = now;
         device.set(flag::REDIAL, false);
-        let (stranger, address) = (!device.is(flag::KNOWN), device.address);
+        let (stranger, address) = (!device.is(flag::KNOWN), device.address.get());
         self.half_open_strangers = self.half_open_strangers.saturating_add(u32::from(stranger));
         self.arm(index, now + crate::config::DIAL_GUARD);
         Some(Dial { device: DeviceIndex(index), address })

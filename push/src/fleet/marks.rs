@@ -9,10 +9,11 @@ use wire_format::ids::Lane;
 use wire_format::time::Instant;
 
 use super::Fleet;
-use super::device::State;
+use super::device::{State, flag};
 use super::devices::DeviceStorage;
 use super::list::NONE;
 use super::order::{MarkBytes, OrderStorage};
+use super::resume::Suspicion;
 use super::tell::Told;
 use crate::mark::Mark;
 
@@ -24,12 +25,19 @@ pub(super) struct End {
     pub(super) device_ms: u32,
     /// It came in an OUTCOME, which the device keeps until it is settled.
     pub(super) by_device: bool,
+    /// The device will not take it again, so no SETTLED gives its credit back.
+    pub(super) forgotten: bool,
 }
 
 impl End {
     /// An end the server gives.
     pub(super) const fn by_server(code: Code) -> Self {
-        Self { code, first_code: code, device_ms: 0, by_device: false }
+        Self { code, first_code: code, device_ms: 0, by_device: false, forgotten: false }
+    }
+
+    /// An end the server gives to an order of an earlier session that is not sent again.
+    pub(super) const fn in_doubt(code: Code) -> Self {
+        Self { forgotten: true, ..Self::by_server(code) }
     }
 }
 
@@ -102,6 +110,15 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         }
     }
 
+    /// The outcome of an order out there is waited for, however the device was heard of it.
+    pub(super) fn mark_waiting(&mut self, index: u32, slot: u32, mark: Mark) {
+        self.mark_received(index, slot);
+        let order = self.orders.at_mut(slot);
+        if order.mark(index).is_out() {
+            order.set_mark(index, mark);
+        }
+    }
+
     /// An order that was written is owed again: as `mark`, REPEAT, or PENDING if it never left whole.
     pub(super) fn mark_owed(&mut self, index: u32, slot: u32, mark: Mark) {
         let order = self.orders.at_mut(slot);
@@ -160,9 +177,13 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         let state = self.devices.at_mut(index).lane_mut(lane);
         if end.by_device {
             state.ended = state.ended.max(number);
-        } else if was == Mark::REPEAT || (was.is_out() && end.code == Code::IN_DOUBT) {
-            // The boot it was written to is gone, or it will not be written again: no SETTLED gives its credit back.
+        } else if was == Mark::REPEAT || end.forgotten {
             state.held = state.held.saturating_sub(1);
+        }
+        let device = self.devices.at_mut(index);
+        if device.suspicion.sessions != 0 && (end.by_device || device.suspicion.slot == slot) {
+            device.set(flag::NARROW, false);
+            device.suspicion = if device.suspicion.slot == slot { Suspicion::NONE } else { device.suspicion };
         }
         if again.is_some() {
             let device = self.devices.at_mut(index);

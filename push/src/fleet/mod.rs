@@ -5,14 +5,15 @@
 //!
 //! | file | reason to exist |
 //! | --- | --- |
-//! | `device`, `devices`, `order` | the two tables: what is kept per device and per order |
+//! | `device`, `devices`, `address`, `order` | the two tables: what is kept per device and per order |
 //! | `list`, `wheel` | intrusive lists and timers inside those tables |
 //! | `marks` | the only code that changes marks, and with them cursors and counts |
 //! | `submit` | orders come in |
 //! | `supersede`, `cancel` | orders that newer ones replace; orders that shall not be done any more |
 //! | `retry` | attempts that end and are repeated |
 //! | `dial` | who is dialled when |
-//! | `session` | HELLO, WELCOME, resume, the end of a session |
+//! | `session` | HELLO, WELCOME, the end of a session |
+//! | `resume` | orders of earlier sessions when a device comes back |
 //! | `receive` | frames from devices |
 //! | `transmit`, `plan`, `credit`, `written` | what is written next; what the window allows; what has left |
 //! | `posts`, `ask` | questions of both sides and their answers |
@@ -20,6 +21,7 @@
 //! | `leave` | this side's planned end |
 //! | `tell`, `view` | events; how one device stands |
 
+mod address;
 mod ask;
 mod cancel;
 mod credit;
@@ -34,6 +36,7 @@ mod order;
 mod plan;
 mod posts;
 mod receive;
+mod resume;
 mod retry;
 mod session;
 mod stats;
@@ -70,6 +73,7 @@ pub use view::{DeviceView, Link};
 pub use crate::config::FleetConfig;
 pub use crate::ended::{Closed, DialError, Ended};
 
+use address::Address;
 use device::{State, due, flag, link};
 use devices::Devices;
 use list::List;
@@ -219,6 +223,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         self.observe(now);
         let index = device.0;
         let slot = self.devices.at_mut(index);
+        let address = Address::new(address);
         let moved = slot.address != address;
         slot.address = address;
         slot.set(flag::ADDRESSED, true);

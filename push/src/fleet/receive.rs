@@ -223,7 +223,13 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                     (Code::DUPLICATE, detail) => Code(detail),
                     (code, _) => code,
                 };
-                let end = End { code: entry.code, first_code, device_ms: entry.ms, by_device: true };
+                let end = End {
+                    code: entry.code,
+                    first_code,
+                    device_ms: entry.ms,
+                    by_device: true,
+                    forgotten: false,
+                };
                 self.mark_ended(now, index, slot, end);
             } else {
                 self.stats.numbers_unknown = self.stats.numbers_unknown.wrapping_add(1);

@@ -8,21 +8,18 @@
 //!   │── SETTLED, ORDER (REPLAY) … ──────▶│  what lies above the floors
 //! ```
 
-use wire_format::frame::welcome::LaneFloor;
 use wire_format::frame::{Hello, Welcome, bye, hello, reject};
-use wire_format::ids::{Lane, NodeId};
+use wire_format::ids::NodeId;
 use wire_format::time::Instant;
 
-use super::device::{Farewell, LaneState, Partial, State, due, flag};
+use super::device::{Farewell, Partial, State, due, flag};
 use super::devices::DeviceStorage;
 use super::event::Facts;
-use super::list::NONE;
 use super::order::{MarkBytes, OrderStorage};
 use super::tell::Greeted;
 use super::{DeviceIndex, Fleet};
-use crate::config::FAREWELL_WITHIN;
+use crate::config::{FAREWELL_WITHIN, POISON_WITHIN};
 use crate::ended::{Closed, Ended};
-use crate::mark::Mark;
 
 impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Fleet<D, O, B, M> {
     /// The opening for a device; `head` is the highest number submitted when it was first made.
@@ -78,7 +75,6 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         device.max_body = welcome.max_body;
         device.cancel_told = cancels;
         device.tally.sessions = device.tally.sessions.saturating_add(1);
-        device.set(flag::CANCELS, welcome.features & hello::feature::CANCEL != 0);
         device.features = welcome.features.to_le_bytes()[0];
         device.set(flag::KNOWN | flag::OPENED, true);
         self.resume(index, welcome, rebooted);
@@ -113,79 +109,6 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         Ok(())
     }
 
-    /// Decides what becomes of every order written to this device that has no outcome.
-    ///
-    /// At or below the floor it has ended there: the device repeats the outcome. Above, it is sent again if the device
-    /// still is in the boot it was written to, or if running twice does no harm; else it is in doubt. A device that knows
-    /// less than it was told to be settled has forgotten this log, which is as bad as a boot.
-    fn resume(&mut self, index: u32, welcome: &Welcome<'_>, rebooted: bool) {
-        let ours = welcome.volatile.lineage == self.config.lineage;
-        let lost = |(state, declared): (&LaneState, &LaneFloor)| declared.floor < state.settled;
-        let evicted = self.devices.at(index).lanes.iter().zip(&welcome.volatile.lanes).any(lost);
-        let forgotten = rebooted || !ours || evicted;
-        let (mut doubt, mut repeats) = (false, false);
-        for (lane, declared) in Lane::ALL.into_iter().zip(welcome.volatile.lanes) {
-            let floor = if ours { declared.floor } else { 0 };
-            if forgotten {
-                self.recall(index, lane, floor);
-            }
-            let mut slot = self.devices.at(index).lane(lane).oldest;
-            while slot != NONE {
-                let after = self.orders.next_of(slot, index, Mark::is_out);
-                if self.orders.at(slot).number <= floor {
-                    self.mark_received(index, slot);
-                    repeats = true;
-                } else if forgotten && !self.orders.at(slot).is_idempotent() {
-                    doubt = true;
-                } else {
-                    self.mark_owed(index, slot, Mark::REPEAT);
-                }
-                slot = after;
-            }
-            let state = self.devices.at_mut(index).lane_mut(lane);
-            state.floor = floor;
-            state.upto = state.upto.max(floor);
-            // A boot forgets its outcomes: nobody has to tell it that they are settled.
-            state.ended = if forgotten { floor } else { state.ended.max(floor) };
-            state.settled = 0;
-            state.held = state.out.saturating_add(state.repeats);
-        }
-        let device = self.devices.at_mut(index);
-        device.set(flag::DOUBT, doubt);
-        device.set(flag::REPEATS, repeats);
-        if doubt {
-            self.tell.push_back(&mut self.devices, index);
-        }
-    }
-
-    /// Orders that were to be sent again to the boot before this one are judged anew.
-    fn recall(&mut self, index: u32, lane: Lane, floor: u64) {
-        let mut slot = self.devices.at(index).lane(lane).next;
-        while slot != NONE {
-            let after = self.orders.next_of(slot, index, |mark| mark == Mark::REPEAT);
-            let order = self.orders.at(slot);
-            if order.mark(index) == Mark::REPEAT && (order.number <= floor || !order.is_idempotent()) {
-                self.mark_unowed(index, slot);
-            }
-            slot = after;
-        }
-    }
-
-    /// The device did not repeat the outcomes it owed: their orders are sent again, and answered as duplicates.
-    pub(super) fn repeat_unanswered(&mut self, index: u32) {
-        self.devices.at_mut(index).set(flag::REPEATS, false);
-        for lane in Lane::ALL {
-            let state = *self.devices.at(index).lane(lane);
-            let mut slot = state.oldest;
-            while slot != NONE && self.orders.at(slot).number <= state.floor {
-                let after = self.orders.next_of(slot, index, Mark::is_out);
-                self.mark_owed(index, slot, Mark::REPEAT);
-                slot = after;
-            }
-        }
-        self.wake(index);
-    }
-
     /// A device that was added by its address alone has said who it is, and the caller reaches it elsewhere already, as
     /// number `first`: its session ends with REJECT WRONG_DEVICE before an order left, and its id is forgotten again.
     /// Meant as the answer to [`super::Event::Learned`], before the next `poll_transmit`.
@@ -198,7 +121,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         if !self.devices.at(index).id.is_none() {
             self.devices.unindex_id(index);
             let slot = self.devices.at_mut(index);
-            (slot.id, slot.chain) = (NodeId::NONE, NONE);
+            (slot.id, slot.chain) = (NodeId::NONE, super::list::NONE);
         }
         let why = Ended::DuplicateDevice { first };
         self.part(now, index, why, Farewell::Reject(reject::Code::WRONG_DEVICE));
@@ -269,6 +192,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         let device = self.devices.at_mut(index);
         let connected = device.state != State::Dialling;
         device.why = why;
+        if device.state == State::Open {
+            device.set(flag::SHORT, now.since(device.since) <= POISON_WITHIN);
+        }
         device.tally.deads = device.tally.deads.saturating_add(u16::from(why == Ended::Dead));
         device.due = 0;
         device.await_since = Instant::NEVER;
@@ -282,6 +208,10 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         device.set(gone, false);
         if connected {
             device.set(flag::ENDED, true);
+            if let Ended::Rejected { code: reject::Code::STALE_FENCE, detail, .. } = why {
+                self.fence_heard = self.fence_heard.max(detail);
+                device.set(flag::FENCED, detail > self.config.fence);
+            }
             self.tell.push_back(&mut self.devices, index);
         }
     }

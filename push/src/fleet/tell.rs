@@ -5,13 +5,14 @@ use core::time::Duration;
 use wire_format::frame::outcome::Code;
 use wire_format::ids::Lane;
 
-use super::device::{State, flag};
+use super::device::{LaneState, State, flag};
 use super::devices::DeviceStorage;
 use super::event::{Event, Facts};
 use super::list::NONE;
 use super::marks::End;
 use super::order::{Live, MarkBytes, OrderStorage};
 use super::{DeviceIndex, Fleet};
+use crate::ended::Ended;
 use crate::mark::Mark;
 
 /// An outcome to tell.
@@ -134,6 +135,8 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         }
         if device.is(flag::DOUBT) {
             self.end_doubt(index);
+        } else if device.is(flag::FENCED) {
+            return self.end_fenced(index);
         } else if device.state == State::Leaving {
             self.end_removed(index);
         } else {
@@ -142,35 +145,35 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         None
     }
 
-    /// Ends one order that was written to an earlier boot and must not run twice.
-    fn end_doubt(&mut self, index: u32) {
-        for lane in Lane::ALL {
-            let state = *self.devices.at(index).lane(lane);
-            let above = |slot| slot != NONE && self.orders.at(slot).number > state.floor;
-            let mut slot = state.oldest;
-            while slot != NONE && !above(slot) {
-                slot = self.orders.next_of(slot, index, Mark::is_out);
-            }
-            if slot != NONE {
-                return self.mark_ended(self.now, index, slot, End::by_server(Code::IN_DOUBT));
-            }
+    /// Ends one order of a device that obeys another server; tells so after the last one.
+    fn end_fenced(&mut self, index: u32) -> Option<Event<B, M>> {
+        let waits = |mark: Mark| mark.attempt_code().is_some();
+        if let Some(slot) = self.first_unended(index).or_else(|| self.first_retried(index, waits)) {
+            let written = self.orders.at(slot).mark(index);
+            let code = if written.is_unsent() { Code::FENCED } else { Code::UNKNOWN };
+            self.mark_ended(self.now, index, slot, End::by_server(code));
+            return None;
         }
-        self.devices.at_mut(index).set(flag::DOUBT, false);
-        self.wake(index);
+        let device = self.devices.at_mut(index);
+        device.set(flag::FENCED, false);
+        let Ended::Rejected { detail, .. } = device.why else { return None };
+        Some(Event::Fenced { device: DeviceIndex(index), fence: detail })
+    }
+
+    /// An order that is owed to a device or out on it.
+    fn first_unended(&self, index: u32) -> Option<u32> {
+        let first = |state: &LaneState| if state.next == NONE { state.oldest } else { state.next };
+        self.devices.at(index).lanes.iter().map(first).find(|&slot| slot != NONE)
     }
 
     /// Ends one order of a device that was removed; frees the slot after the last one.
     fn end_removed(&mut self, index: u32) {
-        for lane in Lane::ALL {
-            let state = *self.devices.at(index).lane(lane);
-            let slot = if state.next == NONE { state.oldest } else { state.next };
-            if slot != NONE {
-                let unsent = self.orders.at(slot).mark(index) == Mark::PENDING;
-                let code = if unsent { Code::NOT_TARGETED } else { Code::UNKNOWN };
-                return self.mark_ended(self.now, index, slot, End::by_server(code));
-            }
+        if let Some(slot) = self.first_unended(index) {
+            let unsent = self.orders.at(slot).mark(index) == Mark::PENDING;
+            let code = if unsent { Code::NOT_TARGETED } else { Code::UNKNOWN };
+            return self.mark_ended(self.now, index, slot, End::by_server(code));
         }
-        if let Some(slot) = self.first_retried(index) {
+        if let Some(slot) = self.first_retried(index, Mark::is_retried) {
             let code = self.orders.at(slot).mark(index).attempt_code().unwrap_or(Code::UNKNOWN);
             return self.mark_ended(self.now, index, slot, End::by_server(code));
         }
@@ -182,11 +185,11 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     }
 
     /// An order whose attempt ended on this device and that did not: found by looking at all, if the count says so.
-    fn first_retried(&self, index: u32) -> Option<u32> {
+    fn first_retried(&self, index: u32, wanted: impl Fn(Mark) -> bool + Copy) -> Option<u32> {
         if self.devices.at(index).retried == 0 {
             return None;
         }
-        let found = Lane::ALL.iter().map(|&lane| self.orders.first_with(lane, index, Mark::is_retried));
+        let found = Lane::ALL.iter().map(|&lane| self.orders.first_with(lane, index, wanted));
         found.into_iter().find(|&slot| slot != NONE)
     }
 

@@ -94,3 +94,93 @@ fn an_order_cancelled_while_its_write_was_cut_is_not_sent_again() {
     world.advance(20_000);
     assert_eq!(world.devices[0].orders, []);
 }
+
+/// Two orders that were sent and acknowledged, cancelled while the device was away.
+fn cancelled_while_away(change: impl FnOnce(&mut Device, u64, u64)) -> (World, u64, u64) {
+    let mut world = World::connected(1, 8);
+    world.devices[0].habit = Habit::Ack;
+    let idempotent = world.submit(Lane::Normal);
+    let once = world.submit_once(Lane::Urgent);
+    world.cut(0);
+    world.drain();
+    change(&mut world.devices[0], idempotent, once);
+    assert!(world.fleet.cancel(world.now, idempotent) && world.fleet.cancel(world.now, once));
+    world.drain();
+    assert_eq!(world.outcomes(), [], "the device is asked");
+    world.advance(20_000);
+    assert_eq!(
+        (world.fleet.stats().sessions, world.devices[0].orders.len()),
+        (2, 2),
+        "nothing is sent again"
+    );
+    (world, idempotent, once)
+}
+
+#[test]
+fn what_was_cancelled_while_the_device_was_away_is_not_sent_again() {
+    let (world, idempotent, once) = cancelled_while_away(|device, _, _| device.kept.clear());
+    assert_eq!(world.outcomes(), [(0, once, Code::CANCELLED), (0, idempotent, Code::CANCELLED)]);
+    assert_eq!(world.settled().len(), 2);
+    assert_eq!(world.fleet.view(DeviceIndex(0)).map(|view| view.window_orders_used), Some(0));
+}
+
+#[test]
+fn what_had_ended_when_it_was_cancelled_ends_as_it_ended() {
+    let (world, idempotent, once) = cancelled_while_away(|device, _, _| {
+        device.finish(Code::APPLIED);
+        device.answers.clear();
+    });
+    let mut outcomes = world.outcomes();
+    outcomes.sort_unstable_by_key(|&(_, number, _)| number);
+    assert_eq!(outcomes, [(0, idempotent, Code::APPLIED), (0, once, Code::APPLIED)]);
+}
+
+#[test]
+fn what_was_begun_when_it_was_cancelled_ends_with_what_comes_of_it() {
+    let (mut world, idempotent, once) = cancelled_while_away(|device, idempotent, _| {
+        device.started = vec![begun(idempotent, Lane::Normal, true)];
+        device.kept.retain(|entry| entry.number == idempotent);
+    });
+    assert_eq!(world.outcomes(), [(0, once, Code::CANCELLED)]);
+    assert_eq!(world.mark(idempotent, 0), Mark::STARTED);
+    world.devices[0].finish(Code::APPLIED);
+    world.drain();
+    assert_eq!(world.outcomes().last(), Some(&(0, idempotent, Code::APPLIED)));
+}
+
+#[test]
+fn what_was_cancelled_and_forgotten_is_in_doubt_and_not_sent_again() {
+    let (world, idempotent, once) = cancelled_while_away(|device, _, _| device.reboot());
+    assert_eq!(world.outcomes(), [(0, once, Code::IN_DOUBT), (0, idempotent, Code::IN_DOUBT)]);
+}
+
+#[test]
+fn a_repetition_that_waits_is_cancelled_at_once_if_it_was_not_begun() {
+    for begun_too in [false, true] {
+        let mut world = World::connected(1, 8);
+        world.devices[0].persisted = true;
+        world.devices[0].habit = Habit::Ack;
+        let numbers = [world.submit(Lane::Normal), world.submit(Lane::Normal), world.submit(Lane::Bulk)];
+        world.devices[0].reboot();
+        world.devices[0].started = Vec::from_iter(begun_too.then(|| begun(numbers[2], Lane::Bulk, true)));
+        world.answer_dials = false;
+        world.cut(0);
+        world.advance(20_000);
+        world.connect(0);
+        world.devices[0].room = 448;
+        world.drain();
+        assert_eq!(world.mark(numbers[1], 0), Mark::REPEAT);
+        world.fleet.cancel(world.now, numbers[1]);
+        world.drain();
+        world.devices[0].room = usize::MAX;
+        world.fleet.handle_writable(world.now, DeviceIndex(0));
+        world.drain();
+        // If one of them was begun, nobody knows here which: the device decides.
+        let cancelled = world.outcomes() == [(0, numbers[1], Code::CANCELLED)];
+        assert!(cancelled, "{:?}", world.outcomes());
+        assert_eq!(world.devices[0].cancels, if begun_too { vec![numbers[1]] } else { vec![] });
+        world.devices[0].finish(Code::APPLIED);
+        world.drain();
+        assert_eq!(world.settled().len(), 3);
+    }
+}

@@ -86,6 +86,9 @@ struct Device {
     features: u32,
     /// Its floors survive a reboot.
     persisted: bool,
+    journal_lost: bool,
+    /// The fence it has accepted of another server: it refuses this one.
+    fence: Option<u64>,
     /// Orders it says were begun.
     started: Vec<StartedEntry>,
     /// Numbers of CANCELs, and the time of a DRAIN, in order.
@@ -130,6 +133,8 @@ impl Device {
             pings: 0,
             effects: BTreeMap::new(),
             persisted: false,
+            journal_lost: false,
+            fence: None,
             started: Vec::new(),
             cancels: Vec::new(),
             drains: Vec::new(),
@@ -145,6 +150,10 @@ impl Device {
     /// Forgets what a boot forgets.
     fn reboot(&mut self) {
         self.boot += 1;
+        self.kept.clear();
+        if self.persisted && !self.journal_lost {
+            return;
+        }
         self.lineage = Lineage::NONE;
         self.floors = [0; 4];
         self.ring.clear();
@@ -226,6 +235,10 @@ impl Device {
 
     fn handle_hello(&mut self, hello: Hello) {
         self.hellos.push(hello);
+        if let Some(detail) = self.fence.filter(|&fence| fence > hello.fence) {
+            let code = reject::Code::STALE_FENCE;
+            return self.send(&Frame::Reject(Reject { code, retry_after_ms: 60_000, detail }));
+        }
         if self.lineage != hello.volatile.lineage {
             self.lineage = hello.volatile.lineage;
             self.floors = [0; 4];
@@ -246,7 +259,7 @@ impl Device {
             version: hello::VERSION,
             staging: self.staging,
             floors_persisted: self.persisted,
-            journal_lost: false,
+            journal_lost: self.journal_lost,
             kind: DeviceKind::KIOSK,
             device: self.id,
             boot: self.boot,
@@ -575,6 +588,10 @@ impl World {
         };
         self.events.iter().filter_map(told).collect()
     }
+}
+
+fn begun(number: u64, lane: Lane, idempotent: bool) -> StartedEntry {
+    StartedEntry { number, durable: false, lane, idempotent }
 }
 
 fn new_order(

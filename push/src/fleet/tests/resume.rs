@@ -253,3 +253,194 @@ fn credit_held_by_an_order_that_ended_as_unknown_comes_back_with_its_late_outcom
     assert_eq!(world.fleet.stats().numbers_unknown, 1);
     assert_eq!(world.devices[0].numbers(), [number, next]);
 }
+
+/// A device that keeps its floors goes down with three orders received, one of them begun.
+fn persisted(idempotent: bool) -> (World, [u64; 3]) {
+    let mut world = World::connected(1, 16);
+    world.devices[0].persisted = true;
+    world.cut(0);
+    world.advance(20_000);
+    world.devices[0].habit = Habit::Ack;
+    let submit = if idempotent { World::submit } else { World::submit_once };
+    let numbers = [(); 3].map(|()| submit(&mut world, Lane::Normal));
+    world.events.clear();
+    world.devices[0].orders.clear();
+    world.devices[0].reboot();
+    world.devices[0].started = vec![begun(numbers[1], Lane::Normal, idempotent)];
+    world.cut(0);
+    (world, numbers)
+}
+
+#[test]
+fn a_device_that_keeps_its_floors_gets_what_it_did_not_begin_again() {
+    let (mut world, [first, second, third]) = persisted(false);
+    world.advance(20_000);
+    assert_eq!(world.devices[0].numbers(), [first, third], "the one that was begun never runs twice");
+    assert!(world.devices[0].orders.iter().all(|(delivery, ..)| delivery.replay));
+    assert_eq!(world.mark(second, 0), Mark::STARTED);
+    let entry = Entry { number: second, code: Code::IN_DOUBT, detail: 0, lane: Lane::Normal, ms: 0 };
+    world.devices[0].send_outcomes(&[entry]);
+    world.drain();
+    assert_eq!(world.outcomes(), [(0, second, Code::IN_DOUBT)]);
+}
+
+#[test]
+fn what_was_begun_and_may_run_twice_is_sent_again() {
+    let (mut world, numbers) = persisted(true);
+    world.advance(20_000);
+    assert_eq!(world.devices[0].numbers(), numbers);
+}
+
+#[test]
+fn floors_kept_over_a_boot_are_believed_and_a_lost_journal_is_not() {
+    let (mut world, numbers) = persisted(false);
+    world.devices[0].floors[2] = numbers[0];
+    world.advance(20_000);
+    assert_eq!(world.devices[0].numbers(), [numbers[2], numbers[0]], "its outcome was waited for");
+    assert_eq!(world.outcomes(), [(0, numbers[0], Code::DUPLICATE)]);
+
+    let (mut world, numbers) = persisted(false);
+    world.devices[0].journal_lost = true;
+    world.devices[0].floors = [0; 4];
+    world.devices[0].started.clear();
+    world.advance(20_000);
+    assert_eq!(world.outcomes(), numbers.map(|number| (0, number, Code::IN_DOUBT)));
+}
+
+#[test]
+fn what_was_begun_in_the_same_boot_is_waited_for() {
+    let (mut world, idempotent, once) = interrupted();
+    world.devices[0].started = vec![begun(idempotent, Lane::Normal, true), begun(once, Lane::Normal, false)];
+    reconnect(&mut world);
+    assert_eq!(world.devices[0].orders.len(), 2, "nothing is sent again");
+    assert_eq!((world.mark(idempotent, 0), world.mark(once, 0)), (Mark::STARTED, Mark::STARTED));
+    world.devices[0].finish(Code::APPLIED);
+    world.advance(5_000);
+    assert_eq!(world.outcomes(), [(0, idempotent, Code::APPLIED), (0, once, Code::APPLIED)]);
+    assert_eq!(world.devices[0].settled[2], once);
+}
+
+/// A device goes down `after` so long with what it has, and comes back in another boot.
+fn goes_down(world: &mut World, after: u64) {
+    world.advance(after);
+    world.devices[0].reboot();
+    world.cut(0);
+    let sessions = world.fleet.stats().sessions;
+    while world.fleet.stats().sessions == sessions {
+        world.advance(1);
+    }
+}
+
+#[test]
+fn an_order_that_brings_a_device_down_three_times_is_poison() {
+    let mut world = World::connected(1, 16);
+    world.devices[0].habit = Habit::Ack;
+    let number = world.submit(Lane::Normal);
+    let other = world.submit(Lane::Bulk);
+    goes_down(&mut world, 1_000);
+    assert_eq!(world.devices[0].kept.len(), 2, "once is bad luck");
+    goes_down(&mut world, 1_000);
+    assert_eq!(world.devices[0].kept.len(), 1, "one at a time");
+    let pending = world.submit(Lane::Urgent);
+    assert_eq!(world.devices[0].kept.len(), 1, "also of those that never were there");
+    goes_down(&mut world, 1_000);
+    assert_eq!(world.outcomes(), [(0, number, Code::POISON)]);
+    assert_eq!(world.fleet.view(DeviceIndex(0)).map(|view| view.poisons), Some(1));
+    world.drain();
+    assert_eq!(world.devices[0].kept.len(), 2, "the window is open again");
+    world.devices[0].finish(Code::APPLIED);
+    world.drain();
+    let mut outcomes = world.outcomes();
+    outcomes.sort_unstable_by_key(|&(_, number, _)| number);
+    assert_eq!(outcomes.iter().map(|(_, number, _)| *number).collect::<Vec<_>>(), [number, other, pending]);
+}
+
+#[test]
+fn long_sessions_other_orders_and_mere_cuts_are_no_poison() {
+    for (after, cut, finish) in [(60_010, false, false), (1_000, true, false), (1_000, false, true)] {
+        let mut world = World::connected(1, 64);
+        world.devices[0].habit = Habit::Ack;
+        for _ in 0..12 {
+            world.submit(Lane::Normal);
+        }
+        for _ in 0..5 {
+            goes_down(&mut world, after);
+            if finish {
+                let first = world.devices[0].kept.remove(0);
+                world.devices[0].apply(first);
+                world.devices[0].send_outcomes(&[first]);
+            }
+            if cut {
+                world.cut(0);
+                world.advance(20_000);
+            }
+            world.drain();
+        }
+        assert_eq!(world.fleet.stats().outcomes.of(Code::POISON), 0, "{after} {cut} {finish}");
+        world.devices[0].finish(Code::APPLIED);
+        world.advance(1_000);
+        assert_eq!(world.settled().len(), 12);
+    }
+}
+
+#[test]
+fn sixty_seconds_count_for_poison_and_a_little_more_does_not() {
+    for (after, poisons) in [(59_990, 1), (60_010, 0)] {
+        let mut world = World::connected(1, 16);
+        world.devices[0].habit = Habit::Ack;
+        goes_down(&mut world, 1);
+        world.submit(Lane::Normal);
+        for _ in 0..3 {
+            goes_down(&mut world, after);
+        }
+        assert_eq!(world.fleet.stats().outcomes.of(Code::POISON), poisons);
+    }
+}
+
+#[test]
+fn a_device_that_obeys_another_server_is_owed_nothing_any_more() {
+    let mut world = World::connected(2, 16);
+    world.devices[0].habit = Habit::Ack;
+    let written = world.submit(Lane::Normal);
+    let busy = world.submit(Lane::Bulk);
+    let entry = Entry { number: busy, code: Code::BUSY, detail: 0, lane: Lane::Bulk, ms: 1 };
+    world.devices[0].send_outcomes(&[entry]);
+    world.drain();
+    world.devices[0].fence = Some(9);
+    world.cut(0);
+    let pending = world.submit(Lane::Normal);
+    world.advance(1_000);
+    let mut outcomes = world.outcomes();
+    outcomes.retain(|&(device, ..)| device == 0);
+    outcomes.sort_unstable_by_key(|&(_, number, _)| number);
+    let expected = [(0, written, Code::UNKNOWN), (0, busy, Code::FENCED), (0, pending, Code::FENCED)];
+    assert_eq!(outcomes, expected);
+    assert!(world.events.contains(&Event::Fenced { device: DeviceIndex(0), fence: 9 }));
+    assert_eq!((world.fleet.fence_heard(), world.settled().len()), (9, 3));
+    // An operator takes the shop over: with a higher fence the device serves this one again.
+    world.fleet.take_over(10);
+    world.advance(61_000);
+    assert!(world.fleet.is_open(DeviceIndex(0)));
+    let hello = world.devices[0].hellos.last().unwrap();
+    assert_eq!((hello.fence, hello.takeover), (10, true));
+}
+
+#[test]
+fn a_refusal_without_a_higher_fence_ends_nothing() {
+    let mut world = World::connected(1, 4);
+    world.devices[0].habit = Habit::Ack;
+    let number = world.submit(Lane::Normal);
+    world.cut(0);
+    world.answer_dials = false;
+    world.advance(5_000);
+    world.connect(0);
+    let detail = 1;
+    world.devices[0].frozen = true;
+    world.devices[0].send(&Frame::Reject(Reject {
+        code: reject::Code::STALE_FENCE,
+        retry_after_ms: 0,
+        detail,
+    }));
+    world.drain();
+    assert_eq!((world.outcomes(), world.mark(number, 0)), (vec![], Mark::RECEIVED));
+}
