@@ -25,13 +25,11 @@ impl Log {
     }
 }
 
-/// The two logs of a session: where the device keeps them, and the runs their numbers belong to.
+/// The two logs of a session: where the device keeps them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Logs {
     pub(super) volatile: Option<Log>,
     pub(super) durable: Option<Log>,
-    volatile_run: u64,
-    durable_run: u64,
 }
 
 impl Logs {
@@ -45,35 +43,69 @@ impl Logs {
         [self.volatile, self.durable]
     }
 
-    const fn run(&self, log: Log) -> u64 {
-        if log.is_durable() { self.durable_run } else { self.volatile_run }
+    /// Whether the session is about this log.
+    pub(super) fn has(&self, log: Log) -> bool {
+        self.volatile == Some(log) || self.durable == Some(log)
     }
 }
 
-/// The floors of all lineages kept: 240 bytes.
+/// Lineages kept.
+const KEPT: usize = 1 + DURABLE_KEPT;
+
+/// The floors of all lineages kept: 280 bytes.
 #[derive(Debug)]
 pub(super) struct Floors {
     volatile: LogFloors,
     durable: [LogFloors; DURABLE_KEPT],
+    /// The run each log was in when it was named last.
+    runs: [u64; KEPT],
+    /// Which lineage each log is of, counted: tells a key's lineage from another one.
+    generations: [u16; KEPT],
+    /// Lineages seen so far.
+    opened: u16,
     /// Index in `durable` of the one used last.
     newest: u8,
 }
 
 impl Floors {
     pub(super) fn new() -> Self {
-        Self { volatile: LogFloors::default(), durable: [LogFloors::default(); DURABLE_KEPT], newest: 0 }
+        Self {
+            volatile: LogFloors::default(),
+            durable: [LogFloors::default(); DURABLE_KEPT],
+            runs: [0; KEPT],
+            generations: [0; KEPT],
+            opened: 0,
+            newest: 0,
+        }
     }
 
     /// Finds or makes the floors of the lineages an accepted HELLO names. `forget` is told each log whose lineage had to
     /// go: nobody waits for its outcomes any more.
     pub(super) fn open(&mut self, hello: &Hello, mut forget: impl FnMut(Log)) -> Logs {
         let (volatile, durable) = (&hello.volatile, &hello.durable);
-        Logs {
+        let logs = Logs {
             volatile: (!volatile.lineage.is_none()).then(|| self.open_volatile(volatile, &mut forget)),
             durable: (!durable.lineage.is_none()).then(|| self.open_durable(durable, &mut forget)),
-            volatile_run: volatile.run,
-            durable_run: durable.run,
+        };
+        for (log, run) in [(logs.volatile, volatile.run), (logs.durable, durable.run)] {
+            if let Some(kept) = log.and_then(|log| self.runs.get_mut(usize::from(log.0))) {
+                *kept = run;
+            }
         }
+        logs
+    }
+
+    /// The lineage behind a log is a new one.
+    fn begin(&mut self, log: Log) {
+        self.opened = self.opened.wrapping_add(1);
+        if let Some(generation) = self.generations.get_mut(usize::from(log.0)) {
+            *generation = self.opened;
+        }
+    }
+
+    /// Tells the lineage behind a log from every other one, for 65,535 lineages.
+    pub(super) fn generation(&self, log: Log) -> u16 {
+        self.generations.get(usize::from(log.0)).copied().unwrap_or(0)
     }
 
     fn open_volatile(&mut self, head: &LogHead, forget: &mut impl FnMut(Log)) -> Log {
@@ -82,6 +114,7 @@ impl Floors {
                 forget(Log::VOLATILE);
             }
             self.volatile = LogFloors { lineage: head.lineage, ..LogFloors::default() };
+            self.begin(Log::VOLATILE);
         }
         Log::VOLATILE
     }
@@ -98,6 +131,7 @@ impl Floors {
                 forget(log);
             }
             *kept = LogFloors { lineage: head.lineage, ..LogFloors::default() };
+            self.begin(log);
         }
         self.newest = number;
         log
@@ -126,7 +160,8 @@ impl Floors {
     }
 
     /// An order of the lane has ended. Floors never fall.
-    pub(super) fn raise(&mut self, logs: &Logs, log: Log, lane: Lane, number: u64) {
+    pub(super) fn raise(&mut self, log: Log, lane: Lane, number: u64) {
+        let run = self.runs.get(usize::from(log.0)).copied().unwrap_or(0);
         let kept = match usize::from(log.0).checked_sub(1) {
             None => Some(&mut self.volatile),
             Some(at) => self.durable.get_mut(at),
@@ -134,12 +169,12 @@ impl Floors {
         if let Some(floor) = kept.and_then(|kept| kept.lanes.get_mut(lane.index()))
             && number > floor.floor
         {
-            *floor = LaneFloor { floor: number, run: logs.run(log) };
+            *floor = LaneFloor { floor: number, run };
         }
     }
 }
 
-const _: () = assert!(size_of::<Floors>() <= 248);
+const _: () = assert!(size_of::<Floors>() <= 288);
 
 #[cfg(test)]
 mod tests {
@@ -177,8 +212,8 @@ mod tests {
         let logs = floors.open(&hello(1, 0), |log| gone.push(log));
         let log = logs.of(false).unwrap();
         assert_eq!((logs.of(true), gone.len()), (None, 0));
-        floors.raise(&logs, log, Lane::Normal, 5);
-        floors.raise(&logs, log, Lane::Normal, 4);
+        floors.raise(log, Lane::Normal, 5);
+        floors.raise(log, Lane::Normal, 4);
         assert_eq!(floors.of(Some(log)).lanes[2], LaneFloor { floor: 5, run: 70 });
         assert_eq!((floors.floor(log, Lane::Normal), floors.floor(log, Lane::Urgent)), (5, 0));
         // The same lineage again: nothing is lost.
@@ -194,7 +229,7 @@ mod tests {
         let mut gone = Vec::new();
         for (lineage, floor) in [(1, 10), (2, 20)] {
             let logs = floors.open(&hello(9, lineage), |log| gone.push(log));
-            floors.raise(&logs, logs.durable.unwrap(), Lane::Urgent, floor);
+            floors.raise(logs.durable.unwrap(), Lane::Urgent, floor);
         }
         let logs = floors.open(&hello(9, 1), |log| gone.push(log));
         assert_eq!((floors.floor(logs.durable.unwrap(), Lane::Urgent), gone.len()), (10, 0));

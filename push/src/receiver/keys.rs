@@ -1,12 +1,27 @@
-//! What this device remembers of the application's keys.
+//! What this device remembers of the application's keys, beyond the lineage they came in.
+//!
+//! **Order keys.** A key names a request; attempts, and pushes of it at another server, repeat it. The table keeps the
+//! last ones that began, without those that ended without an effect, so that the same request in another lineage is
+//! answered DUPLICATE with how it ended first. Within a lineage a key means nothing: the number is the identity there.
+//!
+//! **Supersede keys.** Orders of one key replace each other by version. The table keeps the newest version begun, so that
+//! an older one that comes later, from whatever log, ends as SUPERSEDED. The same version may begin again only if it ended
+//! without an effect: that is another attempt at it.
+
+use wire_format::frame::outcome::Code;
+
+use super::ring::{Place, pack};
 
 /// One order key: 16 bytes of the storage given to [`super::Receiver::new`].
 #[derive(Clone, Copy, Debug)]
-#[expect(dead_code, reason = "filled in with the rules that read it")]
 pub struct KeySlot {
+    /// 0 for a free slot.
     key: u64,
+    /// Low bits of the number it came under.
     number: u32,
-    lineage: u16,
+    /// Which lineage that was.
+    generation: u16,
+    /// How it ended; 0 as long as it is at work.
     code: u8,
     log_lane: u8,
 }
@@ -15,24 +30,177 @@ const _: () = assert!(size_of::<KeySlot>() == 16);
 
 impl KeySlot {
     /// A free slot, to fill the storage with.
-    pub const EMPTY: Self = Self { key: 0, number: 0, lineage: 0, code: 0, log_lane: 0 };
+    pub const EMPTY: Self = Self { key: 0, number: 0, generation: 0, code: 0, log_lane: 0 };
 }
 
 /// One supersede key: 24 bytes of the storage given to [`super::Receiver::new`].
 #[derive(Clone, Copy, Debug)]
-#[expect(dead_code, reason = "filled in with the rules that read it")]
 pub struct VersionSlot {
+    /// 0 for a free slot.
     key: u64,
+    /// The newest version begun.
     version: u64,
+    /// Low bits of the number it came under.
     number: u32,
+    /// When it was used last, by [`Keys::uses`].
     used: u16,
     log_lane: u8,
-    state: u8,
+    /// It ended without an effect: the same version may begin again.
+    again: bool,
 }
 
 const _: () = assert!(size_of::<VersionSlot>() == 24);
 
 impl VersionSlot {
     /// A free slot, to fill the storage with.
-    pub const EMPTY: Self = Self { key: 0, version: 0, number: 0, used: 0, log_lane: 0, state: 0 };
+    pub const EMPTY: Self = Self { key: 0, version: 0, number: 0, used: 0, log_lane: 0, again: false };
 }
+
+/// Oldest versions that are looked at for one whose order is settled, before the oldest goes anyway.
+const EVICT_TRIES: usize = 4;
+
+/// What the tables say of an order that is about to start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Judgement {
+    /// Nothing.
+    Start,
+    /// The request had its effect in another lineage, and ended so.
+    Duplicate(Code),
+    /// The request is at work in another lineage.
+    AtWork,
+    /// A newer version has begun.
+    Superseded,
+}
+
+/// The keys of an order; 0 for none.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OrderKeys {
+    pub(super) key: u64,
+    pub(super) supersede: u64,
+    pub(super) version: u64,
+}
+
+/// Both tables.
+#[derive(Debug)]
+pub(super) struct Keys<K, V> {
+    keys: K,
+    versions: V,
+    /// The slot the next order key takes.
+    next: u16,
+    uses: u16,
+}
+
+/// Whether an order that ended so had an effect, or may have had one.
+pub(super) fn had_effect(code: Code) -> bool {
+    matches!(code, Code::APPLIED | Code::FAILED | Code::IN_DOUBT)
+}
+
+impl<K, V> Keys<K, V>
+where
+    K: AsRef<[KeySlot]> + AsMut<[KeySlot]>,
+    V: AsRef<[VersionSlot]> + AsMut<[VersionSlot]>,
+{
+    pub(super) fn new(mut keys: K, mut versions: V) -> Self {
+        keys.as_mut().fill(KeySlot::EMPTY);
+        versions.as_mut().fill(VersionSlot::EMPTY);
+        Self { keys, versions, next: 0, uses: 0 }
+    }
+
+    /// Whether an order of this lineage may start.
+    pub(super) fn judge(&self, generation: u16, keys: OrderKeys) -> Judgement {
+        let elsewhere = |slot: &&KeySlot| slot.key == keys.key && slot.generation != generation;
+        if keys.key != 0
+            && let Some(slot) = self.keys.as_ref().iter().find(elsewhere)
+        {
+            return if slot.code == 0 { Judgement::AtWork } else { Judgement::Duplicate(Code(slot.code)) };
+        }
+        let newer = |slot: &&VersionSlot| {
+            slot.key == keys.supersede
+                && (keys.version < slot.version || (keys.version == slot.version && !slot.again))
+        };
+        if keys.supersede != 0 && self.versions.as_ref().iter().any(|slot| newer(&slot)) {
+            return Judgement::Superseded;
+        }
+        Judgement::Start
+    }
+
+    /// An order starts. `owes` tells whether the order in a log and lane with these low bits of its number is not settled.
+    pub(super) fn start(
+        &mut self,
+        generation: u16,
+        place: Place,
+        keys: OrderKeys,
+        owes: impl Fn(u8, u32) -> bool,
+    ) {
+        let (number, log_lane) = (low(place.number), pack(place.log, place.lane));
+        if keys.key != 0 && !self.keys.as_ref().iter().any(|slot| slot.key == keys.key) {
+            let count = self.keys.as_ref().len();
+            if let Some(slot) = self.keys.as_mut().get_mut(usize::from(self.next)) {
+                *slot = KeySlot { key: keys.key, number, generation, code: 0, log_lane };
+            }
+            self.next = self.next.checked_add(1).filter(|next| usize::from(*next) < count).unwrap_or(0);
+        }
+        if keys.supersede == 0 {
+            return;
+        }
+        self.uses = self.uses.wrapping_add(1);
+        let used = self.uses;
+        let Some(at) = self.version_place(keys.supersede, owes) else { return };
+        if let Some(slot) = self.versions.as_mut().get_mut(at) {
+            let (key, version) = (keys.supersede, keys.version);
+            *slot = VersionSlot { key, version, number, used, log_lane, again: false };
+        }
+    }
+
+    /// An order that had started has ended.
+    pub(super) fn end(&mut self, place: Place, code: Code) {
+        let (number, log_lane) = (low(place.number), pack(place.log, place.lane));
+        let is_it = |slot: &&mut KeySlot| {
+            slot.key != 0 && slot.code == 0 && slot.number == number && slot.log_lane == log_lane
+        };
+        if let Some(slot) = self.keys.as_mut().iter_mut().find(is_it) {
+            if had_effect(code) {
+                slot.code = code.0;
+            } else {
+                *slot = KeySlot::EMPTY;
+            }
+        }
+        let is_it =
+            |slot: &&mut VersionSlot| slot.key != 0 && slot.number == number && slot.log_lane == log_lane;
+        if !had_effect(code)
+            && let Some(slot) = self.versions.as_mut().iter_mut().find(is_it)
+        {
+            slot.again = true;
+        }
+    }
+
+    /// The slot for a key: its own, a free one, or that of the key used least lately, of a settled order if possible.
+    fn version_place(&self, key: u64, owes: impl Fn(u8, u32) -> bool) -> Option<usize> {
+        let slots = self.versions.as_ref();
+        let own = slots.iter().position(|slot| slot.key == key);
+        if let Some(at) = own.or_else(|| slots.iter().position(|slot| slot.key == 0)) {
+            return Some(at);
+        }
+        let age = |slot: &VersionSlot| self.uses.wrapping_sub(slot.used);
+        let mut younger_than = u32::from(u16::MAX).saturating_add(1);
+        let mut oldest = None;
+        for _ in 0..EVICT_TRIES {
+            let candidates = slots.iter().enumerate().filter(|(_, slot)| u32::from(age(slot)) < younger_than);
+            let Some((at, slot)) = candidates.max_by_key(|(_, slot)| age(slot)) else { break };
+            if !owes(slot.log_lane, slot.number) {
+                return Some(at);
+            }
+            oldest = oldest.or(Some(at));
+            younger_than = age(slot).into();
+        }
+        oldest
+    }
+}
+
+fn low(number: u64) -> u32 {
+    u32::try_from(number & u64::from(u32::MAX)).unwrap_or(0)
+}
+
+#[cfg(test)]
+#[path = "tests/keys.rs"]
+mod tests;

@@ -1,26 +1,28 @@
-//! Outcomes that ended here and are not known to be safe at the server, in the caller's storage.
+//! The orders received that are not known to be settled at the server, in the caller's storage.
 //!
 //! ```text
-//!            head            sent          sent + span             len        capacity
-//!  ──────────┼───────────────┼─────────────────┼────────────────────┼────────────┤
-//!  settled   │ said in this  │ in the block    │ ended, not said in │ free       │
-//!            │ session       │ being written   │ this session       │            │
+//!   received ──▶ waiting ──▶ started ──▶ ended ──▶ said ──▶ gone (SETTLED)
+//!                   └───────────────────▶ held, while an earlier one of its lane and log has not ended
 //! ```
 //!
-//! Entries stand in the order in which they ended, so each lane stands in log order. SETTLED kills entries where they
-//! stand; the gaps are closed when the end of the storage is reached, which costs O(1) per entry because at least half of
-//! it is free then. A new session starts again at the first live entry: what SETTLED did not cover is said again.
+//! An order takes its slot when it is received, so there is room for its outcome when it ends. Slots stand in the order of
+//! receipt, so each lane of each log stands in log order, and outcomes are said in it: one that ended before its
+//! predecessor is *held* until that has ended too. SETTLED kills slots where they stand; the gaps are closed when the end
+//! of the storage is reached, which costs O(1) per slot because at least half of it is free then. A new session says
+//! again what SETTLED did not cover.
 
 use wire_format::frame::outcome::Code;
 use wire_format::ids::Lane;
 
 use super::floors::Log;
 
-/// One outcome on the device: 16 bytes of the storage given to [`super::Receiver::new`].
+/// One order on the device: 16 bytes of the storage given to [`super::Receiver::new`].
 #[derive(Clone, Copy, Debug)]
 pub struct OutcomeSlot {
     number: u64,
-    elapsed_ms: u32,
+    /// Of an order that has not ended: when it was received, in milliseconds on the device's clock, modulo 2^32.
+    /// Then what the outcome's `ms` says.
+    ms: u32,
     code: u8,
     detail: u8,
     log_lane: u8,
@@ -35,12 +37,20 @@ const LIVE: u8 = 0x01;
 const WRITING: u8 = 0x02;
 /// The answer to a duplicate: gone as soon as it is written, never looked up.
 const ANSWER: u8 = 0x04;
-/// Ended in the present session: counts against the session's window.
+/// Received in the present session: counts against the session's window.
 const RECENT: u8 = 0x08;
+/// Has not ended.
+const OPEN: u8 = 0x10;
+/// With OPEN: is at work.
+const STARTED: u8 = 0x20;
+/// Its outcome was written in the present session.
+const SAID: u8 = 0x40;
+/// Has ended before an earlier one of its lane and log.
+const HELD: u8 = 0x80;
 
 impl OutcomeSlot {
     /// A free slot, to fill the storage with.
-    pub const EMPTY: Self = Self { number: 0, elapsed_ms: 0, code: 0, detail: 0, log_lane: 0, state: 0 };
+    pub const EMPTY: Self = Self { number: 0, ms: 0, code: 0, detail: 0, log_lane: 0, state: 0 };
 
     pub(super) const fn number(&self) -> u64 {
         self.number
@@ -54,12 +64,22 @@ impl OutcomeSlot {
         self.detail
     }
 
-    pub(super) const fn elapsed_ms(&self) -> u32 {
-        self.elapsed_ms
+    pub(super) const fn ms(&self) -> u32 {
+        self.ms
     }
 
     pub(super) fn lane(&self) -> Lane {
         Lane::new(self.log_lane & 0x03).unwrap_or_default()
+    }
+
+    /// It has not ended.
+    pub(super) const fn is_open(&self) -> bool {
+        self.is(LIVE | OPEN)
+    }
+
+    /// It has been begun and has not ended.
+    pub(super) const fn is_started(&self) -> bool {
+        self.is(LIVE | OPEN | STARTED)
     }
 
     const fn is(&self, bits: u8) -> bool {
@@ -70,25 +90,50 @@ impl OutcomeSlot {
         self.log_lane >> 2 == log.0
     }
 
-    /// A result of this log and lane that SETTLED has not covered.
-    const fn is_owed(&self, log: Log, lane: Lane) -> bool {
-        self.state & (LIVE | ANSWER) == LIVE && self.log_lane == pack(log, lane)
+    /// An order that SETTLED has not covered.
+    const fn is_owed(&self) -> bool {
+        self.state & (LIVE | ANSWER) == LIVE
+    }
+
+    /// The same, of this log and lane.
+    const fn is_owed_in(&self, log: Log, lane: Lane) -> bool {
+        self.is_owed() && self.log_lane == pack(log, lane)
+    }
+
+    /// Ended or held without having begun: what a new session judges anew.
+    const fn is_unbegun(&self) -> bool {
+        self.state & (OPEN | STARTED) == OPEN || self.is(HELD)
     }
 }
 
-const fn pack(log: Log, lane: Lane) -> u8 {
+/// A log and a lane in one byte.
+pub(super) const fn pack(log: Log, lane: Lane) -> u8 {
     (log.0 << 2) | lane as u8
 }
 
-/// How an order ended, before it has a place.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Ending {
+/// Where an order stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
     pub(super) log: Log,
     pub(super) lane: Lane,
     pub(super) number: u64,
+}
+
+/// How an order ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ending {
     pub(super) code: Code,
     pub(super) detail: u8,
-    pub(super) elapsed_ms: u32,
+    pub(super) ms: u32,
+}
+
+/// What a SETTLED freed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Freed {
+    /// Orders that had ended.
+    pub(super) ended: u16,
+    /// Orders that had not: the server has given up on them.
+    pub(super) open: u16,
 }
 
 /// The ring. Its capacity is the storage's length, 65,535 at most.
@@ -96,6 +141,7 @@ pub(super) struct Ending {
 pub(super) struct Ring<R> {
     slots: R,
     head: u16,
+    /// What stands before it is said, settled, or of no log of this session.
     sent: u16,
     span: u16,
     len: u16,
@@ -113,12 +159,12 @@ impl<R: AsRef<[OutcomeSlot]> + AsMut<[OutcomeSlot]>> Ring<R> {
         u16::try_from(self.slots.as_ref().len()).unwrap_or(u16::MAX)
     }
 
-    /// Entries that are owed to the server, answers to duplicates included.
+    /// Slots in use, answers to duplicates included.
     pub(super) const fn live(&self) -> u16 {
         self.live
     }
 
-    /// Outcomes of the present session that SETTLED has not covered.
+    /// Orders of the present session that SETTLED has not covered.
     pub(super) const fn recent(&self) -> u16 {
         self.recent
     }
@@ -136,32 +182,96 @@ impl<R: AsRef<[OutcomeSlot]> + AsMut<[OutcomeSlot]>> Ring<R> {
         self.used().iter().any(|slot| slot.is(LIVE | ANSWER))
     }
 
-    /// Keeps the result of an order of this session. `false` if there is no room.
-    pub(super) fn push(&mut self, ending: Ending) -> bool {
-        let kept = self.put(ending, LIVE | RECENT);
+    /// Keeps an order of this session that has arrived. `false` if there is no room.
+    pub(super) fn open(&mut self, place: Place, received_ms: u32) -> bool {
+        let kept = self.put(place, Ending { code: Code(0), detail: 0, ms: received_ms }, LIVE | RECENT | OPEN);
         self.recent = self.recent.saturating_add(u16::from(kept));
         kept
     }
 
-    /// Answers an order that ended before: DUPLICATE with the code it ended with, 0 if that is forgotten.
-    pub(super) fn push_answer(&mut self, log: Log, lane: Lane, number: u64) -> bool {
-        let first = self.used().iter().find(|slot| slot.number == number && slot.is_owed(log, lane));
-        let detail = first.map_or(0, |slot| slot.code);
-        let ending = Ending { log, lane, number, code: Code::DUPLICATE, detail, elapsed_ms: 0 };
-        self.put(ending, LIVE | ANSWER)
+    /// An order that has not ended came again, in a new session: it counts in this one. `None` if there is no such.
+    pub(super) fn receive_again(&mut self, place: Place) -> Option<()> {
+        let slot = self.find_mut(place)?;
+        let fresh = !slot.is(RECENT);
+        slot.state |= RECENT;
+        self.recent = self.recent.saturating_add(u16::from(fresh));
+        Some(())
     }
 
-    fn put(&mut self, ending: Ending, state: u8) -> bool {
+    /// The number received last in a lane, as far as the ring holds any.
+    pub(super) fn last(&self, log: Log, lane: Lane) -> Option<u64> {
+        self.used().iter().rev().find(|slot| slot.is_owed_in(log, lane)).map(|slot| slot.number)
+    }
+
+    /// The order with this number, in whatever lane.
+    pub(super) fn by_number(&self, log: Log, number: u64) -> Option<&OutcomeSlot> {
+        self.used().iter().rev().find(|slot| slot.number == number && slot.is_owed() && slot.is_in(log))
+    }
+
+    /// Whether an order with these low bits of its number is in the ring.
+    pub(super) fn owes(&self, log_lane: u8, number: u32) -> bool {
+        let low = u64::from(u32::MAX);
+        let is_it =
+            |slot: &OutcomeSlot| slot.log_lane == log_lane && slot.number & low == u64::from(number);
+        self.used().iter().any(|slot| slot.is_owed() && is_it(slot))
+    }
+
+    /// The order begins.
+    pub(super) fn start(&mut self, place: Place) {
+        if let Some(slot) = self.find_mut(place) {
+            slot.state |= STARTED;
+        }
+    }
+
+    /// The order has ended; `now_ms` gives the time it took, unless the ending says when to try again. It is held until
+    /// [`Ring::release`]. `false` if it is not in the ring: settled, or of a lineage that is gone.
+    pub(super) fn end(&mut self, place: Place, now_ms: u32, code: Code, detail: u8, retry: Option<u32>) -> bool {
+        let Some(slot) = self.find_mut(place).filter(|slot| slot.is_open()) else { return false };
+        slot.ms = retry.unwrap_or_else(|| now_ms.wrapping_sub(slot.ms));
+        (slot.code, slot.detail) = (code.0, detail);
+        slot.state = (slot.state & !(OPEN | STARTED)) | HELD;
+        true
+    }
+
+    /// `place` alone is not held any more: nothing of its lane is open.
+    pub(super) fn release_one(&mut self, place: Place) {
+        if let Some(slot) = self.find_mut(place) {
+            slot.state &= !HELD;
+        }
+    }
+
+    /// What of this lane and log has ended with everything before it is not held any more; the last of it.
+    pub(super) fn release(&mut self, log: Log, lane: Lane) -> Option<u64> {
+        let mut last = None;
+        let head = usize::from(self.head);
+        for slot in self.used_mut().iter_mut().skip(head).filter(|slot| slot.is_owed_in(log, lane)) {
+            if slot.is(OPEN) {
+                break;
+            }
+            slot.state &= !HELD;
+            last = Some(slot.number);
+        }
+        last
+    }
+
+    /// Answers an order that ended before: DUPLICATE with the code it ended with, 0 if that is forgotten.
+    pub(super) fn push_answer(&mut self, place: Place) -> bool {
+        let first = self.find(place).filter(|slot| !slot.is_open());
+        let detail = first.map_or(0, |slot| slot.code);
+        self.put(place, Ending { code: Code::DUPLICATE, detail, ms: 0 }, LIVE | ANSWER)
+    }
+
+    fn put(&mut self, place: Place, ending: Ending, state: u8) -> bool {
         if !self.has_room() {
             return false;
         }
         let Some(slot) = self.slots.as_mut().get_mut(usize::from(self.len)) else { return false };
         *slot = OutcomeSlot {
-            number: ending.number,
-            elapsed_ms: ending.elapsed_ms,
+            number: place.number,
+            ms: ending.ms,
             code: ending.code.0,
             detail: ending.detail,
-            log_lane: pack(ending.log, ending.lane),
+            log_lane: pack(place.log, place.lane),
             state,
         };
         self.len = self.len.saturating_add(1);
@@ -169,25 +279,26 @@ impl<R: AsRef<[OutcomeSlot]> + AsMut<[OutcomeSlot]>> Ring<R> {
         true
     }
 
-    /// Forgets what the server has logged: all of this lane up to `number`. How many that were.
+    /// Forgets what the server has logged: all of this lane up to `number`.
     ///
-    /// Ends at the first entry of the lane above `number`: what it visits is what it frees, and what other lanes owe
+    /// Ends at the first slot of the lane above `number`: what it visits is what it frees, and what other lanes owe
     /// between.
-    pub(super) fn settle(&mut self, log: Log, lane: Lane, number: u64) -> u16 {
-        let (mut settled, mut recent) = (0_u16, 0_u16);
+    pub(super) fn settle(&mut self, log: Log, lane: Lane, number: u64) -> Freed {
+        let (mut freed, mut recent) = (Freed::default(), 0_u16);
         let head = usize::from(self.head);
-        for slot in self.used_mut().iter_mut().skip(head).filter(|slot| slot.is_owed(log, lane)) {
+        for slot in self.used_mut().iter_mut().skip(head).filter(|slot| slot.is_owed_in(log, lane)) {
             if slot.number > number {
                 break;
             }
             recent = recent.saturating_add(u16::from(slot.is(RECENT)));
-            slot.state &= !(LIVE | RECENT);
-            settled = settled.saturating_add(1);
+            let kind = if slot.is(OPEN) { &mut freed.open } else { &mut freed.ended };
+            *kind = kind.saturating_add(1);
+            slot.state &= WRITING;
         }
         self.recent = self.recent.saturating_sub(recent);
-        self.live = self.live.saturating_sub(settled);
+        self.live = self.live.saturating_sub(freed.ended).saturating_sub(freed.open);
         self.skip_dead();
-        settled
+        freed
     }
 
     /// The lineage behind `log` is gone, and with it whoever waited for its outcomes. How many were dropped.
@@ -197,41 +308,48 @@ impl<R: AsRef<[OutcomeSlot]> + AsMut<[OutcomeSlot]>> Ring<R> {
         before.saturating_sub(self.live)
     }
 
-    /// A new session: nothing has been said in it. Answers nobody waits for any more go.
+    /// The session is over: what was not begun in it goes, because the next one brings it again; so do answers nobody
+    /// waits for any more. Nothing has been said in the next one.
     pub(super) fn rewind(&mut self) {
         (self.sent, self.span) = (0, 0);
         for slot in self.used_mut() {
-            slot.state &= !(WRITING | RECENT);
+            slot.state &= !(WRITING | RECENT | SAID);
         }
-        self.drop_where(|slot| slot.is(ANSWER));
+        self.drop_where(|slot| slot.is(ANSWER) || slot.is_unbegun());
         self.sent = self.head;
     }
 
-    /// Fixes what the next block says: unsaid entries of one of the two logs, at most `max`, in the order they ended. The
+    /// Fixes what the next block says: unsaid outcomes of one of the two logs, at most `max`, in the order of receipt. The
     /// log and how many; `None` if nothing of these logs is unsaid.
     pub(super) fn begin_block(&mut self, logs: [Option<Log>; 2], max: u16) -> Option<(Log, u16)> {
+        self.skip_said(logs);
         let mut chosen = None;
         let mut count = 0_u16;
-        let mut end = self.sent;
+        let (mut at, mut end) = (self.sent, self.sent);
         let from = usize::from(self.sent);
         for slot in self.used_mut().iter_mut().skip(from) {
+            at = at.saturating_add(1);
             let log = logs.into_iter().flatten().find(|log| slot.is_in(*log));
-            if let (true, Some(log)) = (slot.is(LIVE), log) {
-                if count == max || chosen.is_some_and(|chosen| chosen != log) {
-                    break;
-                }
-                chosen = Some(log);
-                slot.state |= WRITING;
-                count = count.saturating_add(1);
+            let Some(log) = log.filter(|_| slot.state & (LIVE | OPEN | HELD | SAID) == LIVE) else { continue };
+            if count == max || chosen.is_some_and(|chosen| chosen != log) {
+                break;
             }
-            end = end.saturating_add(1);
-        }
-        if chosen.is_none() {
-            // What stands here is settled, or belongs to lineages this session does not serve.
-            self.sent = end;
+            chosen = Some(log);
+            slot.state |= WRITING;
+            count = count.saturating_add(1);
+            end = at;
         }
         self.span = end.saturating_sub(self.sent);
         chosen.map(|log| (log, count))
+    }
+
+    /// Moves `sent` to the first slot that may have to be said in this session.
+    fn skip_said(&mut self, logs: [Option<Log>; 2]) {
+        let said = |slot: &&OutcomeSlot| {
+            !slot.is(LIVE) || slot.is(SAID) || !logs.into_iter().flatten().any(|log| slot.is_in(log))
+        };
+        let skipped = self.used().iter().skip(usize::from(self.sent)).take_while(said).count();
+        self.sent = self.sent.saturating_add(u16::try_from(skipped).unwrap_or(u16::MAX)).min(self.len);
     }
 
     /// The block in pieces of at most `max` entries: what one OUTCOME frame holds.
@@ -249,11 +367,12 @@ impl<R: AsRef<[OutcomeSlot]> + AsMut<[OutcomeSlot]>> Ring<R> {
             if slot.is(WRITING | ANSWER) {
                 slot.state = 0;
                 answers = answers.saturating_add(1);
+            } else if slot.is(WRITING) {
+                slot.state = (slot.state & !WRITING) | SAID;
             }
-            slot.state &= !WRITING;
         }
         self.live = self.live.saturating_sub(answers);
-        (self.sent, self.span) = (end, 0);
+        self.span = 0;
         self.skip_dead();
     }
 
@@ -264,6 +383,16 @@ impl<R: AsRef<[OutcomeSlot]> + AsMut<[OutcomeSlot]>> Ring<R> {
         }
         self.span = 0;
         self.skip_dead();
+    }
+
+    fn find(&self, place: Place) -> Option<&OutcomeSlot> {
+        let Place { log, lane, number } = place;
+        self.used().iter().rev().find(|slot| slot.number == number && slot.is_owed_in(log, lane))
+    }
+
+    fn find_mut(&mut self, place: Place) -> Option<&mut OutcomeSlot> {
+        let Place { log, lane, number } = place;
+        self.used_mut().iter_mut().rev().find(|slot| slot.number == number && slot.is_owed_in(log, lane))
     }
 
     fn used(&self) -> &[OutcomeSlot] {
@@ -287,7 +416,7 @@ impl<R: AsRef<[OutcomeSlot]> + AsMut<[OutcomeSlot]>> Ring<R> {
         self.skip_dead();
     }
 
-    /// Moves `head` to the first live entry, and everything back to the start of the storage if there is none.
+    /// Moves `head` to the first live slot, and everything back to the start of the storage if there is none.
     fn skip_dead(&mut self) {
         let dead = |slot: &&OutcomeSlot| slot.state & (LIVE | WRITING) == 0;
         let skipped = self.used().iter().skip(usize::from(self.head)).take_while(dead).count();
@@ -367,130 +496,5 @@ impl<'r> Piece<'r> {
 }
 
 #[cfg(test)]
-mod tests {
-    use wire_format::rng::Rng;
-
-    use super::*;
-
-    const LOG: Log = Log(0);
-    const OTHER: Log = Log(1);
-
-    fn ending(log: Log, lane: Lane, number: u64) -> Ending {
-        Ending { log, lane, number, code: Code::APPLIED, detail: 0, elapsed_ms: 0 }
-    }
-
-    /// What is owed, in the order it ended: log, lane, number, said in this session, answer.
-    type Model = Vec<(Log, Lane, u64, bool, bool)>;
-
-    fn said(ring: &Ring<[OutcomeSlot; 12]>, max: u16) -> Vec<(Lane, u64)> {
-        let pieces = ring.pieces(max).inspect(|piece| assert!((1..=usize::from(max)).contains(&piece.len())));
-        pieces
-            .flat_map(|piece| {
-                let entries: Vec<_> =
-                    piece.in_lane_order().map(|slot| (slot.lane(), slot.number())).collect();
-                assert_eq!(entries.len(), piece.len());
-                assert!(entries.is_sorted_by_key(|(lane, _)| *lane));
-                entries
-            })
-            .collect()
-    }
-
-    /// One random step on the ring and on a list; `writing` is what the block under way holds.
-    fn step(
-        rng: &mut Rng,
-        ring: &mut Ring<[OutcomeSlot; 12]>,
-        model: &mut Model,
-        next: &mut u64,
-        writing: &mut Option<Vec<(Lane, u64)>>,
-    ) {
-        let log = if rng.below(4) == 0 { OTHER } else { LOG };
-        let lane = Lane::ALL[rng.below(3) as usize];
-        match rng.below(8) {
-            0..=2 => {
-                *next += 1;
-                let room = ring.has_room();
-                assert!(room || writing.is_some() || model.len() == 12);
-                assert_eq!(ring.push(ending(log, lane, *next)), room);
-                if room {
-                    model.push((log, lane, *next, false, false));
-                }
-            }
-            3 => {
-                let number = rng.below(*next + 1);
-                if ring.push_answer(log, lane, number) {
-                    model.push((log, lane, number, false, true));
-                }
-            }
-            4 => {
-                let number = rng.below(*next + 1);
-                let before = model.len();
-                model.retain(|(l, a, n, _, answer)| *answer || (*l, *a) != (log, lane) || *n > number);
-                assert_eq!(usize::from(ring.settle(log, lane, number)), before - model.len());
-            }
-            5 if writing.is_none() => {
-                let max = 1 + rng.below(5) as u16;
-                let unsaid = model.iter_mut().filter(|entry| entry.0 == LOG && !entry.3).take(max.into());
-                let expected: Vec<_> = unsaid
-                    .map(|entry| {
-                        entry.3 = true;
-                        (entry.1, entry.2)
-                    })
-                    .collect();
-                let begun = ring.begin_block([Some(LOG), None], max);
-                assert_eq!(begun.map_or(0, |(_, count)| usize::from(count)), expected.len());
-                *writing = begun.map(|_| expected);
-            }
-            6 if writing.is_some() => {
-                ring.end_block();
-                model.retain(|(_, _, _, said, answer)| !(*said && *answer));
-                *writing = None;
-            }
-            7 if rng.below(4) == 0 => {
-                ring.drop_block();
-                ring.rewind();
-                *writing = None;
-                model.retain(|entry| !entry.4);
-                model.iter_mut().for_each(|entry| entry.3 = false);
-            }
-            _ => {}
-        }
-    }
-
-    #[test]
-    fn it_does_what_a_list_would_do() {
-        for seed in 0..300 {
-            let mut rng = Rng::new(seed);
-            let mut ring = Ring::new([OutcomeSlot::EMPTY; 12]);
-            let (mut model, mut next, mut writing) = (Model::new(), 0, None);
-            for _ in 0..400 {
-                step(&mut rng, &mut ring, &mut model, &mut next, &mut writing);
-                assert_eq!(usize::from(ring.live()), model.len(), "seed {seed}");
-                if let Some(expected) = &writing {
-                    let mut block = said(&ring, 64);
-                    let mut pieces = said(&ring, 2);
-                    let mut expected = expected.clone();
-                    for list in [&mut block, &mut pieces, &mut expected] {
-                        list.sort_unstable();
-                    }
-                    assert_eq!((&block, &pieces), (&expected, &expected), "seed {seed}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_lineage_that_goes_takes_its_outcomes_along() {
-        let mut ring = Ring::new([OutcomeSlot::EMPTY; 4]);
-        for (log, number) in [(LOG, 1), (OTHER, 1), (LOG, 2), (OTHER, 2)] {
-            assert!(ring.push(ending(log, Lane::Normal, number)));
-        }
-        assert!(!ring.push(ending(LOG, Lane::Normal, 3)));
-        assert_eq!((ring.forget(LOG), ring.live(), ring.recent()), (2, 2, 2));
-        assert!(ring.push(ending(LOG, Lane::Normal, 3)));
-        assert!(ring.push_answer(OTHER, Lane::Normal, 2));
-        assert_eq!(ring.begin_block([None, Some(OTHER)], 9), Some((OTHER, 3)));
-        let codes: Vec<_> =
-            ring.pieces(9).flat_map(Piece::in_lane_order).map(|slot| (slot.code(), slot.detail())).collect();
-        assert_eq!(codes, [(Code::APPLIED, 0), (Code::APPLIED, 0), (Code::DUPLICATE, Code::APPLIED.0)]);
-    }
-}
+#[path = "tests/ring.rs"]
+mod tests;
