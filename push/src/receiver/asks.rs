@@ -80,7 +80,7 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         if self.session.conn.is_none() || self.session.leaving || self.is_leaving() {
             return Err(AskError::NotServed);
         }
-        if self.session.features & hello::FEATURE_ASK == 0 {
+        if self.session.features & hello::feature::ASK == 0 {
             return Err(AskError::NotAnswered);
         }
         if kind.0 == 0 || payload.len() > ask::PAYLOAD_MAX {
@@ -146,7 +146,13 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
 
     /// Answers a question of the server's. `false` if its session is over, there is no room, or the answer is
     /// [`AnswerCode::Later`]; an answer that is larger than the server takes becomes "failed".
-    pub fn reply(&mut self, now: Instant, id: QuestionId, code: AnswerCode, answer: &AnswerBuffer<'_>) -> bool {
+    pub fn reply(
+        &mut self,
+        now: Instant,
+        id: QuestionId,
+        code: AnswerCode,
+        answer: &AnswerBuffer<'_>,
+    ) -> bool {
         self.touch(now);
         let Some(mut code) = code.code() else { return false };
         if self.session.conn.is_none() || id.session != self.session.number {
@@ -215,9 +221,8 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         }
         let rows = StatusRows::Answer(States::from(states.get(..count_rows).unwrap_or(&[])));
         let answer = Status { durable: status.durable, rows };
-        let need = header::LEN
-            .saturating_add(count_rows.saturating_mul(STATE_LEN))
-            .saturating_add(CHECKSUM_LEN);
+        let need =
+            header::LEN.saturating_add(count_rows.saturating_mul(STATE_LEN)).saturating_add(CHECKSUM_LEN);
         if !self.queue.push(need, |buffer| answer.emit(buffer)) {
             count(&mut self.stats.unanswered);
         }

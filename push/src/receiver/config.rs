@@ -25,9 +25,10 @@ pub const HEARTBEAT: Duration = Duration::from_millis(2_500);
 pub const FAREWELL_WITHIN: Duration = Duration::from_secs(1);
 /// Bytes a driver buffers of a connection before its HELLO is complete: exactly that HELLO.
 pub const HELLO_BYTES: usize = hello::FRAME_LEN;
-/// Bytes of scratch that [`super::Receiver::poll_transmit`] needs at least: a WELCOME without started orders. With more,
-/// more outcomes leave in one write.
-pub const SCRATCH_MIN: usize = header::LEN + welcome::FIXED_LEN + wire_format::frame::CHECKSUM_LEN;
+/// Bytes of scratch that [`super::Receiver::poll_transmit`] needs at least: a WELCOME with an order at work in each lane.
+/// With more, more outcomes leave in one write.
+pub const SCRATCH_MIN: usize =
+    header::LEN + welcome::FIXED_LEN + 4 * welcome::STARTED_LEN + wire_format::frame::CHECKSUM_LEN;
 /// Orders in the window by default, for devices with an operating system; firmware takes 2 to 4.
 pub const WINDOW_ORDERS: u16 = 16;
 /// Bytes in the window by default: one order of the largest size, or hundreds of usual ones; firmware takes 512. A frozen
@@ -43,6 +44,14 @@ pub const PARK_BYTES: usize = 128 << 10;
 pub const QUEUE_BYTES: usize = 32 << 10;
 /// Questions of this device that may be open at a time.
 pub const ASKS_MAX: usize = 4;
+/// PROGRESS of one order is told this often at most: it says that the order is not stuck, no more.
+pub const PROGRESS_EVERY: Duration = Duration::from_millis(500);
+/// An order that finds the park full may be tried again after this long: an order ahead of it may have ended.
+pub const PARK_RETRY: Duration = Duration::from_secs(1);
+/// An order whose key is at work in another lineage may be tried again after this long.
+pub const AT_WORK_RETRY: Duration = Duration::from_secs(1);
+/// Pieces of a large payload asked for at a time: 64 KiB on their way, so that a 100 Mb/s link is never idle.
+pub const PIECES: u16 = 16;
 
 const _: () = assert!(SCRATCH_MIN < HELLO_BYTES, "an answer is never larger than what caused it");
 const _: () = assert!(HEARTBEAT.as_micros() < FROZEN_AFTER.as_micros());
@@ -70,6 +79,11 @@ pub struct ReceiverConfig {
     pub window_orders: u16,
     /// Bytes of ORDER frames the server may have unanswered, at least 64. It bounds what the kernel holds for the device.
     pub window_bytes: u32,
+    /// The application answers questions of the server, if the queue has room for an answer.
+    pub questions: bool,
+    /// The application takes orders whose payload comes in pieces, and the driver compares their digests; needs a park
+    /// and a queue.
+    pub parts: bool,
     /// Largest frame body, in bytes, at least 432: the driver's receive buffer less 16. A larger order ends as TOO_LARGE
     /// at the server and is never sent.
     pub max_body: u32,
@@ -90,6 +104,8 @@ impl ReceiverConfig {
             known: None,
             window_orders: WINDOW_ORDERS,
             window_bytes: WINDOW_BYTES,
+            questions: true,
+            parts: false,
             max_body: MAX_BODY,
         }
     }

@@ -127,7 +127,7 @@ pub(super) fn is_other_version(error: &ParseError) -> bool {
     error.fault == wire_format::error::Fault::Version
 }
 
-const fn reject(code: Code) -> Reject {
+pub(super) const fn reject(code: Code) -> Reject {
     Reject { code, retry_after_ms: 0, detail: 0 }
 }
 

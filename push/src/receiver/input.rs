@@ -1,26 +1,26 @@
 //! Bytes in: HELLO from strangers, frames from the server served.
 
-use core::time::Duration;
-
 use wire_format::error::{Fault, ParseError};
 use wire_format::frame::{
-    Drain, Flags, Header, Hello, Kind, Order, Ping, Pong, Raw, Reject, Settled, bye, header, hello,
+    Drain, Flags, Header, Hello, Kind, Ping, Pong, Raw, Reject, bye, header, hello, reject,
 };
 use wire_format::splitter::{Split, split};
 use wire_format::time::Instant;
 
 use super::fence::{self, Own};
 use super::session::{Conn, Live, State, Words, goodbye};
-use super::stats::{add, count};
-use super::{Delivered, Input, Item, Pending, Receiver, Storage, Ticket};
+use super::stats::count;
+use super::{Delivered, Input, Item, Receiver, Storage};
 use crate::ended::Ended;
 
 /// What a frame of the server led to.
-enum Step<'a> {
+pub(super) enum Step<'a> {
     /// It was used.
     Used,
     /// It was an order to apply now.
     Order(Delivered<'a>),
+    /// It brought something else for the application.
+    Item(Item<'a>),
     /// It has to wait until something was written.
     Wait,
     /// It ended the session, with these last words.
@@ -65,7 +65,7 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         slot: usize,
         bytes: &'a [u8],
     ) -> Result<Input<'a>, Ended> {
-        if self.pending.is_some() {
+        if self.at_hand.is_some() {
             return Ok(Input::NOTHING);
         }
         match parse_hello(bytes) {
@@ -74,6 +74,9 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
                 let own = Own { id: self.config.id, store: &self.config.store, staging: self.config.staging };
                 if let Err(reject) = self.fence.judge(now, own, &hello) {
                     return Err(self.refuse(now, slot, reject));
+                }
+                if self.is_leaving() {
+                    return Err(self.refuse(now, slot, fence::reject(reject::Code::DRAINING)));
                 }
                 self.open(now, slot, &hello);
                 Ok(Input::used(hello::FRAME_LEN))
@@ -99,7 +102,7 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
 
     /// The server served.
     fn handle_frame<'a>(&mut self, now: Instant, slot: usize, bytes: &'a [u8]) -> Result<Input<'a>, Ended> {
-        if self.pending.is_some()
+        if self.at_hand.is_some()
             || self.is_stopping()
             || self.conns.get(slot).is_some_and(Conn::is_welcoming)
         {
@@ -107,7 +110,10 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         }
         let (len, step) = match split(bytes, self.config.max_body) {
             Ok(Split::Need(_)) => return Ok(Input::NOTHING),
-            Ok(Split::Frame(raw)) => (raw.len(), self.step(now, slot, &raw)),
+            Ok(Split::Frame(raw)) => {
+                let frame = bytes.get(..raw.len()).unwrap_or_default();
+                (raw.len(), self.step(now, slot, &raw, frame))
+            }
             Err(error) if error.fault == Fault::Range => {
                 (0, Step::End(Ended::Broken(error), Some(bye::Code::TOO_LARGE)))
             }
@@ -122,30 +128,41 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
                 }
                 return Err(why);
             }
-            Step::Used | Step::Order(_) => {}
+            Step::Used | Step::Order(_) | Step::Item(_) => {}
         }
         self.fence.heard(now);
         if let Some(conn) = self.conns.get_mut(slot) {
             conn.since = now;
         }
-        let item = if let Step::Order(order) = step { Some(Item::Order(order)) } else { None };
+        let item = match step {
+            Step::Order(order) => Some(Item::Order(order)),
+            Step::Item(item) => Some(item),
+            Step::Used | Step::Wait | Step::End(..) => None,
+        };
         Ok(Input { consumed: len, item })
     }
 
-    fn step<'a>(&mut self, now: Instant, slot: usize, raw: &Raw<'a>) -> Step<'a> {
+    fn step<'a>(&mut self, now: Instant, slot: usize, raw: &Raw<'a>, frame: &'a [u8]) -> Step<'a> {
         let used = |result: Result<(), ParseError>| result.map_or_else(Step::from, |()| Step::Used);
         match raw.header.kind {
-            Kind::ORDER => self.step_order(now, slot, raw).unwrap_or_else(Step::from),
+            Kind::ORDER => self.step_order(now, slot, raw, frame).unwrap_or_else(Step::from),
             Kind::SETTLED => used(self.settle(raw)),
+            Kind::CANCEL => used(self.cancel(now, raw)),
+            Kind::PART if self.takes_parts() => self.step_part(now, raw).unwrap_or_else(Step::from),
+            Kind::ASK => self.step_ask(raw).unwrap_or_else(Step::from),
+            Kind::REPLY => self.step_reply(raw).unwrap_or_else(Step::from),
+            Kind::STATUS => used(self.step_status(now, raw)),
             Kind::PING => used(Ping::parse(raw).map(|ping| {
                 count(&mut self.stats.pings);
                 if let Some(live) = self.live(slot) {
                     live.pong = Some(ping.token);
                 }
             })),
-            // This version asks nothing; a server may answer nevertheless.
+            // This side pings nobody; a server may answer nevertheless.
             Kind::PONG => used(Pong::parse(raw).map(|_| ())),
-            Kind::DRAIN => used(Drain::parse(raw).map(|drain| self.session.drain = Some(drain))),
+            Kind::DRAIN => used(Drain::parse(raw).map(|drain| {
+                (self.session.drain, self.session.leaving) = (Some(drain), true);
+            })),
             Kind::BYE => wire_format::frame::Bye::parse(raw).map_or_else(Step::from, |bye| {
                 self.fence.release();
                 let why = Ended::Bye { code: bye.code, retry_after_ms: bye.retry_after_ms };
@@ -159,14 +176,14 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         }
     }
 
-    fn live(&mut self, slot: usize) -> Option<&mut Live> {
+    pub(super) fn live(&mut self, slot: usize) -> Option<&mut Live> {
         self.conns.get_mut(slot)?.live_mut()
     }
 
     /// A kind this device does not serve.
     fn step_other<'a>(&mut self, kind: Kind, flags: Flags) -> Step<'a> {
         let code = match kind {
-            Kind::PART | Kind::CANCEL | Kind::ASK | Kind::REPLY | Kind::STATUS => bye::Code::UNKNOWN_KIND,
+            Kind::PART => bye::Code::UNKNOWN_KIND,
             _ if Kind::NAMES.iter().any(|(known, _)| *known == kind) => bye::Code::PROTOCOL_ERROR,
             _ if flags.contains(Flags::IGNORABLE) => {
                 count(&mut self.stats.ignored);
@@ -176,53 +193,11 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         };
         Step::End(Ended::Unexpected(kind), Some(code))
     }
-
-    fn settle(&mut self, raw: &Raw<'_>) -> Result<(), ParseError> {
-        let settled = Settled::parse(raw)?;
-        let log = self.session.logs.of(settled.durable).ok_or(NO_SUCH_LOG)?;
-        add(&mut self.stats.settled, self.ring.settle(log, settled.lane, settled.number).into());
-        Ok(())
-    }
-
-    fn step_order<'a>(&mut self, now: Instant, slot: usize, raw: &Raw<'a>) -> Result<Step<'a>, ParseError> {
-        let (delivery, order) = Order::parse(raw)?;
-        let log = self.session.logs.of(delivery.durable).ok_or(NO_SUCH_LOG)?;
-        let (lane, number) = (order.lane, order.number);
-        let duplicate = number <= self.floors.floor(log, lane);
-        if !duplicate && self.ring.recent() >= self.session.window {
-            return Ok(too_much());
-        }
-        if !self.ring.has_room() {
-            // Answers to duplicates give their place back once they are written; SETTLED is behind this frame.
-            return Ok(if self.ring.has_answers() { Step::Wait } else { too_much() });
-        }
-        if duplicate {
-            count(&mut self.stats.duplicates);
-            self.ring.push_answer(log, lane, number);
-            return Ok(Step::Used);
-        }
-        let received = self.live(slot).map_or(now, |live| live.unread_since(now));
-        // The sender rounds up, and says 1 for what is over: an order that may have been sent before has to be answered.
-        let lifetime = delivery.remaining_ms.map(|ms| Duration::from_millis(ms.saturating_sub(1).into()));
-        let remaining = lifetime.map(|lifetime| lifetime.saturating_sub(now.since(received)));
-        let ticket = Ticket { log, lane, number, turn: 0 };
-        if remaining.is_some_and(|remaining| remaining.is_zero()) {
-            count(&mut self.stats.expired);
-            self.end_order(&ticket, wire_format::frame::outcome::Code::EXPIRED, 0, now.since(received));
-            return Ok(Step::Used);
-        }
-        count(&mut self.stats.delivered);
-        self.pending = Some(Pending { ticket, received });
-        let lineage = self.floors.lineage(log);
-        let (redelivered, durable) = (delivery.replay, delivery.durable);
-        let needs_result = delivery.needs_result;
-        Ok(Step::Order(Delivered { ticket, lineage, order, redelivered, remaining, durable, needs_result }))
-    }
 }
 
-const NO_SUCH_LOG: ParseError = ParseError::new("flags", 5, Fault::Misplaced);
+pub(super) const NO_SUCH_LOG: ParseError = ParseError::new("flags", 5, Fault::Misplaced);
 
-const fn too_much<'a>() -> Step<'a> {
+pub(super) const fn too_much<'a>() -> Step<'a> {
     Step::End(Ended::WindowExceeded, Some(bye::Code::PROTOCOL_ERROR))
 }
 

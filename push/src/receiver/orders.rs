@@ -120,6 +120,8 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         let lifetime = delivery.remaining_ms.map(|ms| Duration::from_millis(ms.saturating_sub(1).into()));
         let until = lifetime.map_or(Instant::NEVER, |lifetime| received + lifetime);
         self.ring.open(place, clock_ms(received));
+        // Said at the next drain, unless it has ended by then.
+        self.session.owe_ack(log, place.lane);
         let lane = self.lane_mut(place.lane);
         lane.open = lane.open.saturating_add(1);
         let candidate = self.candidate(place, until, &order, delivery.needs_result);
@@ -133,7 +135,15 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
                 let needs_result = delivery.needs_result;
                 let durable = delivery.durable;
                 let (lineage, remaining) = (self.floors.lineage(log), remaining(now, until));
-                Step::Order(Delivered { ticket, lineage, order, redelivered, remaining, durable, needs_result })
+                Step::Order(Delivered {
+                    ticket,
+                    lineage,
+                    order,
+                    redelivered,
+                    remaining,
+                    durable,
+                    needs_result,
+                })
             }
             Start::Ended | Start::Fetches => Step::Used,
         })
@@ -174,7 +184,6 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
 
     /// The lane is taken: the order is kept until it is free, or its attempt ends.
     fn wait(&mut self, now: Instant, meta: &Meta, frame: &[u8]) {
-        self.session.owe_ack(meta.place.log, meta.place.lane);
         if self.park.push(meta, frame) {
             count(&mut self.stats.parked);
         } else {
@@ -209,7 +218,10 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
             Payload::Unreadable => return self.end_unbegun(now, place, Code::REJECTED_PAYLOAD, 0, None),
             Payload::Pieces(blob, size) if !self.blob.is_whole(place) => {
                 self.blob.fetch(place, blob, size);
-                self.lane_mut(place.lane).occupy(place, clock_ms(now), true, Traits::default());
+                let turn = self.blob.turn_of(place);
+                let lane = self.lane_mut(place.lane);
+                let ticket = lane.occupy(place, clock_ms(now), true, Traits::default(), turn);
+                self.blob.set_turn(ticket.turn);
                 return Start::Fetches;
             }
             Payload::Pieces(..) | Payload::Inline => {}
@@ -220,7 +232,8 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         self.ring.start(place);
         let Candidate { idempotent, needs_result, .. } = *candidate;
         let traits = Traits { idempotent, needs_result, keyed: keys.key != 0 || keys.supersede != 0 };
-        let ticket = self.lane_mut(place.lane).occupy(place, clock_ms(now), false, traits);
+        let turn = self.blob.turn_of(place);
+        let ticket = self.lane_mut(place.lane).occupy(place, clock_ms(now), false, traits, turn);
         self.at_hand = Some(place.lane);
         Start::Goes(ticket)
     }
@@ -294,7 +307,6 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
             }
             if verdict == Verdict::Later {
                 count(&mut self.stats.later);
-                self.session.owe_ack(ticket.log, ticket.lane);
             } else {
                 self.end_work(now, ticket, verdict, result);
             }

@@ -1,33 +1,42 @@
 //! Bytes out: one block at a time per connection, derived from state.
 
+use wire_format::frame::hello::{self, feature};
 use wire_format::frame::outcome::{self, ENTRIES_MAX, ENTRY_LEN, Entry, frame_len};
-use wire_format::frame::welcome::{self, Started, Welcome};
-use wire_format::frame::{CHECKSUM_LEN, Pong, bye, header, hello, reject};
-use wire_format::ids::NodeId;
+use wire_format::frame::welcome::{self, Started, StartedEntry, Welcome};
+use wire_format::frame::{Ack, CHECKSUM_LEN, Pong, header, reject};
+use wire_format::ids::{Lane, NodeId};
 use wire_format::time::Instant;
 
 use super::config::SCRATCH_MIN;
-use super::session::{Block, Control, Live, State, Words, goodbye};
+use super::session::{Block, Control, Frames, Live, State, Words, ack_bit};
 use super::stats::add;
 use super::{ConnId, Receiver, Storage, Transmit};
 use crate::ended::Ended;
 
 const WELCOME_LEN: usize = header::LEN + welcome::FIXED_LEN + CHECKSUM_LEN;
 const REJECT_LEN: usize = header::LEN + reject::BODY_LEN;
-const _: () = assert!(WELCOME_LEN == SCRATCH_MIN);
+const _: () = assert!(WELCOME_LEN + 4 * welcome::STARTED_LEN == SCRATCH_MIN);
+const _: () = assert!(10 * header::LEN <= SCRATCH_MIN, "PONG, DRAIN and every ACK fit together");
 
 impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
     /// Bytes to write now, built in `scratch`: at least [`SCRATCH_MIN`] bytes, and the same length in every call.
     ///
     /// Write them, then report how many the transport took with [`Receiver::handle_written`], before any other input.
-    pub fn poll_transmit<'a>(&mut self, now: Instant, scratch: &'a mut [u8]) -> Option<Transmit<'a>> {
+    pub fn poll_transmit<'a>(&'a mut self, now: Instant, scratch: &'a mut [u8]) -> Option<Transmit<'a>> {
         self.touch(now);
-        let (slot, from, to) = (0..CONNS).find_map(|slot| {
+        let (slot, block, head) = (0..CONNS).find_map(|slot| {
             let block = self.block(now, slot, scratch.len())?;
-            self.emit(slot, &block, scratch)?;
-            Some((slot, block.written as usize, block.len as usize))
+            let head = self.emit(slot, &block, scratch)?;
+            Some((slot, block, head))
         })?;
-        Some(Transmit { conn: self.id(slot), head: scratch.get(from..to)?, body: &[] })
+        let written = block.written as usize;
+        let direct = if block.direct { self.queue.front(block.queued) } else { &[] };
+        let (head, body) = if written <= head {
+            (scratch.get(written..head)?, direct)
+        } else {
+            (&[][..], direct.get(written.saturating_sub(head)..)?)
+        };
+        Some(Transmit { conn: self.id(slot), head, body })
     }
 
     /// The transport took the first `n` bytes of what [`Receiver::poll_transmit`] gave for this connection. Fewer than all
@@ -51,9 +60,20 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         if matches!(block.control, Control::Words) {
             conn.close(conn.why);
         }
+        self.written(now, &block);
+    }
+
+    /// A block has left as a whole.
+    fn written(&mut self, now: Instant, block: &Block) {
         if block.outcomes > 0 {
             add(&mut self.stats.outcomes, block.outcomes.into());
             self.ring.end_block();
+        }
+        self.queue.pop(block.queued);
+        match block.control {
+            Control::Welcome { .. } => self.catch_up(now),
+            Control::Frames(frames) => add(&mut self.stats.acks, frames.acks.count_ones() as usize),
+            Control::Words => {}
         }
     }
 
@@ -75,41 +95,103 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
     }
 
     fn compose(&mut self, now: Instant, slot: usize, live: Live, room: usize) -> Option<Block> {
-        let (control, control_len) = match live {
-            Live { welcome_due: true, .. } => (Control::Welcome, WELCOME_LEN),
-            Live { pong: Some(token), .. } => (Control::Pong(token), header::LEN),
-            _ => (Control::None, 0),
+        self.ask_for_pieces();
+        let control = if live.welcome_due {
+            Control::Welcome { started: self.started() }
+        } else {
+            Control::Frames(Frames { pong: live.pong, drain: self.session.drain_due, acks: self.fix_acks() })
         };
-        let max = entries_in(room.saturating_sub(control_len), self.session.piece);
-        let said = if max > 0 { self.ring.begin_block(self.session.logs.both(), max) } else { None };
-        if control_len == 0 && said.is_none() {
-            if self.is_stopping() && self.pending.is_none() {
-                let words = goodbye(bye::Code::NORMAL);
-                self.part(now, slot, Ended::Stopped, words);
-                return Some(words_block(words));
-            }
-            return None;
+        let control_len = control_len(control);
+        let left = room.saturating_sub(control_len);
+        let queued = self.queue.len();
+        let direct = queued as usize > left;
+        let max = entries_in(left.saturating_sub(queued as usize), self.session.piece);
+        // A result leaves before its outcome: as long as the queue does not fit, no outcome goes.
+        let may_say = max > 0 && !direct;
+        let said = if may_say { self.ring.begin_block(self.session.logs.both(), max) } else { None };
+        if control_len == 0 && queued == 0 && said.is_none() {
+            return self.compose_farewell(now, slot);
         }
         let live = self.conns.get_mut(slot)?.live_mut()?;
         match control {
-            Control::Welcome => live.welcome_due = false,
-            Control::Pong(_) => live.pong = None,
-            Control::None | Control::Words => {}
+            Control::Welcome { .. } => live.welcome_due = false,
+            Control::Frames(frames) => {
+                live.pong = None;
+                self.session.drain_due &= !frames.drain;
+            }
+            Control::Words => {}
         }
         let (durable, outcomes) = said.map_or((false, 0), |(log, count)| (log.is_durable(), count));
-        let len = control_len.saturating_add(outcomes_len(outcomes, self.session.piece));
-        Some(Block { control, durable, outcomes, len: u32::try_from(len).ok()?, written: 0 })
+        let len = control_len
+            .saturating_add(queued as usize)
+            .saturating_add(outcomes_len(outcomes, self.session.piece));
+        Some(Block { control, durable, direct, outcomes, queued, len: u32::try_from(len).ok()?, written: 0 })
     }
 
-    /// Writes the whole block into `scratch`. `None` if that is shorter than it was when the block was composed.
-    fn emit(&self, slot: usize, block: &Block, scratch: &mut [u8]) -> Option<()> {
+    /// Nothing is left to say: a device that leaves says goodbye.
+    fn compose_farewell(&mut self, now: Instant, slot: usize) -> Option<Block> {
+        let idle = self.lanes.iter().all(|lane| lane.open == 0);
+        if self.is_leaving() && idle && self.at_hand.is_none() {
+            self.begin_stop(now);
+        }
+        if !self.is_stopping() || self.at_hand.is_some() {
+            return None;
+        }
+        let words = Words::Bye(self.farewell.bye);
+        self.part(now, slot, Ended::Stopped, words);
+        Some(words_block(words))
+    }
+
+    /// The lanes in which an order is at work that this session is about.
+    fn started(&self) -> u8 {
+        let ours = |lane: &Lane| {
+            let state = self.lane(*lane);
+            state.is_started() && self.session.logs.has(state.log())
+        };
+        Lane::ALL.into_iter().filter(ours).fold(0, |bits, lane| bits | 1 << lane as u8)
+    }
+
+    /// Whether a WELCOME is on its way: what it says must not change.
+    pub(super) fn is_writing_welcome(&self) -> bool {
+        let conn = self.session.conn.and_then(|conn| self.slot(conn)).and_then(|slot| self.conns.get(slot));
+        let block = conn.and_then(|conn| conn.block);
+        block.is_some_and(|block| matches!(block.control, Control::Welcome { .. }))
+    }
+
+    /// Fixes the ACKs that are due: of lanes in which something received has not ended, up to the last that came.
+    fn fix_acks(&mut self) -> u8 {
+        let due = self.session.take_acks();
+        let mut acks = 0;
+        for (durable, lane) in ack_lanes(due) {
+            let Some(log) = self.session.logs.of(durable).filter(|_| self.lane(lane).open > 0) else {
+                continue;
+            };
+            let Some(last) = self.ring.last(log, lane) else { continue };
+            let bit = ack_bit(durable, lane);
+            if let Some(number) = self.session.acking.get_mut(bit.trailing_zeros() as usize) {
+                *number = u32::try_from(last & u64::from(u32::MAX)).unwrap_or(0);
+                acks |= bit;
+            }
+        }
+        acks
+    }
+
+    /// Writes what of the block goes through `scratch`; bytes written. `None` if that is shorter than it was when the
+    /// block was composed.
+    fn emit(&self, slot: usize, block: &Block, scratch: &mut [u8]) -> Option<usize> {
         let mut at = match (block.control, self.conns.get(slot)?.state) {
-            (Control::Welcome, _) => self.emit_welcome(scratch)?,
-            (Control::Pong(token), _) => Pong { token }.emit(scratch).ok()?,
+            (Control::Welcome { started }, _) => self.emit_welcome(started, scratch)?,
+            (Control::Frames(frames), _) => self.emit_frames(frames, scratch)?,
             (Control::Words, State::Parting(Words::Reject(reject))) => reject.emit(scratch).ok()?,
             (Control::Words, State::Parting(Words::Bye(bye))) => bye.emit(scratch).ok()?,
-            (Control::Words | Control::None, _) => 0,
+            (Control::Words, _) => 0,
         };
+        if block.queued > 0 && !block.direct {
+            let queued = self.queue.front(block.queued);
+            let end = at.saturating_add(queued.len());
+            scratch.get_mut(at..end)?.copy_from_slice(queued);
+            at = end;
+        }
         if block.outcomes > 0 {
             for piece in self.ring.pieces(self.session.piece) {
                 let entries = piece.in_lane_order().map(|slot| Entry {
@@ -117,16 +199,53 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
                     code: slot.code(),
                     detail: slot.detail(),
                     lane: slot.lane(),
-                    ms: slot.elapsed_ms(),
+                    ms: slot.ms(),
                 });
                 let entries = Counted { entries, left: piece.len() };
                 at = at.saturating_add(outcome::emit(block.durable, entries, scratch.get_mut(at..)?).ok()?);
             }
         }
-        (at == block.len as usize).then_some(())
+        let direct = if block.direct { block.queued as usize } else { 0 };
+        (at.saturating_add(direct) == block.len as usize).then_some(at)
     }
 
-    fn emit_welcome(&self, scratch: &mut [u8]) -> Option<usize> {
+    fn emit_frames(&self, frames: Frames, scratch: &mut [u8]) -> Option<usize> {
+        let mut at = 0_usize;
+        if let Some(token) = frames.pong {
+            at = Pong { token }.emit(scratch).ok()?;
+        }
+        if let Some(drain) = self.farewell.drain.filter(|_| frames.drain) {
+            at = at.saturating_add(drain.emit(scratch.get_mut(at..)?).ok()?);
+        }
+        for (durable, lane) in ack_lanes(frames.acks) {
+            let bit = ack_bit(durable, lane);
+            let number = self.session.acking.get(bit.trailing_zeros() as usize).copied()?;
+            let ack = Ack { durable, lane, number_low: number };
+            at = at.saturating_add(ack.emit(scratch.get_mut(at..)?).ok()?);
+        }
+        Some(at)
+    }
+
+    /// What this device takes beyond the minimum.
+    fn features(&self) -> u32 {
+        let bit = |bit, set: bool| if set { bit } else { 0 };
+        feature::CANCEL
+            | bit(feature::ASK, self.answers_questions())
+            | bit(feature::STATUS, self.answers_status())
+            | bit(feature::PARTS, self.takes_parts())
+    }
+
+    fn emit_welcome(&self, started: u8, scratch: &mut [u8]) -> Option<usize> {
+        let none = StartedEntry { number: 0, durable: false, lane: Lane::Urgent, idempotent: false };
+        let mut entries = [none; 4];
+        let mut count = 0_usize;
+        for lane in Lane::ALL.into_iter().filter(|lane| started & 1 << *lane as u8 != 0) {
+            let (state, entry) = (self.lane(lane), entries.get_mut(count)?);
+            let (number, durable, idempotent) =
+                (state.number(), state.log().is_durable(), state.is_idempotent());
+            *entry = StartedEntry { number, durable, lane, idempotent };
+            count = count.saturating_add(1);
+        }
         let (config, known) = (&self.config, self.known());
         let welcome = Welcome {
             version: hello::VERSION,
@@ -142,14 +261,38 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
             window_orders: self.session.window,
             window_bytes: config.window_bytes,
             max_body: config.max_body,
-            features: 0,
+            features: self.features(),
             tags: config.tags,
             durable: self.floors.of(self.session.logs.durable),
             volatile: self.floors.of(self.session.logs.volatile),
-            started: Started::EMPTY,
+            started: Started::from(entries.get(..count)?),
         };
         welcome.emit(scratch).ok()
     }
+}
+
+/// Bytes of the frames a block begins with.
+fn control_len(control: Control) -> usize {
+    match control {
+        Control::Welcome { started } => {
+            let entries = welcome::STARTED_LEN.saturating_mul(started.count_ones() as usize);
+            WELCOME_LEN.saturating_add(entries)
+        }
+        Control::Frames(Frames { pong, drain, acks }) => {
+            let frames =
+                u32::from(pong.is_some()).saturating_add(drain.into()).saturating_add(acks.count_ones());
+            header::LEN.saturating_mul(frames as usize)
+        }
+        // The last words are a block of their own.
+        Control::Words => 0,
+    }
+}
+
+/// The lanes of a set of ACKs, with their log.
+fn ack_lanes(acks: u8) -> impl Iterator<Item = (bool, Lane)> {
+    let both = [false, true].into_iter();
+    both.flat_map(|durable| Lane::ALL.map(|lane| (durable, lane)))
+        .filter(move |(durable, lane)| acks & ack_bit(*durable, *lane) != 0)
 }
 
 fn words_block(words: Words) -> Block {
@@ -157,7 +300,8 @@ fn words_block(words: Words) -> Block {
         Words::Reject(_) => REJECT_LEN,
         Words::Bye(_) => header::LEN,
     };
-    Block { control: Control::Words, durable: false, outcomes: 0, len: len as u32, written: 0 }
+    let len = len as u32;
+    Block { control: Control::Words, durable: false, direct: false, outcomes: 0, queued: 0, len, written: 0 }
 }
 
 /// Entries of one OUTCOME frame for a peer that takes bodies of `max_body` bytes.

@@ -131,8 +131,10 @@ impl<P: AsRef<[u8]> + AsMut<[u8]>> Park<P> {
         let (mut from, mut to) = (0_usize, 0_usize);
         while from < self.len {
             let bytes = self.bytes.as_mut();
-            let Some((meta, waits)) =
-                bytes.get(from..).and_then(|at| at.split_first_chunk::<META_LEN>()).and_then(|(m, _)| decode(m))
+            let Some((meta, waits)) = bytes
+                .get(from..)
+                .and_then(|at| at.split_first_chunk::<META_LEN>())
+                .and_then(|(m, _)| decode(m))
             else {
                 break;
             };

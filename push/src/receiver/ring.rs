@@ -184,7 +184,8 @@ impl<R: AsRef<[OutcomeSlot]> + AsMut<[OutcomeSlot]>> Ring<R> {
 
     /// Keeps an order of this session that has arrived. `false` if there is no room.
     pub(super) fn open(&mut self, place: Place, received_ms: u32) -> bool {
-        let kept = self.put(place, Ending { code: Code(0), detail: 0, ms: received_ms }, LIVE | RECENT | OPEN);
+        let kept =
+            self.put(place, Ending { code: Code(0), detail: 0, ms: received_ms }, LIVE | RECENT | OPEN);
         self.recent = self.recent.saturating_add(u16::from(kept));
         kept
     }
@@ -211,8 +212,7 @@ impl<R: AsRef<[OutcomeSlot]> + AsMut<[OutcomeSlot]>> Ring<R> {
     /// Whether an order with these low bits of its number is in the ring.
     pub(super) fn owes(&self, log_lane: u8, number: u32) -> bool {
         let low = u64::from(u32::MAX);
-        let is_it =
-            |slot: &OutcomeSlot| slot.log_lane == log_lane && slot.number & low == u64::from(number);
+        let is_it = |slot: &OutcomeSlot| slot.log_lane == log_lane && slot.number & low == u64::from(number);
         self.used().iter().any(|slot| slot.is_owed() && is_it(slot))
     }
 
@@ -225,7 +225,14 @@ impl<R: AsRef<[OutcomeSlot]> + AsMut<[OutcomeSlot]>> Ring<R> {
 
     /// The order has ended; `now_ms` gives the time it took, unless the ending says when to try again. It is held until
     /// [`Ring::release`]. `false` if it is not in the ring: settled, or of a lineage that is gone.
-    pub(super) fn end(&mut self, place: Place, now_ms: u32, code: Code, detail: u8, retry: Option<u32>) -> bool {
+    pub(super) fn end(
+        &mut self,
+        place: Place,
+        now_ms: u32,
+        code: Code,
+        detail: u8,
+        retry: Option<u32>,
+    ) -> bool {
         let Some(slot) = self.find_mut(place).filter(|slot| slot.is_open()) else { return false };
         slot.ms = retry.unwrap_or_else(|| now_ms.wrapping_sub(slot.ms));
         (slot.code, slot.detail) = (code.0, detail);
@@ -330,7 +337,9 @@ impl<R: AsRef<[OutcomeSlot]> + AsMut<[OutcomeSlot]>> Ring<R> {
         for slot in self.used_mut().iter_mut().skip(from) {
             at = at.saturating_add(1);
             let log = logs.into_iter().flatten().find(|log| slot.is_in(*log));
-            let Some(log) = log.filter(|_| slot.state & (LIVE | OPEN | HELD | SAID) == LIVE) else { continue };
+            let Some(log) = log.filter(|_| slot.state & (LIVE | OPEN | HELD | SAID) == LIVE) else {
+                continue;
+            };
             if count == max || chosen.is_some_and(|chosen| chosen != log) {
                 break;
             }

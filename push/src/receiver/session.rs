@@ -14,9 +14,11 @@
 
 use core::net::{IpAddr, Ipv4Addr};
 
-use wire_format::frame::{Bye, Reject, bye};
+use wire_format::frame::{Bye, Drain, Reject, bye};
+use wire_format::ids::Lane;
 use wire_format::time::Instant;
 
+use super::floors::{Log, Logs};
 use crate::ended::Ended;
 
 /// Names a connection of a [`super::Receiver`]; never given twice in a row for the same slot.
@@ -32,6 +34,67 @@ impl ConnId {
     pub const fn index(self) -> usize {
         self.slot as usize
     }
+}
+
+/// The session that was opened last; what it says of the logs stays valid after its connection is gone.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) conn: Option<ConnId>,
+    pub(super) logs: Logs,
+    /// Counts the sessions of this boot.
+    pub(super) number: u16,
+    /// Orders the server may have unsettled.
+    pub(super) window: u16,
+    /// Entries the server takes in one OUTCOME frame.
+    pub(super) piece: u16,
+    /// Largest body the server takes.
+    pub(super) max_body: u32,
+    /// What the server takes beyond the minimum.
+    pub(super) features: u32,
+    /// The server has said DRAIN: it takes no questions any more.
+    pub(super) leaving: bool,
+    /// What it said, to be told.
+    pub(super) drain: Option<Drain>,
+    /// This device's DRAIN is not in a block yet.
+    pub(super) drain_due: bool,
+    /// ACKs that are not in a block yet, as in [`Frames::acks`].
+    pub(super) acks: u8,
+    /// Low bits of the numbers that the ACKs of the block being written say.
+    pub(super) acking: [u32; 8],
+    /// Why the one before it, or this one, ended.
+    pub(super) why: Ended,
+}
+
+impl Session {
+    pub(super) const NONE: Self = Self {
+        conn: None,
+        logs: Logs { volatile: None, durable: None },
+        number: 0,
+        window: 0,
+        piece: 1,
+        max_body: 0,
+        features: 0,
+        leaving: false,
+        drain: None,
+        drain_due: false,
+        acks: 0,
+        acking: [0; 8],
+        why: Ended::Stopped,
+    };
+
+    /// What this lane received and did not end at once is to be said.
+    pub(super) const fn owe_ack(&mut self, log: Log, lane: Lane) {
+        self.acks |= ack_bit(log.is_durable(), lane);
+    }
+
+    pub(super) const fn take_acks(&mut self) -> u8 {
+        core::mem::replace(&mut self.acks, 0)
+    }
+}
+
+/// The bit of a lane in [`Frames::acks`].
+pub(super) const fn ack_bit(durable: bool, lane: Lane) -> u8 {
+    (if durable { 0x10 } else { 0x01 }) << lane as u8
 }
 
 /// The states of the drawing above.
@@ -86,23 +149,39 @@ pub(super) enum Words {
     Bye(Bye),
 }
 
-/// The frame a block begins with, if it is not only outcomes.
-#[derive(Clone, Copy, Debug)]
+/// The frames a block begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Control {
-    None,
-    Welcome,
-    Pong(u32),
+    /// WELCOME with the orders at work in these lanes, a bit for each.
+    Welcome { started: u8 },
+    /// What the session has to say between orders.
+    Frames(Frames),
+    /// The last words.
     Words,
 }
 
-/// Bytes that leave together: one control frame, then OUTCOME frames. From the moment it is composed its content is fixed
-/// by the state it is derived from, so that a write cut anywhere goes on with the next byte.
+/// Control frames, in the order in which they leave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Frames {
+    /// PONG with this token.
+    pub(super) pong: Option<u32>,
+    pub(super) drain: bool,
+    /// An ACK per bit: 4 lanes of the volatile log, then of the durable one. Their numbers are in [`Session::acking`].
+    pub(super) acks: u8,
+}
+
+/// Bytes that leave together: control frames, then whole frames of the queue, then OUTCOME frames. From the moment it is
+/// composed its content is fixed by the state it is derived from, so that a write cut anywhere goes on with the next byte.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Block {
     pub(super) control: Control,
     /// The outcomes are of the durable log.
     pub(super) durable: bool,
+    /// The queue's bytes go out from where they are, behind the scratch, and no outcome with them.
+    pub(super) direct: bool,
     pub(super) outcomes: u16,
+    /// Bytes of the queue.
+    pub(super) queued: u32,
     pub(super) len: u32,
     pub(super) written: u32,
 }
@@ -172,7 +251,7 @@ impl Conn {
     /// The WELCOME has not left as a whole.
     pub(super) fn is_welcoming(&self) -> bool {
         matches!(self.state, State::Serving(live) if live.welcome_due)
-            || self.block.is_some_and(|block| matches!(block.control, Control::Welcome))
+            || self.block.is_some_and(|block| matches!(block.control, Control::Welcome { .. }))
     }
 }
 

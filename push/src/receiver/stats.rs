@@ -55,6 +55,38 @@ counters! {
     expired,
     /// Orders that had ended before.
     duplicates,
+    /// Orders answered "later", to be completed when they are done.
+    later,
+    /// Orders that waited for their lane.
+    parked,
+    /// Orders whose attempt ended because there was no room to let them wait.
+    park_full,
+    /// Orders that ended before their start because a CANCEL came.
+    cancelled,
+    /// Orders that ended because a newer version had begun.
+    superseded,
+    /// Results sent.
+    results,
+    /// Results that could not be sent in their session.
+    results_lost,
+    /// Words of progress that were not said: too soon, no session, or no room.
+    progress_dropped,
+    /// Questions of this device.
+    asked,
+    /// Answers to questions that were not open any more.
+    late_replies,
+    /// Questions of the server handed over.
+    questions,
+    /// Answers sent to them.
+    replies,
+    /// Questions of the server, STATUS included, that got no answer: nobody answers, too late, or no room.
+    unanswered,
+    /// Pieces of large payloads handed over.
+    pieces,
+    /// Pieces that were not asked for.
+    pieces_dropped,
+    /// ACKs written.
+    acks,
     /// Outcomes written, repetitions and duplicates included.
     outcomes,
     /// Outcomes the server confirmed with SETTLED.

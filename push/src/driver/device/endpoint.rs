@@ -44,12 +44,14 @@ pub(super) struct Endpoint<H> {
 impl<H: Handler> Endpoint<H> {
     pub(super) fn new(
         listener: TcpListener,
-        config: ReceiverConfig,
+        mut config: ReceiverConfig,
         handler: H,
         mailbox: Arc<Mailbox>,
         events: broadcast::Sender<Event>,
     ) -> Self {
         let clock = Clock::start();
+        // The desk puts them together and compares their digest.
+        config.parts = true;
         let storage = Boxed::new(&config);
         let max_body = config.max_body;
         Self {

@@ -1,19 +1,35 @@
 //! A device in virtual time, its server played by hand.
 
+mod cancelling;
 mod handshake;
+mod lanes;
+mod leaving;
 mod liveness;
 mod orders;
+mod questions;
+mod results;
+mod superseding;
 mod writes;
 
-use wire_format::frame::hello::LogHead;
+use core::time::Duration;
+
+use wire_format::frame::hello::{Hello, LogHead};
 use wire_format::frame::order::{Delivery, KindFlags};
 use wire_format::frame::outcome::Entry;
+use wire_format::frame::result::OrderResult;
+use wire_format::frame::status::{StateEntry, Status, StatusRows};
+use wire_format::frame::want::Want;
 use wire_format::frame::welcome::LogFloors;
-use wire_format::frame::{Bye, Drain, Order, Outcome, Ping, Pong, Raw, Reject, Settled, Welcome, bye, hello};
-use wire_format::ids::{Lane, Lineage, OrderKind, Store};
+use wire_format::frame::{
+    Ack, Ask, Order, Outcome, Ping, Pong, Progress, Raw, Reject, Reply, Settled, Welcome, hello,
+};
+use wire_format::ids::OrderKind;
+use wire_format::ids::{Lineage, Store};
 use wire_format::splitter::{Split, split};
 
 use super::*;
+use crate::ended::{Closed, Ended};
+use wire_format::frame::outcome::Code;
 
 pub(super) const DEVICE: NodeId = NodeId([0xD; 16]);
 pub(super) const A: NodeId = NodeId([0xA; 16]);
@@ -25,6 +41,14 @@ pub(super) enum Said {
     Welcome { window: u16, volatile: LogFloors, durable: LogFloors },
     Reject(Reject),
     Outcomes { durable: bool, entries: Vec<(Lane, u64, Code, u8)> },
+    Ack { durable: bool, lane: Lane, number: u32 },
+    Result(u64, Vec<u8>),
+    Progress(u64, u16, u16),
+    Ask { correlation: u32, generation: u32, payload: Vec<u8> },
+    Reply { correlation: u32, code: u8, payload: Vec<u8> },
+    States(Vec<StateEntry>),
+    Want(Want),
+    Drain(Drain),
     Pong(u32),
     Bye(bye::Code),
 }
@@ -36,8 +60,23 @@ pub(super) fn boxes(config: &ReceiverConfig) -> Boxes {
         ring: vec![OutcomeSlot::EMPTY; config.ring_len()].into(),
         keys: vec![KeySlot::EMPTY; 4].into(),
         versions: vec![VersionSlot::EMPTY; 4].into(),
-        park: vec![0; 1_024].into(),
+        park: vec![0; 2_048].into(),
         queue: vec![0; 8_192].into(),
+    }
+}
+
+/// What the world keeps of an order that was handed over.
+struct Taken {
+    ticket: Ticket,
+    lane: Lane,
+    number: u64,
+    redelivered: bool,
+}
+
+impl Taken {
+    fn of(delivered: &Delivered<'_>) -> Self {
+        let Delivered { ticket, redelivered, .. } = *delivered;
+        Self { ticket, lane: delivered.order.lane, number: delivered.order.number, redelivered }
     }
 }
 
@@ -55,6 +94,14 @@ pub(super) struct World {
     /// Orders handed over: lane, number, redelivered.
     pub(super) applied: Vec<(Lane, u64, bool)>,
     pub(super) verdict: Verdict,
+    pub(super) result: Option<Vec<u8>>,
+    pub(super) tickets: Vec<Ticket>,
+    pub(super) questions: Vec<(QuestionId, OrderKind, Vec<u8>)>,
+    pub(super) answers: Vec<(AskId, Vec<u8>)>,
+    /// Pieces of a large payload: ticket, offset, length.
+    pub(super) pieces: Vec<(Ticket, u32, usize)>,
+    /// What comparing a digest gives; `None`: nobody compares.
+    pub(super) digest: Option<bool>,
     /// How long the handler takes.
     pub(super) effort: Duration,
 }
@@ -77,6 +124,12 @@ impl World {
             events: Vec::new(),
             applied: Vec::new(),
             verdict: Verdict::Applied,
+            result: None,
+            tickets: Vec::new(),
+            questions: Vec::new(),
+            answers: Vec::new(),
+            pieces: Vec::new(),
+            digest: Some(true),
             effort: Duration::ZERO,
         }
     }
@@ -120,11 +173,23 @@ impl World {
             };
             let consumed = input.consumed;
             used += consumed;
-            if let Some(delivered) = input.order() {
-                let order = delivered.order;
-                self.applied.push((order.lane, order.number, delivered.redelivered));
-                self.now = self.now + self.effort;
-                self.receiver.complete(self.now, delivered.ticket, self.verdict, None);
+            match input.item {
+                Some(Item::Order(delivered)) => {
+                    let taken = Taken::of(&delivered);
+                    self.take(taken);
+                }
+                Some(Item::Question(question)) => {
+                    self.questions.push((question.id, question.kind, question.payload.to_vec()));
+                }
+                Some(Item::Answer(answer)) => self.answers.push((answer.ask, answer.payload.to_vec())),
+                Some(Item::Piece(piece)) => {
+                    let (ticket, whole) = (piece.ticket, piece.sha256.is_some());
+                    self.pieces.push((ticket, piece.offset, piece.bytes.len()));
+                    if whole && let Some(matches) = self.digest {
+                        self.receiver.verified(self.now, ticket, matches);
+                    }
+                }
+                None => {}
             }
             if consumed == 0 {
                 self.drain();
@@ -133,14 +198,42 @@ impl World {
         }
     }
 
+    /// The handler takes an order, and answers what the world says.
+    fn take(&mut self, taken: Taken) {
+        let Taken { ticket, lane, number, redelivered } = taken;
+        self.applied.push((lane, number, redelivered));
+        self.tickets.push(ticket);
+        self.now = self.now + self.effort;
+        let result = self.result.clone();
+        self.receiver.complete(self.now, ticket, self.verdict, result.as_deref());
+    }
+
+    /// Completes an order answered "later", and drains.
+    pub(super) fn complete(&mut self, number: u64, verdict: Verdict) {
+        let ticket = *self.tickets.iter().rev().find(|ticket| ticket.number() == number).expect("was begun");
+        let result = self.result.clone();
+        self.receiver.complete(self.now, ticket, verdict, result.as_deref());
+        self.drain();
+    }
+
+    /// Numbers of the orders handed over since the last look.
+    pub(super) fn begun(&mut self) -> Vec<u64> {
+        core::mem::take(&mut self.applied).into_iter().map(|(_, number, _)| number).collect()
+    }
+
     pub(super) fn drain(&mut self) {
+        while let Some(delivered) = self.receiver.poll_order(self.now) {
+            let taken = Taken::of(&delivered);
+            self.take(taken);
+        }
         let mut scratch = vec![0xA5; self.scratch];
         while let Some(transmit) = self.receiver.poll_transmit(self.now, &mut scratch) {
-            let len = transmit.head.len();
-            assert!(len > 0 && transmit.body.is_empty());
+            let bytes = [transmit.head, transmit.body].concat();
+            let len = bytes.len();
+            assert!(len > 0);
             let taken = len.min(self.quota).min(self.room.unwrap_or(usize::MAX));
             let conn = transmit.conn;
-            self.out[conn.index()].extend(&transmit.head[..taken]);
+            self.out[conn.index()].extend(&bytes[..taken]);
             self.receiver.handle_written(self.now, conn, taken);
             self.room = self.room.map(|room| room - taken);
             if taken < len && self.room != Some(0) {
@@ -202,7 +295,7 @@ impl World {
 
 fn read(raw: &Raw<'_>) -> Said {
     if let Ok(welcome) = Welcome::parse(raw) {
-        assert_eq!((welcome.device, welcome.boot, welcome.features), (DEVICE, 77, 0));
+        assert_eq!((welcome.device, welcome.boot, welcome.features & 0x0E), (DEVICE, 77, 0x0E));
         let Welcome { window_orders, volatile, durable, .. } = welcome;
         return Said::Welcome { window: window_orders, volatile, durable };
     }
@@ -213,6 +306,32 @@ fn read(raw: &Raw<'_>) -> Said {
         let entries = outcome.entries.iter();
         let entries = entries.map(|Entry { lane, number, code, detail, .. }| (lane, number, code, detail));
         return Said::Outcomes { durable: outcome.durable, entries: entries.collect() };
+    }
+    if let Ok(ack) = Ack::parse(raw) {
+        return Said::Ack { durable: ack.durable, lane: ack.lane, number: ack.number_low };
+    }
+    if let Ok(result) = OrderResult::parse(raw) {
+        return Said::Result(result.number, result.payload.to_vec());
+    }
+    if let Ok(progress) = Progress::parse(raw) {
+        return Said::Progress(progress.number, progress.per_mille, progress.phase);
+    }
+    if let Ok(ask) = Ask::parse(raw) {
+        let Ask { correlation, generation, payload, .. } = ask;
+        return Said::Ask { correlation, generation, payload: payload.to_vec() };
+    }
+    if let Ok(reply) = Reply::parse(raw) {
+        let Reply { correlation, code, payload, .. } = reply;
+        return Said::Reply { correlation, code: code.0, payload: payload.to_vec() };
+    }
+    if let Ok(Status { rows: StatusRows::Answer(states), .. }) = Status::parse(raw) {
+        return Said::States(states.iter().collect());
+    }
+    if let Ok(want) = Want::parse(raw) {
+        return Said::Want(want);
+    }
+    if let Ok(drain) = Drain::parse(raw) {
+        return Said::Drain(drain);
     }
     if let Ok(pong) = Pong::parse(raw) {
         return Said::Pong(pong.token);
@@ -254,20 +373,40 @@ pub(super) fn frame(emit: impl FnOnce(&mut [u8]) -> Result<usize, wire_format::e
 pub(super) const FOREVER: Delivery =
     Delivery { durable: false, replay: false, needs_result: false, remaining_ms: None };
 
-pub(super) fn order_as(delivery: Delivery, lane: Lane, number: u64) -> Vec<u8> {
-    let order = Order {
-        number,
+pub(super) fn plain() -> Order<'static> {
+    Order {
+        number: 1,
         order_key: 0,
         supersede_key: 0,
         supersede_version: 0,
         kind: OrderKind::SHOW_PAGE,
-        lane,
+        lane: Lane::Normal,
         kind_flags: KindFlags::NONE,
         schema: 1,
         options: &[],
         payload: b"home",
-    };
+    }
+}
+
+pub(super) fn order_as(delivery: Delivery, lane: Lane, number: u64) -> Vec<u8> {
+    let order = Order { number, lane, ..plain() };
     frame(|buffer| order.emit(&delivery, buffer))
+}
+
+/// An order with keys: order key, supersede key and version.
+pub(super) fn keyed(durable: bool, lane: Lane, number: u64, keys: [u64; 3]) -> Vec<u8> {
+    let [order_key, supersede_key, supersede_version] = keys;
+    let order = Order { number, order_key, supersede_key, supersede_version, lane, ..plain() };
+    frame(|buffer| order.emit(&Delivery { durable, ..FOREVER }, buffer))
+}
+
+pub(super) fn urgent(number: u64) -> Vec<u8> {
+    order_as(FOREVER, Lane::Urgent, number)
+}
+
+/// An order that lives for so long.
+pub(super) fn living(number: u64, ms: u32) -> Vec<u8> {
+    order_as(Delivery { remaining_ms: Some(ms), ..FOREVER }, Lane::Normal, number)
 }
 
 pub(super) fn order(number: u64) -> Vec<u8> {
@@ -294,7 +433,7 @@ pub(super) fn drain_frame() -> Drain {
 
 #[test]
 fn its_size_is_what_the_documentation_says() {
-    assert_eq!(size_of::<Receiver<Firmware, 2>>(), 1_016);
+    assert_eq!(size_of::<Receiver<Firmware, 2>>(), 1_552);
 }
 
 #[test]

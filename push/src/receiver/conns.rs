@@ -1,0 +1,290 @@
+//! Connections from the first byte to the last, the session among them, and how the device leaves.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use wire_format::frame::{Bye, Drain, Hello, bye};
+use wire_format::time::Instant;
+
+use super::config::{DEAD_AFTER, FAREWELL_WITHIN, FROZEN_AFTER, HEARTBEAT, HELLO_WITHIN, SILENT_MAX};
+use super::item::{Event, TooManyPeers};
+use super::session::{Conn, ConnId, Live, Session, State, Words, goodbye};
+use super::stats::{add, count};
+use super::{Farewell, Receiver, Storage, output};
+use crate::ended::{Closed, Ended};
+
+impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
+    /// Somebody connected. If this fails, close it: nobody is told why.
+    pub fn handle_connected(&mut self, now: Instant, peer: SocketAddr) -> Result<ConnId, TooManyPeers> {
+        self.touch(now);
+        let free = self.conns.iter().position(Conn::is_free);
+        let Some(slot) = free.filter(|_| !self.is_stopping()) else {
+            self.evict(now);
+            count(&mut self.stats.too_many_peers);
+            return Err(TooManyPeers);
+        };
+        count(&mut self.stats.connections);
+        if let Some(conn) = self.conns.get_mut(slot) {
+            conn.open(now, peer.ip());
+        }
+        Ok(self.id(slot))
+    }
+
+    /// The connection is gone; it will not be named again. An order handed over from it may still be completed.
+    pub fn handle_closed(&mut self, now: Instant, conn: ConnId) {
+        self.touch(now);
+        let Some(slot) = self.slot(conn) else { return };
+        self.close(slot, Ended::Closed(Closed::Eof));
+        if let Some(conn) = self.conns.get_mut(slot) {
+            conn.free();
+        }
+    }
+
+    /// The connection takes bytes again.
+    pub fn handle_writable(&mut self, now: Instant, conn: ConnId) {
+        self.touch(now);
+        if let Some(conn) = self.slot(conn).and_then(|slot| self.conns.get_mut(slot)) {
+            conn.blocked = false;
+        }
+    }
+
+    /// Time has come, or bytes are about to be read.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.touch(now);
+        self.asks.lapse(now);
+        if self.farewell.by <= now {
+            self.begin_stop(now);
+        }
+        for slot in 0..CONNS {
+            if self.deadline(slot).is_some_and(|due| due <= now) {
+                self.expire(slot);
+            }
+        }
+    }
+
+    /// When [`Receiver::handle_timeout`] is due at the latest; `None` if no connection is open.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let due = (0..CONNS).filter_map(|slot| self.deadline(slot)).min()?;
+        let due = self.asks.due().map_or(due, |lapses| due.min(lapses.max(self.polled)));
+        let leaves = if self.is_stopping() { Instant::NEVER } else { self.farewell.by };
+        Some(due.min(leaves).min(self.polled + HEARTBEAT))
+    }
+
+    /// A connection to close now, and why it ended.
+    pub fn poll_close(&mut self) -> Option<(ConnId, Ended)> {
+        let slot = self.conns.iter().position(|conn| matches!(conn.state, State::Closed))?;
+        let id = self.id(slot);
+        let conn = self.conns.get_mut(slot)?;
+        let why = conn.why;
+        conn.free();
+        Some((id, why))
+    }
+
+    /// What happened.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        if self.reported != self.session.conn {
+            if self.reported.take().is_some() {
+                return Some(Event::Unserved { why: self.session.why });
+            }
+            let conn = self.session.conn?;
+            let peer = self.slot(conn).and_then(|slot| self.conns.get(slot)).map(|conn| conn.peer)?;
+            let known = self.known()?;
+            self.reported = Some(conn);
+            return Some(Event::Served { conn, peer, known });
+        }
+        if let Some(ask) = self.asks.take_lapsed() {
+            return Some(Event::Unanswered { ask });
+        }
+        self.session.drain.take().map(Event::Leaving)
+    }
+
+    /// The device leaves for good: strangers are dropped, the server gets the outcomes that are ready and a BYE.
+    pub fn stop(&mut self, now: Instant) {
+        self.stop_with(now, Bye { code: bye::Code::NORMAL, retry_after_ms: 0 });
+    }
+
+    /// The same with a BYE of the caller's: RESTARTING raises no alarm at the server, `retry_after_ms` keeps it away.
+    pub fn stop_with(&mut self, now: Instant, bye: Bye) {
+        self.touch(now);
+        self.farewell.bye = bye;
+        self.begin_stop(now);
+    }
+
+    /// The device will leave, after a planned stop or an update: it says DRAIN, refuses new sessions, ends what it has
+    /// received, says BYE DRAINING when nothing is at work any more, and in any case after `drain.after_ms`.
+    /// [`Receiver::is_stopped`] tells when it may be switched off.
+    pub fn drain(&mut self, now: Instant, drain: Drain) {
+        self.touch(now);
+        if self.is_stopping() || self.is_leaving() {
+            return;
+        }
+        self.farewell = Farewell {
+            bye: Bye { code: bye::Code::DRAINING, retry_after_ms: 0 },
+            drain: Some(drain),
+            by: now + Duration::from_millis(drain.after_ms.into()),
+        };
+        if self.session.conn.is_none() {
+            self.begin_stop(now);
+        } else {
+            self.session.drain_due = true;
+        }
+    }
+
+    /// [`Receiver::drain`] was called.
+    pub(super) const fn is_leaving(&self) -> bool {
+        self.farewell.drain.is_some()
+    }
+
+    pub(super) fn begin_stop(&mut self, now: Instant) {
+        self.stopping = self.stopping.min(now);
+        for slot in 0..CONNS {
+            if self.conns.get(slot).is_some_and(|conn| matches!(conn.state, State::Greeting)) {
+                self.close(slot, Ended::Stopped);
+            }
+        }
+    }
+
+    /// After [`Receiver::stop`]: every connection is gone.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.is_stopping() && self.conns.iter().all(Conn::is_free)
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping != Instant::NEVER
+    }
+
+    /// Every input comes through here: a gap in time too long for anything unread to be fresh ends all sessions.
+    pub(super) fn touch(&mut self, now: Instant) {
+        let gap = now.since(self.polled);
+        self.polled = self.polled.max(now);
+        if gap > FROZEN_AFTER {
+            for slot in 0..CONNS {
+                self.close(slot, Ended::Frozen);
+            }
+        }
+    }
+
+    /// Makes room for the next newcomer if a stranger only holds its slot.
+    fn evict(&mut self, now: Instant) {
+        let strangers =
+            self.conns.iter().enumerate().filter(|(_, conn)| matches!(conn.state, State::Greeting));
+        let oldest = strangers.min_by_key(|(_, conn)| conn.since).map(|(slot, conn)| (slot, conn.since));
+        if let Some((slot, since)) = oldest
+            && now.since(since) >= SILENT_MAX
+        {
+            count(&mut self.stats.evicted);
+            self.close(slot, Ended::HandshakeTimeout);
+        }
+    }
+
+    fn deadline(&self, slot: usize) -> Option<Instant> {
+        let conn = self.conns.get(slot)?;
+        match conn.state {
+            State::Greeting => Some(conn.since + HELLO_WITHIN),
+            State::Serving(_) => Some((conn.since + DEAD_AFTER).min(self.stopping + FAREWELL_WITHIN)),
+            State::Parting(_) => Some(conn.since.min(self.stopping) + FAREWELL_WITHIN),
+            State::Free | State::Closed => None,
+        }
+    }
+
+    fn expire(&mut self, slot: usize) {
+        let Some((state, why)) = self.conns.get(slot).map(|conn| (conn.state, conn.why)) else { return };
+        match state {
+            State::Greeting => {
+                count(&mut self.stats.hello_timeouts);
+                self.close(slot, Ended::HandshakeTimeout);
+            }
+            State::Serving(_) if self.is_stopping() => self.close(slot, Ended::Stopped),
+            State::Serving(_) => self.close(slot, Ended::Dead),
+            State::Parting(_) => self.close(slot, why),
+            State::Free | State::Closed => {}
+        }
+    }
+
+    /// Ends a connection without another byte, unless it has ended before.
+    pub(super) fn close(&mut self, slot: usize, why: Ended) {
+        self.leave(slot, why);
+        if let Some(conn) = self.conns.get_mut(slot) {
+            match conn.state {
+                State::Greeting | State::Serving(_) => conn.close(why),
+                State::Parting(_) => conn.close(conn.why),
+                State::Free | State::Closed => {}
+            }
+        }
+    }
+
+    /// If this connection is served, it is so no longer.
+    fn leave(&mut self, slot: usize, why: Ended) {
+        if self.session.conn != Some(self.id(slot)) {
+            return;
+        }
+        self.session.conn = None;
+        self.session.why = why;
+        self.session.drain = None;
+        self.queue.clear();
+        self.asks.lapse(Instant::NEVER);
+        self.drop_waiting(self.polled);
+        if self.is_leaving() {
+            // Nobody is left to wait for.
+            self.begin_stop(self.polled);
+        }
+        let stats = &mut self.stats;
+        match why {
+            Ended::Broken(_) => count(&mut stats.broken),
+            Ended::Unexpected(_) => count(&mut stats.unexpected),
+            Ended::WindowExceeded => count(&mut stats.window_exceeded),
+            Ended::Replaced => count(&mut stats.replaced),
+            Ended::Dead => count(&mut stats.dead),
+            Ended::Frozen => count(&mut stats.frozen),
+            Ended::Bye { .. } => count(&mut stats.byes),
+            _ => count(&mut stats.closed),
+        }
+    }
+
+    /// A HELLO that passed opens its session in the place of any other.
+    pub(super) fn open(&mut self, now: Instant, slot: usize, hello: &Hello) {
+        if let Some(old) = self.session.conn.and_then(|conn| self.slot(conn)) {
+            self.part(now, old, Ended::Replaced, goodbye(bye::Code::REPLACED));
+        }
+        self.fence.accept(now, hello);
+        let mut gone = [None; 2];
+        let logs = self.floors.open(hello, |log| {
+            if let Some(free) = gone.iter_mut().find(|gone| gone.is_none()) {
+                *free = Some(log);
+            }
+        });
+        for log in gone.into_iter().flatten() {
+            add(&mut self.stats.forgotten, self.ring.forget(log).into());
+            self.blob.disown(log);
+            self.disown(log);
+        }
+        let room = self.ring.capacity().saturating_sub(self.ring.live());
+        let number = self.session.number.wrapping_add(1);
+        self.session = Session {
+            conn: Some(self.id(slot)),
+            logs,
+            number,
+            window: room.min(self.config.window_orders).max(1),
+            piece: output::entries_within(hello.max_body),
+            max_body: hello.max_body,
+            features: hello.features,
+            why: self.session.why,
+            ..Session::NONE
+        };
+        if let Some(conn) = self.conns.get_mut(slot) {
+            conn.state = State::Serving(Live::new(now));
+            conn.since = now;
+        }
+        count(&mut self.stats.sessions);
+    }
+
+    /// Ends a connection with last words.
+    pub(super) fn part(&mut self, now: Instant, slot: usize, why: Ended, words: Words) {
+        self.leave(slot, why);
+        if let Some(conn) = self.conns.get_mut(slot) {
+            conn.part(now, why, words);
+        }
+    }
+}
