@@ -218,9 +218,11 @@ impl ServerBuilder {
         fleet.epoch = self.find.epoch;
         fleet.fence = self.fence;
         fleet.run = chance::random();
+        let mut conn = pushing::ConnConfig::default();
+        conn.source = self.bind.map(Into::into);
         pushing::ServerConfig {
             fleet,
-            conn: pushing::ConnConfig { source: self.bind.map(Into::into) },
+            conn,
             devices: self.capacity,
             orders: self.live_orders,
             bytes: self.live_bytes,

@@ -3,7 +3,7 @@
 //! ```text
 //! application ── push() ──▶ encode once, number it, one message per shard ──┐
 //!                                                                           ▼
-//! tokio's reactor ── device wakers ──▶ ready list ──▶ shard task: submit → plan → write, read → settle
+//! kernel ── epoll, up to 256 ready devices a turn ──▶ shard task: submit → plan → write, read → settle
 //!                                                                           │
 //! application ◀── fan-out settled (the last shard), events ─────────────────┘
 //! ```
@@ -14,11 +14,17 @@
 //! Numbers are the same at all shards and rise in each mailbox: whoever takes one puts its messages there under the same
 //! lock. A device belongs to one shard from the day it is added: the one with the fewest devices then.
 //!
+//! On Linux a shard has an epoll instance of its own, of which tokio watches one descriptor: it wakes the task, and the
+//! task asks the kernel itself, once per turn. A device is a plain socket there, without a waker or a place in tokio's
+//! reactor. On other systems, or with [`Poller::Portable`], sockets are tokio's and have a waker each.
+//!
 //! Locks are taken in this order, and not the other way round: directory, numbers, mailbox.
 
 mod bell;
 mod conn;
 mod directory;
+#[cfg(target_os = "linux")]
+mod epoll;
 mod error;
 mod events;
 mod fan_out;
@@ -29,7 +35,9 @@ mod report;
 mod shard;
 mod shared;
 mod sockets;
+mod tails;
 mod target;
+mod wakers;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -40,7 +48,7 @@ use tokio::sync::{broadcast, oneshot};
 use tokio::task::JoinHandle;
 use wire_format::ids::{DeviceKind, NodeId, Tags};
 
-pub use conn::ConnConfig;
+pub use conn::{ConnConfig, Poller};
 pub use directory::Entry;
 pub use error::{AddError, PushError, Resource};
 pub use fan_out::{FanOut, Progress, Quorum};

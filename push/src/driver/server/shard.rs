@@ -126,7 +126,7 @@ impl Shard {
     }
 
     /// Everything that is due now, in bounded amounts. True if there may be more at once.
-    fn turn(&mut self, now: Instant, cx: &Context<'_>) -> bool {
+    fn turn(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
         let mut busy = self.mailbox().is_some_and(|mailbox| mailbox.bell.heard());
         self.fleet.note_head(self.shared.head());
         busy |= self.take_messages(now);
@@ -236,7 +236,7 @@ impl Shard {
         }
     }
 
-    fn serve_ready(&mut self, now: Instant, cx: &Context<'_>) -> bool {
+    fn serve_ready(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
         let any = self.sockets.poll_ready(cx);
         while let Some((device, look)) = self.sockets.next_ready() {
             self.serve(now, device, look);
