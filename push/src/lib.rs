@@ -98,6 +98,7 @@
 //! slots handed in; everything else is fixed.
 #![cfg_attr(not(any(test, feature = "tokio")), no_std)]
 
+pub mod blob;
 pub mod config;
 #[cfg(feature = "tokio")]
 pub mod driver;

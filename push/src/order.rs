@@ -104,6 +104,12 @@ impl<'a> Order<'a> {
         Self { lifetime, ..self }
     }
 
+    /// Its options, as [`crate::blob::Blob::option`] and its like encode them; at most 256 bytes.
+    #[must_use]
+    pub const fn options(self, options: &'a [u8]) -> Self {
+        Self { options, ..self }
+    }
+
     /// The application's name for this deed, carried as [`key_of`] it; the device sees it beside the order's number.
     #[must_use]
     pub const fn key(self, text: &str) -> Self {

@@ -62,6 +62,11 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         if !device.id.is_none() && !device.is(flag::REMOVED) && device.state != State::Free {
             assert_eq!(self.devices.find(device.id), Some(index));
         }
+        let transfer = device.transfer.slot;
+        if transfer != NONE {
+            let order = self.orders.at(transfer);
+            assert!(order.blob != 0 && order.mark(index).is_out(), "the transfer of device {index}");
+        }
         if device.is(flag::DOUBT | flag::ENDED) {
             assert!(List::<{ link::TELL }>::has(&self.devices, index));
         }
@@ -114,7 +119,8 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     fn check_orders(&self) {
         let mut pins = BTreeMap::new();
         for index in 0..self.fresh {
-            if let Partial::Order { slot, .. } = self.devices.at(index).partial {
+            if let Partial::Order { slot, .. } | Partial::Piece { slot, .. } = self.devices.at(index).partial
+            {
                 *pins.entry(slot).or_insert(0) += 1;
             }
         }

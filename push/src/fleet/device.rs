@@ -1,11 +1,12 @@
 //! What the fleet keeps per device: one slot of storage, no more.
 
-use wire_format::frame::{bye, header, hello, reject};
+use wire_format::frame::{bye, header, hello, part, reject};
 use wire_format::ids::{Lane, NodeId};
 use wire_format::time::Instant;
 
 use super::address::Address;
 use super::list::{Link, NONE};
+use super::parts::Transfer;
 use super::resume::Suspicion;
 use super::view::Tally;
 use crate::ended::Ended;
@@ -21,11 +22,11 @@ pub(crate) mod link {
     pub(crate) const QUEUE: usize = 2;
     /// An outcome waits for its SETTLED: of open sessions, which wait for no dial.
     pub(crate) const SETTLE: usize = QUEUE;
-    /// The driver has a connection to close.
-    pub(crate) const CLOSE: usize = 3;
+    /// The driver has a connection to close: it is settled with no more, and not dialled yet.
+    pub(crate) const CLOSE: usize = QUEUE;
     /// Events to tell: the end of a session, outcomes in doubt, the outcomes of a removal.
-    pub(crate) const TELL: usize = 4;
-    pub(crate) const COUNT: usize = 5;
+    pub(crate) const TELL: usize = 3;
+    pub(crate) const COUNT: usize = 4;
 }
 
 /// Where a device stands.
@@ -144,6 +145,12 @@ pub(crate) enum Partial {
         header: [u8; header::LEN],
         was: Mark,
     },
+    /// The order is pinned in its slot.
+    Piece {
+        slot: u32,
+        piece: u16,
+        offset: u32,
+    },
     /// The entry of the posts stays until the rest has left.
     Post {
         post: u8,
@@ -219,6 +226,8 @@ pub struct DeviceSlot {
     pub(crate) flags: u32,
     /// What its WELCOME declared: bits of [`wire_format::frame::hello::feature`].
     pub(crate) features: u8,
+    /// The large payload under way to it.
+    pub(crate) transfer: Transfer,
     /// Failed or short-lived connections in a row.
     pub(crate) attempts: u8,
     pub(crate) window_orders: u16,
@@ -273,6 +282,7 @@ impl DeviceSlot {
         state: State::Free,
         due: 0,
         features: 0,
+        transfer: Transfer::NONE,
         flags: 0,
         attempts: 0,
         window_orders: 1,
@@ -335,6 +345,11 @@ impl DeviceSlot {
     /// Whether it takes CANCEL.
     pub(crate) const fn takes_cancel(&self) -> bool {
         self.features as u32 & hello::feature::CANCEL != 0
+    }
+
+    /// Whether it takes large payloads in pieces.
+    pub(crate) const fn takes_parts(&self) -> bool {
+        self.features as u32 & hello::feature::PARTS != 0 && self.max_body as usize >= part::BODY_MAX
     }
 
     /// Orders to write.

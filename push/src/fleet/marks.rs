@@ -13,6 +13,7 @@ use super::device::{State, flag};
 use super::devices::DeviceStorage;
 use super::list::NONE;
 use super::order::{MarkBytes, OrderStorage};
+use super::parts::Transfer;
 use super::resume::Suspicion;
 use super::tell::Told;
 use crate::mark::Mark;
@@ -299,6 +300,10 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     }
 
     fn unout(&mut self, index: u32, lane: Lane, slot: u32) {
+        let device = self.devices.at_mut(index);
+        if device.transfer.slot == slot {
+            device.transfer = Transfer::NONE;
+        }
         let state = self.devices.at_mut(index).lane_mut(lane);
         state.out = state.out.saturating_sub(1);
         if state.oldest == slot {

@@ -17,6 +17,7 @@
 //! | `receive` | frames from devices |
 //! | `transmit`, `plan`, `credit`, `written` | what is written next; what the window allows; what has left |
 //! | `posts`, `ask` | questions of both sides and their answers |
+//! | `parts` | large payloads, piece by piece |
 //! | `timeout` | liveness, lifetimes, the server's own pauses |
 //! | `leave` | this side's planned end |
 //! | `tell`, `view` | events; how one device stands |
@@ -33,6 +34,7 @@ mod leave;
 mod list;
 mod marks;
 mod order;
+mod parts;
 mod plan;
 mod posts;
 mod receive;

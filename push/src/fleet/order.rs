@@ -36,7 +36,8 @@ pub struct NewOrder<B, M> {
     pub kind_flags: KindFlags,
     /// How long it is worth delivering, from now; `None` for ever. Must be what the frame's header says.
     pub lifetime: Option<Duration>,
-    /// The whole ORDER frame: 16 bytes of header with the full lifetime, and the body. At least 64 bytes.
+    /// The whole ORDER frame: 16 bytes of header with the full lifetime, and the body. At least 64 bytes. If it has a
+    /// PARTS option, the PART frames of its blob follow, as [`crate::blob::Blob::emit_frames`] writes them.
     pub frame: B,
     /// The device the first mark belongs to.
     pub first: DeviceIndex,
@@ -72,7 +73,11 @@ pub struct OrderSlot<B, M> {
     pub(crate) key_chain: u32,
     /// Cut writes that still need the frame.
     pub(crate) pins: u32,
+    /// Bytes of the ORDER frame; the pieces of its blob lie behind it.
     pub(crate) len: u32,
+    /// The blob that is its payload; 0 none.
+    pub(crate) blob: u64,
+    pub(crate) blob_size: u32,
     /// The device the sweep looks at next, counted from `first`.
     pub(crate) swept: u32,
     pub(crate) links: [Link; link::COUNT],
@@ -101,6 +106,8 @@ impl<B, M> OrderSlot<B, M> {
         key_chain: NONE,
         pins: 0,
         len: 0,
+        blob: 0,
+        blob_size: 0,
         swept: 0,
         links: [Link::OUT; link::COUNT],
         bucket: NONE,

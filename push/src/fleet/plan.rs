@@ -43,6 +43,11 @@ pub(super) enum What {
         after_ms: u32,
     },
     Farewell(Farewell),
+    /// A piece of the blob of the order in this slot.
+    Piece {
+        slot: u32,
+        piece: u16,
+    },
     /// An entry of the posts.
     Post {
         post: u8,
@@ -166,7 +171,9 @@ pub(super) fn control_bytes(what: What) -> ([u8; CARRY], usize) {
         What::Cancel { number, .. } => emit_cancel(number, &mut bytes),
         What::Drain { after_ms } => Drain { reason: drain::Reason::LEAVING, after_ms }.emit(&mut bytes),
         What::Farewell(farewell) => emit_farewell(farewell, &mut bytes),
-        What::Rest | What::Hello { .. } | What::Post { .. } | What::Order { .. } => Ok(0),
+        What::Rest | What::Hello { .. } | What::Post { .. } | What::Piece { .. } | What::Order { .. } => {
+            Ok(0)
+        }
     };
     (bytes, len.unwrap_or(0))
 }

@@ -167,6 +167,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             Frame::Ack(ack) => self.handle_ack(index, ack),
             Frame::Result(result) => return Ok(self.handle_result(index, &result)),
             Frame::Progress(progress) => return Ok(self.handle_progress(index, progress)),
+            Frame::Want(want) => self.handle_want(index, want),
             Frame::Window(window) => self.handle_window(index, window),
             Frame::Ping(ping) => {
                 let device = self.devices.at_mut(index);

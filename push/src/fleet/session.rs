@@ -16,6 +16,7 @@ use super::device::{Farewell, Partial, State, due, flag};
 use super::devices::DeviceStorage;
 use super::event::Facts;
 use super::order::{MarkBytes, OrderStorage};
+use super::parts::Transfer;
 use super::tell::Greeted;
 use super::{DeviceIndex, Fleet};
 use crate::config::{FAREWELL_WITHIN, POISON_WITHIN};
@@ -162,8 +163,11 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
 
     /// Ends a session, a handshake or a dial: the driver is asked to close.
     pub(super) fn end(&mut self, now: Instant, index: u32, why: Ended) {
-        if self.devices.at(index).state != State::Ending {
-            self.over(now, index, why);
+        match self.devices.at(index).state {
+            // It waits to be closed already.
+            State::Closing => return,
+            State::Ending => {}
+            _ => self.over(now, index, why),
         }
         self.close_now(index);
     }
@@ -191,6 +195,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         self.settle.remove(&mut self.devices, index);
         let device = self.devices.at_mut(index);
         let connected = device.state != State::Dialling;
+        device.transfer = Transfer::NONE;
         device.why = why;
         if device.state == State::Open {
             device.set(flag::SHORT, now.since(device.since) <= POISON_WITHIN);
@@ -218,6 +223,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
 
     fn drop_partial(&mut self, now: Instant, index: u32) {
         let partial = core::mem::replace(&mut self.devices.at_mut(index).partial, Partial::None);
+        if let Partial::Piece { slot, .. } = partial {
+            self.unpin(slot);
+        }
         if let Partial::Order { slot, was, .. } = partial {
             self.mark_owed(index, slot, was);
             self.reconsider(index, slot);

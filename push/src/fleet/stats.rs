@@ -62,6 +62,10 @@ stats! {
     results_dropped = "results-dropped";
     /// Attempts devices ended with BUSY, NO_SPACE or FAILED_RETRYABLE, and that may be repeated.
     attempts = "attempts";
+    /// Pieces of large payloads written, or begun to be.
+    pieces = "pieces";
+    /// WANT for blobs of no order that is out on that device.
+    wants_dropped = "wants-dropped";
     /// Questions to devices.
     asks = "asks";
     /// Answers to them.

@@ -15,6 +15,7 @@ use super::devices::DeviceStorage;
 use super::event::{SubmitError, SubmitFault, Submitted};
 use super::order::{Live, MarkBytes, NewOrder, OrderSlot, OrderStorage};
 use super::supersede::Key;
+use crate::blob;
 use crate::config::{FRESH_MAX, LIFETIME_MAX, OWED_MAX};
 use crate::mark::Mark;
 
@@ -67,6 +68,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             return Err(SubmitFault::Lifetime);
         }
         let (header, key) = check_frame(order).ok_or(SubmitFault::Frame)?;
+        check_blob(order, &header).ok_or(SubmitFault::Frame)?;
         let mut targets = false;
         for &mark in order.marks.as_ref() {
             match Mark(mark) {
@@ -116,7 +118,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         let NewOrder { number, lane, kind_flags, lifetime, frame, first, marks } = order;
         let fresh = lifetime.map_or(Duration::MAX, |lifetime| FRESH_MAX.min(lifetime / 64));
         let deadline = deadline(now, lifetime);
-        let len = u32::try_from(frame.as_ref().len()).unwrap_or(u32::MAX);
+        let (blob, blob_size) = blob_of(frame.as_ref()).unwrap_or((0, 0));
         let live = OrderSlot {
             live: Some(Live { frame, marks, first: first.0 }),
             number,
@@ -126,7 +128,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             open: targets,
             unsent: targets,
             key,
-            len,
+            len: header.length.saturating_add(header::LEN as u32),
+            blob,
+            blob_size,
             submitted: now,
             fresh_until: now + fresh,
             deadline,
@@ -156,7 +160,7 @@ fn check_frame<B: AsRef<[u8]>, M>(order: &NewOrder<B, M>) -> Option<(Header, Key
     let (fixed, rest) = body.split_first_chunk::<{ wire::FIXED_LEN }>()?;
     let header = Header::parse(head).ok()?;
     let aux32 = order.lifetime.map_or(u32::MAX, Delivery::millis);
-    let whole = header.length as usize == body.len() && body.len() <= wire::BODY_MAX;
+    let whole = header.length as usize <= body.len() && header.length as usize <= wire::BODY_MAX;
     let plain = header.kind == Kind::ORDER && !header.flags.contains(Flags::DURABLE);
     let same = u64_at::<0, { wire::FIXED_LEN }>(fixed) == order.number
         && u8_at::<34, { wire::FIXED_LEN }>(fixed) == order.lane as u8
@@ -168,6 +172,20 @@ fn check_frame<B: AsRef<[u8]>, M>(order: &NewOrder<B, M>) -> Option<(Header, Key
     let is_retry = |option| matches!(option, Ok(OrderOption::Retry { .. }));
     let retry = key != 0 && wire::options(options).any(is_retry);
     right.then_some((header, Key { key, version: u64_at::<24, { wire::FIXED_LEN }>(fixed), retry }))
+}
+
+/// Behind the ORDER frame lie the pieces of the blob it names, all of them and nothing else.
+fn check_blob<B: AsRef<[u8]>, M>(order: &NewOrder<B, M>, header: &Header) -> Option<()> {
+    let frame = order.frame.as_ref();
+    let behind = frame.get((header.length as usize).saturating_add(header::LEN)..)?;
+    let Some((_, size)) = blob_of(frame) else { return behind.is_empty().then_some(()) };
+    (behind.len() == blob::frames_len(size as usize) && order.lane == Lane::Bulk).then_some(())
+}
+
+/// Id and size of the blob an ORDER frame names.
+fn blob_of(frame: &[u8]) -> Option<(u64, u32)> {
+    let (fixed, rest) = frame.get(header::LEN..)?.split_first_chunk::<{ wire::FIXED_LEN }>()?;
+    blob::named_by(rest.get(..u16_at::<38, { wire::FIXED_LEN }>(fixed).into())?)
 }
 
 fn kind_flag_bits(flags: KindFlags) -> u8 {

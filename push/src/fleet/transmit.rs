@@ -90,6 +90,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             Partial::Order { slot, offset, header, .. } => {
                 return Some(self.plan_rest_of_order(slot, offset, &header, head));
             }
+            Partial::Piece { slot, piece, offset } => {
+                return self.plan_rest_of_piece(slot, piece, offset);
+            }
             Partial::Post { post, offset } => return self.plan_rest_of_post(post, offset, head),
         }
         match self.devices.at(index).state {
@@ -219,6 +222,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         if self.plan.len == settled && !settle {
             (head.len, self.plan.len) = before;
         }
+        if self.plan.len == 0 && Self::wants_piece(self.devices.at(index)) {
+            body = self.plan_piece(index);
+        }
         body
     }
 
@@ -299,8 +305,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
 
     fn judge_order(&self, now: Instant, index: u32, slot: u32) -> Judged {
         let (order, device) = (self.orders.at(slot), self.devices.at(index));
-        let too_large =
-            order.len > device.window_bytes || order.len.saturating_sub(header::LEN as u32) > device.max_body;
+        let too_large = order.has_no_place_on(device)
+            || order.len > device.window_bytes
+            || order.len.saturating_sub(header::LEN as u32) > device.max_body;
         match order.mark(index) {
             Mark::PENDING if order.deadline <= now => Judged::Never(Code::EXPIRED),
             _ if too_large => Judged::Never(Code::TOO_LARGE),

@@ -72,7 +72,10 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             self.stats.writes_cut = self.stats.writes_cut.wrapping_add(1);
         } else if device.state == State::Ending {
             self.close_now(index);
-        } else if device.due != 0 || (device.owed() != 0 && device.takes_orders()) {
+        } else if device.due != 0
+            || (device.owed() != 0 && device.takes_orders())
+            || Self::wants_piece(self.devices.at(index))
+        {
             self.wake(index);
         }
     }
@@ -86,10 +89,12 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                     self.count_sent(was == crate::mark::Mark::REPEAT);
                     self.unpin(slot);
                 }
+                Partial::Piece { slot, .. } => self.unpin(slot),
                 Partial::Post { post, .. } => self.post_written(index, post),
                 Partial::None | Partial::Hello { .. } | Partial::Control { .. } => {}
             },
             What::Post { post } => self.post_written(index, post),
+            What::Piece { slot, piece } => self.piece_written(index, slot, piece),
             What::Order { slot, number, head } => {
                 let order = self.orders.at(slot);
                 if order.number == number && order.mark(index).is_owed() {
@@ -111,10 +116,18 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                     *at = at.saturating_add(u16::try_from(offset).unwrap_or(u16::MAX));
                 }
                 Partial::Control { offset: at, .. } => *at = at.saturating_add(small),
-                Partial::Order { offset: at, .. } | Partial::Post { offset: at, .. } => {
+                Partial::Order { offset: at, .. }
+                | Partial::Post { offset: at, .. }
+                | Partial::Piece { offset: at, .. } => {
                     *at = at.saturating_add(offset);
                 }
             },
+            What::Piece { slot, piece } => {
+                let order = self.orders.at_mut(slot);
+                order.pins = order.pins.saturating_add(1);
+                self.piece_written(index, slot, piece);
+                self.devices.at_mut(index).partial = Partial::Piece { slot, piece, offset };
+            }
             What::Post { post } => {
                 self.post_cut(index, post);
                 self.devices.at_mut(index).partial = Partial::Post { post, offset };
@@ -175,7 +188,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             }
             What::Drain { .. } => device.due &= !due::DRAIN,
             What::Farewell(_) => device.due &= !due::FAREWELL,
-            What::Rest | What::Post { .. } | What::Order { .. } => {}
+            What::Rest | What::Post { .. } | What::Piece { .. } | What::Order { .. } => {}
         }
     }
 

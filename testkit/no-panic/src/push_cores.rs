@@ -61,6 +61,8 @@ fn fleet(store: Store, bytes: &[u8], buffer: &mut [u8]) {
         black_box(id);
         bytes
     }));
+    let blob = push::blob::Blob::new(black_box(1), bytes, [1; 32]);
+    let _ = black_box((blob.option(), blob.frames_len(), blob.emit_frames(buffer)));
     let _ = black_box(fleet.ask_status(now(), device, bytes));
     if let Some(transmit) = fleet.poll_transmit(now(), buffer) {
         let (device, len) = (transmit.device, transmit.head.len().wrapping_add(transmit.body.len()));

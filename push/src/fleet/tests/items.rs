@@ -4,6 +4,22 @@ use wire_format::frame::{OrderResult, Progress};
 
 use super::*;
 
+impl World {
+    /// One order to all that wants a result.
+    fn submit_asking(&mut self) -> u64 {
+        self.number += 1;
+        let marks = vec![Mark::PENDING.0; self.devices.len()];
+        let order = new_order(self.number, Lane::Normal, KindFlags::IDEMPOTENT, Some(HOUR), 100, marks);
+        let mut frame = order.frame;
+        frame[5] |= 0x10;
+        let checksum = wire_format::crc::crc32c(&frame[..12]);
+        frame[12..16].copy_from_slice(&checksum.to_le_bytes());
+        self.fleet.submit(self.now, NewOrder { frame, ..order }).expect("taken");
+        self.drain();
+        self.number
+    }
+}
+
 /// A device that keeps what it gets, with two orders: the first wants a result, the second does not.
 fn two_orders() -> World {
     let mut world = World::connected(1, 8);

@@ -5,12 +5,14 @@ mod fan_out;
 mod items;
 mod leave;
 mod liveness;
+mod parts;
 mod posts;
 mod random;
 mod resume;
 mod retry;
 mod sessions;
 mod supersede;
+mod told;
 mod writes;
 
 use core::net::SocketAddr;
@@ -94,6 +96,8 @@ struct Device {
     /// Numbers of CANCELs, and the time of a DRAIN, in order.
     cancels: Vec<u64>,
     drains: Vec<u32>,
+    /// Pieces it got: blob, offset, bytes.
+    parts: Vec<(u64, u32, Vec<u8>)>,
     /// Questions it got: correlation, generation, payload.
     asked: Vec<(u32, u32, Vec<u8>)>,
     /// Answers it got: correlation, generation, code.
@@ -138,7 +142,8 @@ impl Device {
             started: Vec::new(),
             cancels: Vec::new(),
             drains: Vec::new(),
-            features: hello::feature::CANCEL | hello::feature::ASK | hello::feature::STATUS,
+            features: 0x0F,
+            parts: Vec::new(),
             asked: Vec::new(),
             replied: Vec::new(),
             statuses: Vec::new(),
@@ -207,6 +212,7 @@ impl Device {
             Frame::Drain(drain) => self.drains.push(drain.after_ms),
             Frame::Reject(Reject { code, .. }) => self.rejects.push(code),
             Frame::Bye(bye) => self.byes.push(bye.code),
+            Frame::Part(part) => self.parts.push((part.blob, part.offset, part.bytes.to_vec())),
             Frame::Ask(ask) => {
                 self.asked.push((ask.correlation, ask.generation, ask.payload.to_vec()));
             }
@@ -417,20 +423,6 @@ impl World {
         number
     }
 
-    /// One order to all that wants a result.
-    fn submit_asking(&mut self) -> u64 {
-        self.number += 1;
-        let marks = vec![Mark::PENDING.0; self.devices.len()];
-        let order = new_order(self.number, Lane::Normal, KindFlags::IDEMPOTENT, Some(HOUR), 100, marks);
-        let mut frame = order.frame;
-        frame[5] |= 0x10;
-        let checksum = wire_format::crc::crc32c(&frame[..12]);
-        frame[12..16].copy_from_slice(&checksum.to_le_bytes());
-        self.fleet.submit(self.now, NewOrder { frame, ..order }).expect("taken");
-        self.drain();
-        self.number
-    }
-
     fn submit_once(&mut self, lane: Lane) -> u64 {
         self.number += 1;
         let marks = vec![Mark::PENDING.0; self.devices.len()];
@@ -550,43 +542,6 @@ impl World {
         device.answers.clear();
         device.room = usize::MAX;
         self.fleet.handle_closed(self.now, DeviceIndex(index as u32), Closed::Reset);
-    }
-
-    fn mark(&self, number: u64, index: usize) -> Mark {
-        let (first, marks) = self.fleet.marks(number).expect("live");
-        Mark(marks[index - first.0 as usize])
-    }
-
-    fn outcomes(&self) -> Vec<(u32, u64, Code)> {
-        let told = |event: &TestEvent| match event {
-            Event::Outcome { device, number, first_code, .. } => Some((device.0, *number, *first_code)),
-            _ => None,
-        };
-        self.events.iter().filter_map(told).collect()
-    }
-
-    fn settled(&self) -> Vec<u64> {
-        let told = |event: &TestEvent| match event {
-            Event::Settled { number, .. } => Some(*number),
-            _ => None,
-        };
-        self.events.iter().filter_map(told).collect()
-    }
-
-    fn unanswered(&self) -> Vec<(AskId, Unanswered)> {
-        let told = |event: &TestEvent| match event {
-            Event::Unanswered { ask, why, .. } => Some((*ask, *why)),
-            _ => None,
-        };
-        self.events.iter().filter_map(told).collect()
-    }
-
-    fn ends(&self) -> Vec<(u32, Ended)> {
-        let told = |event: &TestEvent| match event {
-            Event::Disconnected { device, why } => Some((device.0, *why)),
-            _ => None,
-        };
-        self.events.iter().filter_map(told).collect()
     }
 }
 

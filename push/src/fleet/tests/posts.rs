@@ -21,6 +21,14 @@ fn ask_frame(id: AskId, deadline_ms: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 impl World {
+    fn unanswered(&self) -> Vec<(AskId, Unanswered)> {
+        let told = |event: &TestEvent| match event {
+            Event::Unanswered { ask, why, .. } => Some((*ask, *why)),
+            _ => None,
+        };
+        self.events.iter().filter_map(told).collect()
+    }
+
     fn ask(&mut self, device: usize, deadline_ms: u32) -> Result<AskId, AskError> {
         let asked = self
             .fleet
