@@ -15,7 +15,7 @@ use crate::{Security, StartError};
 
 /// Events a subscriber may lag behind before it is told how many it missed.
 const EVENTS_MAX: usize = 256;
-/// How long a shutdown waits for the goodbye of order push.
+/// How long a shutdown waits for orders that are at work, if nothing else is said.
 const SHUTDOWN_WITHIN: Duration = Duration::from_secs(2);
 
 /// How a device is to run; made by [`Device::builder`].
@@ -109,7 +109,7 @@ impl DeviceBuilder {
         });
         let finder = finder.transpose()?;
         let (events, _) = broadcast::channel(EVENTS_MAX);
-        let (stop, stopping) = watch::channel(false);
+        let (stop, stopping) = watch::channel(None);
         let address = listener.address();
         #[cfg(feature = "metrics")]
         let metrics = self.metrics_every.map(|every| {
@@ -135,13 +135,56 @@ impl DeviceBuilder {
 /// A device of the store.
 ///
 /// Dropping it ends it at once; [`Device::shutdown`] says goodbye to the server first.
+///
+/// The handler is called inside the device's task and answers within a second. What takes longer it answers with
+/// [`Verdict::Later`](crate::Verdict::Later): the order's lane waits, the others go on, and any task or thread completes
+/// the order through the [`DeviceHandle`](crate::DeviceHandle) when it is done.
+///
+/// ```
+/// use std::time::Duration;
+/// use tillwire::{
+///     Delivered, Device, HandOverError, NodeId, Order, OrderKind, Outcome, Security, StaticDevice, Store, StoreServer,
+///     Target, Verdict,
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = Store::new(1, "PARIS-12")?;
+/// let (tickets, mut work) = tokio::sync::mpsc::unbounded_channel();
+/// let builder = Device::builder(store, NodeId([7; 16])).security(Security::open_network()).no_discovery();
+/// let handler = move |order: &Delivered<'_>| match tickets.send(order.ticket) {
+///     Ok(()) => Verdict::Later,
+///     Err(_) => Verdict::Failed { detail: 1 },
+/// };
+/// let device = builder.bind([127, 21, 0, 9].into()).port(0).start(handler).await?;
+///
+/// // The printer, say: it takes its time, and says how far it is.
+/// let handle = device.handle().clone();
+/// tokio::spawn(async move {
+///     while let Some(ticket) = work.recv().await {
+///         handle.progress(ticket, 500, 0)?;
+///         tokio::time::sleep(Duration::from_millis(20)).await;
+///         handle.complete(ticket, Verdict::Applied, None)?;
+///     }
+///     Ok::<_, HandOverError>(())
+/// });
+///
+/// let builder = StoreServer::builder(store).security(Security::open_network()).no_discovery();
+/// let server = builder.device(StaticDevice::at(device.address())).start().await?;
+/// let fan_out = server.push(&Order::new(OrderKind::PRINT, 1, b"receipt"), &Target::all()).await?;
+/// assert_eq!(fan_out.settled(Duration::from_secs(10)).await.count(Outcome::APPLIED), 1);
+/// device.shutdown().await;
+/// # server.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Device {
     id: NodeId,
     address: SocketAddr,
     handle: serving::Handle,
     events: broadcast::Sender<DeviceEvent>,
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Option<Duration>>,
     task: JoinHandle<()>,
     #[cfg(feature = "metrics")]
     _metrics: Option<crate::metrics::Forwarding>,
@@ -201,9 +244,16 @@ impl Device {
         self.events.subscribe()
     }
 
-    /// Says goodbye to the server, closes the sockets and ends the tasks.
-    pub async fn shutdown(mut self) {
-        let _ = self.stop.send(true);
+    /// Tells the server that it leaves, ends what is at work for at most 2 s, says goodbye, closes the sockets and ends
+    /// the tasks.
+    pub async fn shutdown(self) {
+        self.shutdown_within(SHUTDOWN_WITHIN).await;
+    }
+
+    /// The same with another time for orders that were answered with [`Verdict::Later`](crate::Verdict::Later): those
+    /// that are not completed by then have no outcome from this boot. Nothing at work: it is gone at once.
+    pub async fn shutdown_within(mut self, within: Duration) {
+        let _ = self.stop.send(Some(within));
         let _ = (&mut self.task).await;
     }
 }
@@ -222,7 +272,7 @@ struct Join {
 }
 
 impl Join {
-    async fn run(mut self, mut stopping: watch::Receiver<bool>) {
+    async fn run(mut self, mut stopping: watch::Receiver<Option<Duration>>) {
         let mut sessions = self.listener.subscribe();
         loop {
             let found = async {
@@ -245,7 +295,8 @@ impl Join {
                 _ = stopping.changed() => break,
             }
         }
-        self.listener.shutdown(SHUTDOWN_WITHIN).await;
+        let within = stopping.borrow().unwrap_or_default();
+        self.listener.shutdown(within).await;
         if let Some(finder) = self.finder {
             finder.shutdown().await;
         }

@@ -1,6 +1,8 @@
 //! The application's side of the device's task: what the server sends goes to the handler, what the handler and other
 //! tasks say goes to the receiver.
 
+use std::time::Duration;
+
 use wire_format::frame::{ask, result};
 use wire_format::time::Instant;
 
@@ -130,9 +132,14 @@ impl<H: Handler> Desk<H> {
         }
     }
 
-    /// Serves what other tasks handed over. True if that is to stop.
-    pub(super) fn serve_posts(&mut self, clock: &Clock, receiver: &mut Served, posts: &mut Posts) -> bool {
-        let mut stop = false;
+    /// Serves what other tasks handed over. If that is to leave: how long that may take.
+    pub(super) fn serve_posts(
+        &mut self,
+        clock: &Clock,
+        receiver: &mut Served,
+        posts: &mut Posts,
+    ) -> Option<Duration> {
+        let mut leave = None;
         let Posts { list, bytes } = posts;
         for post in list.drain(..) {
             let now = clock.now();
@@ -159,11 +166,11 @@ impl<H: Handler> Desk<H> {
                     let _ = receiver.reply(now, question, code, &answer);
                 }
                 Post::Stats(reply) => drop(reply.send(Box::new(receiver.stats().clone()))),
-                Post::Stop => stop = true,
+                Post::Leave { within } => leave = Some(within),
             }
         }
         bytes.clear();
-        stop
+        leave
     }
 
     fn ask(&mut self, asked: Result<AskId, receiver::AskError>, answer: AnswerTo) {

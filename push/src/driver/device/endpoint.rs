@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::broadcast;
 use tokio::time::Sleep;
+use wire_format::frame::drain::{Drain, Reason};
 use wire_format::time::Instant;
 
 use super::Event;
@@ -20,7 +21,7 @@ use crate::receiver::{Boxed, Event as SessionEvent, Handler, ReceiverConfig};
 
 /// Reads from one connection before what they led to is written: outcomes of all of them leave together.
 const READS_PER_TURN: usize = 4;
-/// How long a stopping device waits for its last bytes to leave.
+/// How long a leaving device waits for its last bytes to leave, once nothing is at work any more.
 const STOP_WITHIN: Duration = Duration::from_secs(1);
 /// Pause after the system refused to hand over a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -38,6 +39,7 @@ pub(super) struct Endpoint<H> {
     scratch: Box<[u8]>,
     timer: Option<Pin<Box<Sleep>>>,
     accept_after: Option<Instant>,
+    /// Leaving, and over by then.
     stopping: Option<Instant>,
 }
 
@@ -87,8 +89,7 @@ impl<H: Handler> Endpoint<H> {
             busy |= self.desk.serve_parked(&self.clock, &mut self.receiver);
             busy |= self.transmit(cx, now);
             self.drain();
-            let stopped = |since| self.receiver.is_stopped() || now.since(since) > STOP_WITHIN;
-            if self.stopping.is_some_and(stopped) {
+            if self.stopping.is_some_and(|by| self.receiver.is_stopped() || now > by) {
                 return Poll::Ready(());
             }
             if !busy && self.sleep(cx) {
@@ -103,9 +104,10 @@ impl<H: Handler> Endpoint<H> {
         if self.posts.list.is_empty() {
             return false;
         }
-        if self.desk.serve_posts(&self.clock, &mut self.receiver, &mut self.posts) {
-            self.stopping.get_or_insert(now);
-            self.receiver.stop(now);
+        if let Some(within) = self.desk.serve_posts(&self.clock, &mut self.receiver, &mut self.posts) {
+            let after_ms = u32::try_from(within.as_millis()).unwrap_or(u32::MAX);
+            self.stopping.get_or_insert(now + within + STOP_WITHIN);
+            self.receiver.drain(now, Drain { reason: Reason::LEAVING, after_ms });
         }
         true
     }
@@ -236,8 +238,8 @@ impl<H: Handler> Endpoint<H> {
 
     /// Sets the timer to the next thing that is due. False if that is now.
     fn sleep(&mut self, cx: &mut Context<'_>) -> bool {
-        let stop = self.stopping.map(|since| since + STOP_WITHIN);
-        let Some(due) = [self.receiver.poll_timeout(), self.accept_after, stop].into_iter().flatten().min()
+        let Some(due) =
+            [self.receiver.poll_timeout(), self.accept_after, self.stopping].into_iter().flatten().min()
         else {
             return true;
         };

@@ -133,10 +133,10 @@ impl Handle {
         answer.await.ok()
     }
 
-    /// Says goodbye and ends the task.
-    pub(super) fn stop(&self) {
+    /// Ends what is at work, says goodbye and ends the task.
+    pub(super) fn leave(&self, within: Duration) {
         // Full: the task does not run, and whoever shuts it down aborts it after a while.
-        let _ = self.mailbox.hand(&[], |_| Post::Stop);
+        let _ = self.mailbox.hand(&[], |_| Post::Leave { within });
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) enum Post {
     Ask { kind: OrderKind, schema: u16, within: Duration, payload: Range<usize>, answer: AnswerTo },
     Reply { question: QuestionId, code: AnswerCode, schema: u16, age: Duration, payload: Range<usize> },
     Stats(oneshot::Sender<Box<Stats>>),
-    Stop,
+    Leave { within: Duration },
 }
 
 /// Whoever asked the server something.
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     fn stop(_: Range<usize>) -> Post {
-        Post::Stop
+        Post::Leave { within: Duration::ZERO }
     }
 
     #[test]
@@ -135,7 +135,7 @@ mod tests {
         mailbox
             .hand(b"de", |at| {
                 assert_eq!(at, 3..5);
-                Post::Stop
+                stop(0..0)
             })
             .unwrap();
         mailbox.take(&mut posts, waker);

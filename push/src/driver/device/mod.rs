@@ -28,6 +28,8 @@ use crate::receiver::{Event as SessionEvent, Handler, ReceiverConfig, Stats};
 
 /// Events a subscriber may lag behind before it is told how many it missed.
 const EVENTS_MAX: usize = 256;
+/// How long a shutdown waits for the task beyond the time it was given: more than the task itself takes to its end.
+const LAST_BYTES_WITHIN: Duration = Duration::from_secs(2);
 /// Connections the system holds for us while we are busy.
 const BACKLOG: i32 = 16;
 
@@ -111,11 +113,12 @@ impl Listener {
         self.handle.stats().await
     }
 
-    /// Says BYE, closes the sockets and ends the task; at most `within`.
+    /// Says DRAIN, lets what is at work end for at most `within`, says BYE, closes the sockets and ends the task. A device
+    /// with nothing at work is gone at once.
     pub async fn shutdown(mut self, within: Duration) {
-        self.handle.stop();
+        self.handle.leave(within);
         if let Some(mut task) = self.task.take()
-            && tokio::time::timeout(within, &mut task).await.is_err()
+            && tokio::time::timeout(within + LAST_BYTES_WITHIN, &mut task).await.is_err()
         {
             task.abort();
         }
