@@ -38,7 +38,7 @@ fn a_small_fanout_has_a_line_per_contestant_and_ratios() {
 
 #[test]
 fn idle_devices_take_memory() {
-    let output = run(&["bench", "idle", "--devices", "50", "--owed", "100", "--json"]);
+    let output = run(&["bench", "idle", "--devices", "50", "--json"]);
     let lines = json_lines(&output);
     let summary = lines.last().unwrap_or_else(|| panic!("{}", stderr(&output)));
     assert_eq!((code(&output), &summary["devices"]), (0, &50.into()), "{summary}");
