@@ -2,10 +2,15 @@
 //!
 //! A scenario is built once and then run many times; one run is one operation of the name it carries.
 
-mod cores;
+mod fleet;
+mod receiver;
+mod roster;
 mod wire;
 
+use wire_format::ids::{NodeId, Store};
+
 /// One operation, ready to run again and again.
+#[derive(Clone, Copy)]
 pub(crate) struct Scenario {
     /// A stable name: records refer to it.
     pub(crate) name: &'static str,
@@ -17,5 +22,13 @@ pub(crate) struct Scenario {
 
 /// Every scenario.
 pub(crate) fn all() -> Vec<Scenario> {
-    wire::scenarios().into_iter().chain(cores::scenarios()).collect()
+    [wire::scenarios(), fleet::scenarios(), receiver::scenarios(), roster::scenarios()].concat()
+}
+
+fn store() -> Store {
+    Store::new(1, "PARIS-12").expect("a store")
+}
+
+fn id(n: usize) -> NodeId {
+    NodeId((n as u128 + 1).to_le_bytes())
 }
