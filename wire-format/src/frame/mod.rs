@@ -65,6 +65,7 @@ pub struct Raw<'a> {
 
 impl<'a> Raw<'a> {
     /// Reads one frame that fills `bytes` exactly. For streams see [`crate::splitter`].
+    #[inline]
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
         let Some((head, body)) = bytes.split_first_chunk::<{ header::LEN }>() else {
             return Err(ParseError::new("header", bytes.len(), Fault::Truncated));
