@@ -7,6 +7,7 @@
 
 mod addresses;
 mod bytes;
+mod cable;
 mod judge;
 mod liars;
 mod link;

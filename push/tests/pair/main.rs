@@ -3,6 +3,7 @@
 //! Virtual time, one seed per run. A failing seed is printed; `TILLWIRE_SEED=17 cargo test -p tillwire-push --test pair`
 //! runs that one alone and tells what happens, `TILLWIRE_SEEDS=5000` runs so many, `TILLWIRE_FROM=1000` from that one on.
 
+mod crowd;
 mod devices;
 mod faults;
 mod network;

@@ -50,16 +50,16 @@ impl Knobs {
 }
 
 /// What the application remembers of an order.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Wish {
-    lane: Lane,
-    idempotent: bool,
-    until: Option<Instant>,
-    supersede: Option<(u64, u64)>,
-    key: u64,
-    payload: Vec<u8>,
+    pub(crate) lane: Lane,
+    pub(crate) idempotent: bool,
+    pub(crate) until: Option<Instant>,
+    pub(crate) supersede: Option<(u64, u64)>,
+    pub(crate) key: u64,
+    pub(crate) payload: Vec<u8>,
     /// The order whose attempt it repeats, the first of them, and which repetition it is.
-    repeats: Option<(u64, u64, u16)>,
+    pub(crate) repeats: Option<(u64, u64, u16)>,
 }
 
 /// What the application remembers of all orders of this run of the server.
@@ -244,11 +244,16 @@ impl World {
 }
 
 impl Wish {
-    const fn kind_flags(&self) -> KindFlags {
+    /// The same, of no use after this lifetime.
+    pub(crate) fn perishing(self, now: Instant, lifetime: Option<Duration>) -> Self {
+        Self { until: lifetime.map(|lifetime| now + lifetime), ..self }
+    }
+
+    pub(crate) const fn kind_flags(&self) -> KindFlags {
         if self.idempotent { KindFlags::IDEMPOTENT } else { KindFlags::NONE }
     }
 
-    fn frame(&self, number: u64, lifetime: Option<Duration>) -> Vec<u8> {
+    pub(crate) fn frame(&self, number: u64, lifetime: Option<Duration>) -> Vec<u8> {
         let (supersede_key, supersede_version) = self.supersede.unwrap_or_default();
         let options = self.repeats.map(|(_, first, times)| retry_option(first, times)).unwrap_or_default();
         let order = Order {
