@@ -248,6 +248,13 @@ fn a_key_of_another_log_ends_an_order_as_the_first_one_ended() {
 }
 
 #[test]
+fn what_may_run_again_is_in_doubt_only_if_it_was_taken_back() {
+    let cancel = Event::Cancel { order: order(1) };
+    let end = [outcome(1, Code::IN_DOUBT), Event::Settled { order: order(1) }];
+    assert_eq!(rules([again(1), effect(1), cancel, boot(2)].into_iter().chain(end)), []);
+}
+
+#[test]
 fn a_server_that_is_gone_owes_nothing_and_one_that_refused_neither() {
     assert_eq!(rules([plain(1), Event::Gone { log: 1 }]), []);
     assert_eq!(rules([plain(1), Event::Refused { order: order(1) }]), []);

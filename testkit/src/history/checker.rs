@@ -162,6 +162,7 @@ pub struct Checker {
     orders: BTreeMap<OrderId, Facts>,
     fences: BTreeMap<u64, u64>,
     gone: BTreeSet<u64>,
+    cancelled: BTreeSet<OrderId>,
     /// By device and first attempt.
     runs: BTreeMap<(u32, OrderId), Vec<Run>>,
     outcomes: BTreeMap<(u32, OrderId), Code>,
@@ -227,7 +228,11 @@ impl Checker {
             Event::Outcome { order, device, code } => self.outcome(*order, *device, *code),
             Event::Settled { order } => self.settle(*order),
             Event::Sample { memory, descriptors } => self.sample(*memory, *descriptors),
-            Event::Cancel { .. } | Event::Note(_) => Ok(()),
+            Event::Cancel { order } => {
+                self.cancelled.insert(*order);
+                Ok(())
+            }
+            Event::Note(_) => Ok(()),
         };
         let Broken { rule, detail, other } = verdict.err()?;
         let order = event.order();
@@ -445,7 +450,8 @@ impl Checker {
                 let ran = |run: &Run| run.counts() && (!facts.idempotent || Some(run.boot) == now);
                 if runs.iter().any(ran) { Err(Rule::EffectDespite) } else { Ok(()) }
             }
-            Code::IN_DOUBT if facts.idempotent => Err(Rule::WrongCode),
+            // What may run again is asked about again, unless the application took it back meanwhile.
+            Code::IN_DOUBT if facts.idempotent && !self.cancelled.contains(&order) => Err(Rule::WrongCode),
             Code::DUPLICATE if runs.is_empty() && !by_key => Err(Rule::NoEffect),
             Code::IN_DOUBT | Code::DUPLICATE | Code::POISON | Code::UNKNOWN => Ok(()),
             _ => Err(Rule::WrongCode),
