@@ -53,8 +53,8 @@ pub use error::StartError;
 pub use push::driver::device::{Answer, AskError, HandOverError, Handle as DeviceHandle};
 #[cfg(feature = "tokio")]
 pub use push::driver::server::{
-    AddError, DeviceResult, FanOut, Latency, Pending, Progress, PushError, Quorum, Report, Resource,
-    Standing, Target,
+    AddError, DeviceOutcome, DeviceResult, FanOut, Latency, Outcomes, Pending, Progress, PushError, Quorum,
+    Report, Resource, Standing, Target,
 };
 #[cfg(feature = "tokio")]
 pub use security::Security;

@@ -292,6 +292,11 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         Some((DeviceIndex(live.first), live.marks.as_ref()))
     }
 
+    /// What was handed in as the frame of a live order.
+    pub fn frame(&self, number: u64) -> Option<&B> {
+        self.orders.at(self.orders.find(number)?).live.as_ref().map(|live| &live.frame)
+    }
+
     /// What was handed in as marks of a live order. Found until [`Event::Settled`] hands it back.
     pub fn ledger(&self, number: u64) -> Option<&M> {
         self.orders.at(self.orders.find(number)?).live.as_ref().map(|live| &live.marks)

@@ -37,7 +37,7 @@ impl From<Device> for Entry {
 }
 
 /// Where a device is served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Place {
     pub(super) shard: usize,
     pub(super) local: DeviceIndex,

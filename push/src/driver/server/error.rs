@@ -5,6 +5,7 @@ use std::time::Duration;
 use wire_format::error::EmitError;
 
 use super::Target;
+use crate::fleet::SubmitFault;
 
 /// Something a server keeps a limited number of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -61,6 +62,9 @@ pub enum PushError {
         /// When another try is worth while, if nothing tells sooner.
         retry_after: Duration,
     },
+    /// Its supersede key is at odds with an order that lives: another lane, a version that does not rise, a shorter life.
+    #[error("the order cannot supersede: {0}")]
+    Superseding(SubmitFault),
     /// The server is shutting down.
     #[error("the server is shutting down")]
     Stopped,

@@ -1,14 +1,18 @@
 //! What a shard's fleet tells, and who hears of it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
+use wire_format::frame::outcome::Code;
 use wire_format::ids::NodeId;
 use wire_format::time::Instant;
 
-use super::Event;
-use super::fan_out::{Ledger, Part};
+use super::fan_out::{Ledger, State};
 use super::frame::Frame;
 use super::shard::Shard;
+use super::stream::Listener;
+use super::{Event, stream};
 use crate::driver::trace;
 use crate::ended::Ended;
 use crate::fleet::{DeviceIndex, Event as FleetEvent, Facts};
@@ -17,18 +21,16 @@ impl Shard {
     pub(super) fn drain_events(&mut self, now: Instant) {
         while let Some(event) = self.fleet.poll_event() {
             match event {
-                FleetEvent::Outcome { number, first_code, latency, .. } => {
-                    self.latency.record(latency);
-                    if let Some(ledger) = self.fleet.ledger_mut(number) {
-                        ledger.latency.record(latency);
-                        ledger.state.count(first_code);
-                    }
+                FleetEvent::Outcome { number, device, first_code, latency, .. } => {
+                    self.ended(now, number, device, first_code, latency);
                 }
-                FleetEvent::Attempt { device, number, code, .. } => {
-                    let _ = self.fleet.resolve(now, number, device, code);
+                FleetEvent::Attempt { device, number, code, retry_after } => {
+                    self.attempt_ended(now, number, device, code, retry_after);
                 }
                 FleetEvent::Fenced { .. } | FleetEvent::Unanswered { .. } => {}
-                FleetEvent::Settled { frame, first, marks, .. } => self.settled(first, frame, marks),
+                FleetEvent::Settled { number, frame, first, marks } => {
+                    self.settled(number, first, frame, marks);
+                }
                 FleetEvent::Learned { device, id } => self.learned(now, device, id),
                 FleetEvent::Connected { device, facts, rebooted } => self.opened(device, &facts, rebooted),
                 FleetEvent::Disconnected { device, why } => self.disconnected(device, why),
@@ -36,15 +38,51 @@ impl Shard {
         }
     }
 
+    /// An order, or an attempt at one, has its outcome on a device.
+    fn ended(&mut self, now: Instant, number: u64, device: DeviceIndex, code: Code, latency: Duration) {
+        let Some(ledger) = self.fleet.ledger_mut(number) else { return };
+        if let Some(chain) = ledger.chain {
+            return self.attempt_outcome(now, chain, device, code);
+        }
+        self.latency.record(latency);
+        ledger.latency.record(latency);
+        ledger.state.count(code);
+        for listener in &ledger.listeners {
+            stream::tell(self.index, device, code, Some(latency), listener);
+        }
+    }
+
     /// This shard is done with an order. The last one gives its room back and tells who waits.
-    pub(super) fn settled(&self, first: DeviceIndex, frame: Frame, ledger: Ledger) {
-        let Ledger { marks, latency, state } = ledger;
-        let len = frame.len();
-        if let Some(frame) = state.settle(self.index, Part { first, marks, latency }, frame) {
+    pub(super) fn settled(&mut self, number: u64, first: DeviceIndex, frame: Frame, ledger: Ledger) {
+        let (pools, len) = (&self.shared.pools, frame.len());
+        if let Some(chain) = ledger.chain {
+            pools.frames.put(frame);
+            pools.recycle(ledger.into_part(first));
+            return self.attempt_settled(number, chain);
+        }
+        let state = Arc::clone(&ledger.state);
+        if let Some(frame) = state.settle(self.index, ledger.into_part(first), frame) {
             self.shared.room.release(len);
-            self.shared.pools.frames.put(frame);
-            trace::order_settled(state.number);
+            pools.frames.put(frame);
+            self.shared.versions.end(state.supersede_key);
+            if state.key != 0 {
+                self.shared.keys.settled(self.shared.clock.now(), state.key);
+            }
+            trace::order_settled(number);
             state.tell();
+        }
+    }
+
+    /// Tells a listener what there is, and keeps it for what comes.
+    pub(super) fn listen(&mut self, state: &State, listener: Listener) {
+        let shard = self.index;
+        let first = self.fleet.marks(state.number).map(|(first, _)| first);
+        match (first, self.fleet.ledger_mut(state.number)) {
+            (Some(first), Some(ledger)) => {
+                stream::tell_marks(shard, first, &ledger.marks, &listener);
+                ledger.listeners.push(listener);
+            }
+            _ => drop(state.with_part(shard, |part| stream::tell_all(shard, part, &listener))),
         }
     }
 

@@ -1,19 +1,24 @@
 //! One order on its way to many devices, as the application holds it.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 use wire_format::frame::outcome::Code;
+use wire_format::time::Instant;
 
 use super::directory::Place;
 use super::frame::Frame;
 use super::report::{DeviceResult, Report};
-use super::shared::{Message, Shared, lock};
+use super::retry::Chain;
+use super::shared::{Message, ResultRoom, Shared, lock};
+use super::stream::Listener;
 use crate::fleet::DeviceIndex;
 use crate::histogram::Histogram;
 use crate::mark::Mark;
+use crate::order::Order;
 
 /// Codes are counted below this; all that exist are.
 const CODES: usize = 64;
@@ -24,6 +29,27 @@ pub(super) struct Ledger {
     pub(super) marks: Vec<u8>,
     pub(super) latency: Box<Histogram>,
     pub(super) state: Arc<State>,
+    /// Set for the record of a further attempt.
+    pub(super) chain: Option<Chain>,
+    /// Records of further attempts that live.
+    pub(super) attempts: Vec<u64>,
+    /// The end of its lifetime, on the shard's clock.
+    pub(super) deadline: Instant,
+    /// Who wants each outcome as it comes.
+    pub(super) listeners: Vec<Listener>,
+}
+
+impl Ledger {
+    /// Of an order that was pushed. Marks and histogram come from pools.
+    pub(super) fn new(state: Arc<State>, marks: Vec<u8>, latency: Box<Histogram>) -> Self {
+        let (attempts, listeners) = (Vec::new(), Vec::new());
+        Self { marks, latency, state, chain: None, attempts, deadline: Instant::NEVER, listeners }
+    }
+
+    /// The part of the shard, once it is done.
+    pub(super) fn into_part(self, first: DeviceIndex) -> Part {
+        Part { first, marks: self.marks, latency: self.latency }
+    }
 }
 
 impl AsRef<[u8]> for Ledger {
@@ -88,6 +114,18 @@ pub(super) struct State {
     watchers: AtomicUsize,
     handles: AtomicUsize,
     changed: Notify,
+    /// What the application called the order; 0 nothing.
+    pub(super) key: u64,
+    pub(super) supersede_key: u64,
+    results: Mutex<HashMap<Place, Arc<[u8]>>>,
+    room: Arc<ResultRoom>,
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        let results = core::mem::take(&mut *lock(&self.results));
+        self.room.give_back(results.values().map(|result| result.len()).sum());
+    }
 }
 
 impl State {
@@ -103,7 +141,38 @@ impl State {
             watchers: AtomicUsize::new(0),
             handles: AtomicUsize::new(0),
             changed: Notify::new(),
+            key: 0,
+            supersede_key: 0,
+            results: Mutex::default(),
+            room: Arc::default(),
         }
+    }
+
+    /// With the order's keys, and the room for its results.
+    pub(super) fn of(self, order: &Order<'_>, room: &Arc<ResultRoom>) -> Self {
+        let (key, supersede_key) = (order.order_key, order.supersede_key);
+        // Nothing was kept yet, so nothing is given back.
+        let mut state = self;
+        (state.key, state.supersede_key, state.room) = (key, supersede_key, Arc::clone(room));
+        state
+    }
+
+    /// Keeps a device's result if there is room.
+    pub(super) fn keep_result(&self, place: Place, result: &[u8]) {
+        if self.room.take(result.len()) {
+            let before = lock(&self.results).insert(place, result.into());
+            self.room.give_back(before.map_or(0, |before| before.len()));
+        }
+    }
+
+    /// A device's result, if it was kept.
+    pub(super) fn result(&self, place: Place) -> Option<Arc<[u8]>> {
+        lock(&self.results).get(&place).cloned()
+    }
+
+    /// Looks at the part of a shard that is done.
+    pub(super) fn with_part<T>(&self, shard: usize, look: impl FnOnce(&Part) -> T) -> Option<T> {
+        self.lock().settled.get(shard).and_then(Option::as_ref).map(look)
     }
 
     fn lock(&self) -> MutexGuard<'_, Parts> {
@@ -138,7 +207,7 @@ impl State {
         self.changed.notify_waiters();
     }
 
-    fn goes_to(&self, shard: usize) -> bool {
+    pub(super) fn goes_to(&self, shard: usize) -> bool {
         self.shards >> shard & 1 == 1
     }
 }
@@ -235,6 +304,19 @@ impl FanOut {
     #[must_use]
     pub fn ended(&self) -> usize {
         self.state.counters.sum(|_| true)
+    }
+
+    /// Cancels the order: where no byte of it left it ends as CANCELLED, where it did the device is asked and says what
+    /// came of it. Waits for nothing; the outcomes tell. False if the server has stopped.
+    ///
+    /// A device that does not take CANCEL, or has begun, ends the order as it would have.
+    pub fn cancel(&self) -> bool {
+        let shards = (0..self.shared.mailboxes.len()).filter(|&shard| self.state.goes_to(shard));
+        let mut sent = true;
+        for shard in shards {
+            sent &= self.shared.send(shard, Message::Cancel(self.state.number));
+        }
+        sent
     }
 
     /// Waits until every device has its one final outcome, `within` is over or the server stops, and says how things stand.
@@ -340,7 +422,8 @@ impl FanOut {
         let directory = self.shared.directory();
         let mut latency = Histogram::new();
         // One allocation: a filter does not know how many it lets through, the fan-out does.
-        let mut found: Vec<(u32, DeviceResult)> = Vec::with_capacity(self.state.targets);
+        let mut found: Vec<Found> = Vec::with_capacity(self.state.targets);
+        let kept = lock(&self.state.results);
         for (shard, part) in parts.iter().enumerate() {
             let Some(part) = part else { continue };
             latency.merge(&part.latency);
@@ -348,13 +431,14 @@ impl FanOut {
             found.extend(marks.map(|(local, &mark)| {
                 let place = Place { shard, local: DeviceIndex(local) };
                 let (position, entry) = directory.holder(place, self.state.number);
-                (position, DeviceResult::new(Mark(mark), entry))
+                (position, DeviceResult::new(Mark(mark), entry), kept.get(&place).cloned())
             }));
         }
-        if !found.is_sorted_by_key(|&(position, _)| position) {
-            found.sort_by_key(|&(position, _)| position);
+        drop(kept);
+        if !found.is_sorted_by_key(|&(position, ..)| position) {
+            found.sort_by_key(|&(position, ..)| position);
         }
-        let devices = found.into_iter().map(|(_, result)| result).collect();
+        let devices = found.into_iter().map(|(_, device, result)| (device, result));
         Report::new(self.state.number, self.state.targets, devices, &latency)
     }
 }
@@ -364,12 +448,18 @@ impl Drop for FanOut {
         if self.state.handles.fetch_sub(1, Ordering::AcqRel) > 1 {
             return;
         }
-        let mut parts = self.state.lock();
-        for part in parts.settled.iter_mut().filter_map(Option::take) {
+        // The memory of a key holds the order's end for whoever pushes it again.
+        if self.state.key != 0 {
+            return;
+        }
+        for part in self.state.lock().settled.iter_mut().filter_map(Option::take) {
             self.shared.pools.recycle(part);
         }
     }
 }
+
+/// A device of a report: its position, how the order stands there, its result.
+type Found = (u32, DeviceResult, Option<Arc<[u8]>>);
 
 /// Counts a waiting handle for as long as it waits.
 struct Watch<'a>(&'a AtomicUsize);

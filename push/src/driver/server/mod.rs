@@ -29,14 +29,18 @@ mod error;
 mod events;
 mod fan_out;
 mod frame;
+mod keys;
 mod push;
 mod ready;
 mod report;
+mod retry;
 mod shard;
 mod shared;
 mod sockets;
+mod stream;
 mod tails;
 mod target;
+mod versions;
 mod wakers;
 
 use std::net::SocketAddr;
@@ -52,7 +56,11 @@ pub use conn::{ConnConfig, Poller};
 pub use directory::Entry;
 pub use error::{AddError, PushError, Resource};
 pub use fan_out::{FanOut, Progress, Quorum};
+pub use keys::{KEYS_BYTES_MAX, KEYS_KEPT, KEYS_MAX};
 pub use report::{DeviceResult, Latency, Pending, Report, Standing};
+pub use retry::RETRIES_MAX;
+pub use shared::RESULTS_BYTES_MAX;
+pub use stream::{DeviceOutcome, Outcomes};
 pub use target::Target;
 
 use self::directory::Reserved;
@@ -145,6 +153,8 @@ pub struct Snapshot {
     pub connected: usize,
     /// Orders that wait for outcomes.
     pub live_orders: usize,
+    /// Results of devices that were lost because [`RESULTS_BYTES_MAX`] are kept.
+    pub results_lost: u64,
     /// From push to outcome.
     pub latency: Histogram,
 }

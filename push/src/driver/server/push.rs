@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::directory::Share;
+use super::directory::{Directory, Share};
 use super::error::PushError;
 use super::fan_out::{FanOut, Ledger, State};
 use super::shared::{Message, NumberedOrder, Shared, lock};
 use super::{Server, Target};
 use crate::driver::trace;
+use crate::histogram::Histogram;
 use crate::order::Order;
 
 impl Server {
@@ -51,23 +52,49 @@ impl Server {
 
 impl Shared {
     fn push(self: &Arc<Self>, order: &Order<'_>, target: &Target) -> Result<FanOut, PushError> {
+        if order.order_key == 0 {
+            return self.push_new(order, |directory| self.resolve(directory, target));
+        }
+        let mut keys = self.keys.open(self.clock.now());
+        if let Some(state) = keys.find(order.order_key) {
+            return Ok(FanOut::new(state, self));
+        }
+        keys.check()?;
+        let fan_out = self.push_new(order, |directory| self.resolve(directory, target))?;
+        let histograms = self.mailboxes.len() * size_of::<Histogram>();
+        let bytes = fan_out.targets() + histograms + size_of::<State>();
+        keys.insert(order.order_key, Arc::clone(&fan_out.state), bytes);
+        Ok(fan_out)
+    }
+
+    /// The devices of a target, or the error that there are none.
+    fn resolve(&self, directory: &Directory, target: &Target) -> Result<(Vec<Share>, usize), PushError> {
+        let (shares, targets) = directory.resolve(target, || self.pools.take_marks());
+        if targets == 0 { Err(PushError::NoTarget { target: target.clone() }) } else { Ok((shares, targets)) }
+    }
+
+    /// Pushes whatever its key. The directory stays as it is until the order is in the mailboxes: see
+    /// [`Shared::remove`].
+    pub(super) fn push_new(
+        self: &Arc<Self>,
+        order: &Order<'_>,
+        resolve: impl FnOnce(&Directory) -> Result<(Vec<Share>, usize), PushError>,
+    ) -> Result<FanOut, PushError> {
         let len = order.encoded_len();
         self.room.reserve(len)?;
-        let pushed = self.resolve(order, target);
+        let directory = self.directory();
+        let pushed = resolve(&directory).and_then(|(shares, targets)| {
+            self.versions.begin(self.clock.now(), order).map_err(PushError::Superseding)?;
+            let pushed = self.submit(order, shares, targets);
+            if pushed.is_err() {
+                self.versions.end(order.supersede_key);
+            }
+            pushed
+        });
         if pushed.is_err() {
             self.room.release(len);
         }
         pushed
-    }
-
-    /// The directory stays as it is until the order is in the mailboxes: see [`Shared::remove`].
-    fn resolve(self: &Arc<Self>, order: &Order<'_>, target: &Target) -> Result<FanOut, PushError> {
-        let directory = self.directory();
-        let (shares, targets) = directory.resolve(target, || self.pools.take_marks());
-        if targets == 0 {
-            return Err(PushError::NoTarget { target: target.clone() });
-        }
-        self.submit(order, shares, targets)
     }
 
     fn submit(
@@ -89,7 +116,8 @@ impl Shared {
             let bytes = frame.bytes_mut().map_or(&mut [][..], Vec::as_mut_slice);
             order.emit(number, bytes).map_err(PushError::Order)?;
             self.number(&mut numbers);
-            let state = Arc::new(State::new(number, targets, going, self.mailboxes.len()));
+            let state = State::new(number, targets, going, self.mailboxes.len());
+            let state = Arc::new(state.of(order, &self.results));
             // One reference per shard and none here: the last shard that is done has the only one.
             for (share, frame) in
                 shares.into_iter().zip(std::iter::repeat_n(frame, going.count_ones() as usize))
@@ -120,7 +148,7 @@ impl Shared {
             lifetime: Some(order.lifetime),
             frame,
             first,
-            marks: Ledger { marks, latency: self.pools.take_histogram(), state: Arc::clone(state) },
+            marks: Ledger::new(Arc::clone(state), marks, self.pools.take_histogram()),
         }
     }
 }

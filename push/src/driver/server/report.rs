@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use wire_format::frame::outcome::Code;
@@ -17,6 +18,8 @@ pub struct Report {
     number: u64,
     targets: usize,
     devices: Vec<DeviceResult>,
+    /// Results, each with the place of its device in `devices`, in the same order.
+    results: Vec<(usize, Arc<[u8]>)>,
     latency: Latency,
 }
 
@@ -53,11 +56,14 @@ pub enum Pending {
     Received,
     /// The device works on it.
     Started,
+    /// The device could not do it now and is tried again.
+    Retried,
 }
 
 impl Pending {
     /// Every reason, in the order an order passes through them.
-    pub const ALL: [Self; 5] = [Self::Unreachable, Self::Queued, Self::Sent, Self::Received, Self::Started];
+    pub const ALL: [Self; 6] =
+        [Self::Unreachable, Self::Queued, Self::Sent, Self::Received, Self::Started, Self::Retried];
 
     /// A stable lower-case word.
     #[must_use]
@@ -68,6 +74,7 @@ impl Pending {
             Self::Sent => "sent",
             Self::Received => "received",
             Self::Started => "started",
+            Self::Retried => "retried",
         }
     }
 }
@@ -85,7 +92,8 @@ impl DeviceResult {
             (_, Some(code)) => Standing::Ended(code),
             (Mark::SENT, _) => Standing::Pending(Pending::Sent),
             (Mark::RECEIVED, _) => Standing::Pending(Pending::Received),
-            (Mark::STARTED, _) => Standing::Pending(Pending::Started),
+            (Mark::STARTED | Mark::RESULTED, _) => Standing::Pending(Pending::Started),
+            (mark, _) if mark.is_retried() => Standing::Pending(Pending::Retried),
             _ if entry.is_some_and(|entry| entry.connected) => Standing::Pending(Pending::Queued),
             _ => Standing::Pending(Pending::Unreachable),
         };
@@ -95,8 +103,35 @@ impl DeviceResult {
 }
 
 impl Report {
-    pub(super) fn new(number: u64, targets: usize, devices: Vec<DeviceResult>, latency: &Histogram) -> Self {
-        Self { number, targets, devices, latency: Latency::of(latency) }
+    pub(super) fn new(
+        number: u64,
+        targets: usize,
+        found: impl ExactSizeIterator<Item = (DeviceResult, Option<Arc<[u8]>>)>,
+        latency: &Histogram,
+    ) -> Self {
+        let (mut devices, mut results) = (Vec::with_capacity(found.len()), Vec::new());
+        for (at, (device, result)) in found.enumerate() {
+            devices.push(device);
+            results.extend(result.map(|result| (at, result)));
+        }
+        Self { number, targets, devices, results, latency: Latency::of(latency) }
+    }
+
+    /// The results devices sent, of an order that asked for them ([`crate::order::Order::wants_result`]).
+    ///
+    /// A result that was cut off with its session, or for which there was no room ([`super::RESULTS_BYTES_MAX`]), is lost:
+    /// the order keeps its outcome.
+    pub fn results(&self) -> impl Iterator<Item = (&DeviceResult, &[u8])> {
+        self.results.iter().filter_map(|(at, result)| Some((self.devices.get(*at)?, &**result)))
+    }
+
+    /// Devices on which the order took effect and whose result is not here: they sent none, or it was lost.
+    #[must_use]
+    pub fn without_result(&self) -> usize {
+        let with = |at| self.results.binary_search_by_key(&at, |(at, _)| *at).is_ok();
+        let applied =
+            (0..).zip(&self.devices).filter(|(_, device)| device.standing == Standing::Ended(Code::APPLIED));
+        applied.filter(|&(at, _)| !with(at)).count()
     }
 
     /// The order's number.

@@ -9,18 +9,21 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
+use wire_format::frame::outcome::Code;
 use wire_format::time::Instant;
 
 use super::directory::Place;
 use super::fan_out::{Ledger, Part};
 use super::frame::Frame;
+use super::retry::{Chain, RETRIES_MAX, Retries};
 use super::shared::{Mailbox, Message, NumberedOrder, Shared, lock};
 use super::sockets::{Look, Read, Sockets};
 use super::{AddError, Device, ServerConfig, Snapshot};
 use crate::config::FleetConfig;
 use crate::driver::{Clock, trace};
 use crate::fleet::{
-    Closed, DeviceIndex, DeviceSlot, DialError, Fleet, Input, NewDevice, OrderSlot, SubmitError, Submitted,
+    Closed, DeviceIndex, DeviceSlot, DialError, Fleet, Input, Item, NewDevice, OrderSlot, SubmitError,
+    Submitted,
 };
 use crate::histogram::Histogram;
 use crate::mark::Mark;
@@ -53,6 +56,7 @@ pub(super) struct Shard {
     pub(super) latency: Box<Histogram>,
     /// A device that was refused as soon as it had said who it is: its session is not told.
     pub(super) refused: Option<DeviceIndex>,
+    pub(super) retries: Retries,
     stopping: Option<Instant>,
 }
 
@@ -73,7 +77,7 @@ impl Shard {
         let (clock, shards) = (Clock::start(), shared.mailboxes.len());
         let capacity = config.devices.div_ceil(shards);
         let devices = (0..capacity).map(|_| DeviceSlot::EMPTY).collect();
-        let orders = (0..config.orders).map(|_| OrderSlot::EMPTY).collect();
+        let orders = (0..config.orders.saturating_add(RETRIES_MAX)).map(|_| OrderSlot::EMPTY).collect();
         let seed = config.seed.wrapping_add(index as u64);
         let fleet = Fleet::new(paced(&config.fleet, shards), devices, orders, clock.now(), seed);
         Self {
@@ -88,6 +92,7 @@ impl Shard {
             timer: None,
             latency: Box::default(),
             refused: None,
+            retries: Retries::default(),
             stopping: None,
         }
     }
@@ -134,6 +139,7 @@ impl Shard {
         self.fleet.handle_timeout(now);
         self.expire_dials(now);
         self.dial(now);
+        busy |= self.retry(now);
         busy |= self.transmit(now);
         self.drain(now);
         busy
@@ -157,6 +163,8 @@ impl Shard {
             Message::Add(device, position, reply) => drop(reply.send(self.add(now, device, position))),
             Message::SetAddress(position, address) => self.set_address(now, position, address),
             Message::Remove(local) => drop(self.fleet.remove_device(now, local)),
+            Message::Cancel(number) => self.cancel(now, number),
+            Message::Listen(state, listener) => self.listen(&state, listener),
             Message::Marks(number, reply) => self.reply_marks(number, reply),
             Message::Stats(reply) => drop(reply.send(Box::new(self.snapshot()))),
             Message::Stop => {
@@ -167,25 +175,48 @@ impl Shard {
         self.drain(now);
     }
 
-    fn submit(&mut self, now: Instant, order: NumberedOrder) {
-        let number = order.number;
+    fn submit(&mut self, now: Instant, mut order: NumberedOrder) {
+        let (number, chain) = (order.number, order.marks.chain);
+        if chain.is_none() {
+            order.marks.deadline = order.lifetime.map_or(Instant::NEVER, |lifetime| now + lifetime);
+        }
         match self.fleet.submit(now, order) {
             Ok(Submitted { refused: 0, .. }) => {}
-            Ok(_) => self.count_refused(number),
-            Err(SubmitError { order, .. }) => self.unsubmitted(order),
+            Ok(_) => self.count_refused(now, number, chain),
+            Err(SubmitError { order, .. }) => self.unsubmitted(now, order),
         }
     }
 
     /// What ended at submit makes no event.
-    fn count_refused(&self, number: u64) {
-        let Some(ledger) = self.fleet.ledger(number) else { return };
-        let refused = ledger.marks.iter().filter_map(|&mark| Mark(mark).code());
-        refused.for_each(|code| ledger.state.count(code));
+    fn count_refused(&mut self, now: Instant, number: u64, chain: Option<Chain>) {
+        let Some((first, marks)) = self.fleet.marks(number) else { return };
+        let refused = (first.0..).zip(marks).filter_map(|(local, &mark)| Some((local, Mark(mark).code()?)));
+        let refused: Vec<_> = refused.collect();
+        for (local, code) in refused {
+            match (chain, self.fleet.ledger(number)) {
+                (Some(chain), _) => {
+                    self.attempt_outcome(now, chain, DeviceIndex(local), code);
+                    self.drain_events(now);
+                }
+                (None, Some(ledger)) => ledger.state.count(code),
+                (None, None) => {}
+            }
+        }
     }
 
-    /// The handle reserved a place and resolved real devices, so only a stop between the two leads here.
-    fn unsubmitted(&self, order: NumberedOrder) {
-        self.settled(order.first, order.frame, order.marks);
+    /// The handle reserved a place, resolved real devices and checked the rest, so only a stop between the two leads here,
+    /// or an attempt that cannot be made.
+    fn unsubmitted(&mut self, now: Instant, order: NumberedOrder) {
+        let NumberedOrder { number, first, frame, marks: ledger, .. } = order;
+        if let Some(chain) = ledger.chain {
+            for (local, &mark) in (first.0..).zip(&ledger.marks) {
+                if mark == Mark::PENDING.0 {
+                    self.fleet.resolve(now, chain.root, DeviceIndex(local), Code::BUSY);
+                    self.drain_events(now);
+                }
+            }
+        }
+        self.settled(number, first, frame, ledger);
     }
 
     /// Takes a device in at its position, unless it was taken off the list in between.
@@ -232,6 +263,7 @@ impl Shard {
             devices: 0,
             connected: 0,
             live_orders: self.shared.room.live_orders(),
+            results_lost: self.shared.results.lost(),
             latency: (*self.latency).clone(),
         }
     }
@@ -289,7 +321,15 @@ impl Shard {
         while let Some(bytes @ [_, ..]) = self.inbox.get(at..len) {
             match self.fleet.handle_bytes(now, device, bytes) {
                 Ok(Input { consumed: 0, .. }) => break,
-                Ok(input) => at += input.consumed,
+                Ok(input) => {
+                    at += input.consumed;
+                    // Borrowed from the inbox, which the fleet has nothing to do with.
+                    if let Some(Item::Result { number, payload }) = input.item
+                        && let Some(ledger) = self.fleet.ledger(number)
+                    {
+                        ledger.state.keep_result(Place { shard: self.index, local: device }, payload);
+                    }
+                }
                 Err(_) => {
                     self.drain(now);
                     return false;
@@ -358,7 +398,8 @@ impl Shard {
     fn sleep(&mut self, cx: &mut Context<'_>) -> bool {
         let dial = self.sockets.poll_timeout();
         let stop = self.stopping.map(|since| since + STOP_WITHIN);
-        let Some(due) = [self.fleet.poll_timeout(), dial, stop].into_iter().flatten().min() else {
+        let retry = self.retries.poll_timeout();
+        let Some(due) = [self.fleet.poll_timeout(), dial, retry, stop].into_iter().flatten().min() else {
             return true;
         };
         let at = self.clock.tokio(due);

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use tokio::sync::{Notify, broadcast, oneshot};
@@ -11,9 +11,13 @@ use wire_format::ids::NodeId;
 use super::bell::Bell;
 use super::directory::{Directory, Place, Share};
 use super::error::{AddError, PushError, Resource};
-use super::fan_out::{Ledger, Part};
+use super::fan_out::{Ledger, Part, State};
 use super::frame::{Frame, Frames};
+use super::keys::Keys;
+use super::stream::Listener;
+use super::versions::Versions;
 use super::{Device, Event, ServerConfig, Snapshot};
+use crate::driver::Clock;
 use crate::fleet::DeviceIndex;
 use crate::histogram::Histogram;
 
@@ -35,6 +39,9 @@ pub(super) enum Message {
     SetAddress(u32, std::net::SocketAddr),
     /// Take this device out.
     Remove(DeviceIndex),
+    Cancel(u64),
+    /// Tell each outcome of this order, those there are and those that come.
+    Listen(Arc<State>, Listener),
     Marks(u64, oneshot::Sender<Part>),
     Stats(oneshot::Sender<Box<Snapshot>>),
     Stop,
@@ -102,6 +109,39 @@ impl Pools {
     }
 }
 
+/// Bytes of results that are kept, all fan-outs together.
+pub const RESULTS_BYTES_MAX: usize = 64 << 20;
+
+/// Room for results.
+#[derive(Debug, Default)]
+pub(super) struct ResultRoom {
+    bytes: AtomicUsize,
+    /// Results for which there was none.
+    lost: AtomicU64,
+}
+
+impl ResultRoom {
+    /// Takes room for a result; false if there is none, which is counted.
+    pub(super) fn take(&self, bytes: usize) -> bool {
+        let held = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let fits = held.saturating_add(bytes) <= RESULTS_BYTES_MAX;
+        if !fits {
+            self.give_back(bytes);
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+        fits
+    }
+
+    pub(super) fn give_back(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Results for which there was no room.
+    pub(super) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+}
+
 /// How much of what is limited is in use.
 #[derive(Debug)]
 pub(super) struct Room {
@@ -158,6 +198,10 @@ pub(super) struct Shared {
     directory: RwLock<Directory>,
     pub(super) pools: Pools,
     pub(super) room: Room,
+    pub(super) keys: Keys,
+    pub(super) versions: Versions,
+    pub(super) results: Arc<ResultRoom>,
+    pub(super) clock: Clock,
     pub(super) devices_max: usize,
     pub(super) events: broadcast::Sender<Event>,
     /// Shards that run.
@@ -188,6 +232,10 @@ impl Shared {
                 bytes_max: config.bytes,
                 freed: Notify::new(),
             },
+            keys: Keys::default(),
+            versions: Versions::default(),
+            results: Arc::default(),
+            clock: Clock::start(),
             devices_max: config.devices,
             events,
             running: AtomicUsize::new(shards),
@@ -295,5 +343,20 @@ impl Shared {
             self.ended.notify_waiters();
             self.room.freed.notify_waiters();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_at_their_limit_and_one_past_it() {
+        let room = ResultRoom::default();
+        assert!(room.take(RESULTS_BYTES_MAX));
+        assert!(!room.take(1));
+        assert_eq!(room.lost(), 1);
+        room.give_back(1);
+        assert!(room.take(1));
     }
 }
