@@ -177,7 +177,8 @@ impl Server {
         let shards = config.shards.unwrap_or_else(shards_by_runtime).clamp(1, SHARDS_MAX);
         let shared = Arc::new(Shared::new(&config, shards));
         let tasks = (0..shards).map(|index| {
-            let shard = shard::Shard::new(&config, index, Arc::clone(&shared));
+            // Boxed: 28 kB would travel through the stack of whoever starts a server, several times.
+            let shard = Box::new(shard::Shard::new(&config, index, Arc::clone(&shared)));
             // A shard takes turns of its own; tokio's per-poll budget would cut them at 128 sockets.
             let task = tokio::task::unconstrained(shard.run());
             tokio::spawn(trace::task("server", config.fleet.server, task))

@@ -97,7 +97,7 @@ impl Shard {
         }
     }
 
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(mut self: Box<Self>) {
         core::future::poll_fn(|cx| self.poll(cx)).await;
         self.shared.shard_ended(self.index);
     }
