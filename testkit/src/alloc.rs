@@ -12,9 +12,17 @@
 //! ```
 //!
 //! Counters belong to the thread, so tests that run beside each other do not see one another.
+//!
+//! A proof that failed says how many and how large, not where. With the environment variable of [`BACKTRACE`] set, the
+//! first block that is counted is told on standard error with the path that led to it.
 
 use core::cell::Cell;
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::backtrace::Backtrace;
+use std::io::Write;
+
+/// The name of the environment variable that has the first counted allocation of each [`count`] told with a backtrace.
+pub const BACKTRACE: &str = "TILLWIRE_ALLOC_BACKTRACE";
 
 /// The system's allocator, with counters. For `#[global_allocator]`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,6 +40,8 @@ pub struct Counts {
 thread_local! {
     // `const` and without a destructor: reading it neither allocates nor fails while a thread ends.
     static TAKEN: Cell<Counts> = const { Cell::new(Counts { allocations: 0, bytes: 0 }) };
+    /// The next block is to be told with a backtrace.
+    static TELLING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// What this thread asked for while `work` ran; frees are not counted.
@@ -47,8 +57,10 @@ pub fn count(work: impl FnOnce()) -> Counts {
         probe,
         "testkit::alloc::Counting is not this binary's global allocator"
     );
+    TELLING.set(std::env::var_os(BACKTRACE).is_some());
     let before = TAKEN.get();
     work();
+    TELLING.set(false);
     let after = TAKEN.get();
     Counts { allocations: after.allocations - before.allocations, bytes: after.bytes - before.bytes }
 }
@@ -57,8 +69,23 @@ fn note(bytes: usize) {
     // Counting must not be a reason to fail, so a thread that has no counters any more is left alone.
     let _ = TAKEN.try_with(|taken| {
         let Counts { allocations, bytes: sum } = taken.get();
-        taken.set(Counts { allocations: allocations + 1, bytes: sum + bytes as u64 });
+        let now = Counts { allocations: allocations + 1, bytes: sum + bytes as u64 };
+        if TELLING.try_with(|telling| telling.replace(false)).unwrap_or(false) {
+            tell(bytes);
+        }
+        // Also forgets what telling took.
+        taken.set(now);
     });
+}
+
+#[cold]
+fn tell(bytes: usize) {
+    let path = Backtrace::force_capture();
+    // Telling is a help; a closed standard error is no reason to fail inside an allocator.
+    let _ = writeln!(
+        std::io::stderr(),
+        "a block of {bytes} bytes was taken while allocations are counted:\n{path}"
+    );
 }
 
 // SAFETY: every method hands its arguments on to `System` unchanged and returns what `System` returned; `note` neither
