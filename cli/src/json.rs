@@ -8,9 +8,12 @@ use tillwire::discovery::driver::server::ServerEvent as RosterEvent;
 use tillwire::discovery::{Fields, State, What};
 use tillwire::push::driver::server::Event as SessionEvent;
 use tillwire::{
-    DeviceInfo, DeviceResult, FanOut, Latency, NodeId, Outcome, Report, ServerEvent, Standing, StoreServer,
-    Tags,
+    DeviceInfo, DeviceOutcome, DeviceResult, FanOut, Latency, NodeId, OrderKind, Outcome, Report,
+    ServerEvent, Standing, StoreServer, Tags,
 };
+
+use crate::control::request::hex;
+use crate::stock;
 
 /// A device: `{id, name, kind, zone, tags, address, state, connected}`.
 pub(crate) fn device(info: &DeviceInfo) -> Value {
@@ -208,6 +211,30 @@ pub(crate) fn result(result: &DeviceResult) -> Value {
         "outcome": outcome,
         "pending": pending,
     })
+}
+
+/// An outcome as it comes, of an order of this kind.
+pub(crate) fn outcome(outcome: &DeviceOutcome, kind: OrderKind) -> Value {
+    let us = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+    let mut line = json!({
+        "event": "outcome",
+        "device": outcome.id.map(|id| id.to_string()),
+        "address": outcome.address.map(|address| address.to_string()),
+        "outcome": outcome.code.to_string(),
+        "latency_us": outcome.latency.map(us),
+    });
+    if let Some(result) = &outcome.result {
+        add_result(&mut line, kind, result);
+    }
+    line
+}
+
+/// What a device sent as its result: the bytes, and what they say if that is known.
+pub(crate) fn add_result(line: &mut Value, kind: OrderKind, result: &[u8]) {
+    line["result"] = hex(result).into();
+    if kind == OrderKind::STOCK_QUESTION {
+        line["stock"] = stock::json(result).unwrap_or_default();
+    }
 }
 
 /// The last line of a push.

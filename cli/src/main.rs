@@ -3,6 +3,7 @@
 mod args;
 #[cfg(target_os = "linux")]
 mod bench;
+mod cancel;
 mod control;
 mod demo;
 mod device;
@@ -59,6 +60,7 @@ fn run(command: Command, json: bool) -> error::Outcome {
             Command::Serve(args) => serve::run(args, json).await,
             Command::Device(args) => device::run(args, json).await,
             Command::Push(args) => push::run(*args, json).await,
+            Command::Cancel(args) => cancel::run(args, json).await,
             Command::Watch(args) => watch::run(args, json).await,
             Command::Status(args) => status::run(args, json).await,
             Command::DemoDevices(args) => demo::child::run(args).await,

@@ -93,8 +93,9 @@ pub(crate) async fn run(args: Args, json: bool) -> Outcome {
     let server = Arc::new(builder.start().await.map_err(|error| start::failure(&error))?);
     say_clear_mode();
     say_serving(&server, &store, &control, json);
-    serve(&server, &listener, &store, &mut end, json).await;
-    drop(listener);
+    let served = Arc::new(session::Served::new(Arc::clone(&server)));
+    serve(&served, &listener, &store, &mut end, json).await;
+    drop((listener, served));
     if let Some(server) = Arc::into_inner(server) {
         server.shutdown().await;
     }
@@ -127,12 +128,13 @@ fn say_serving(server: &StoreServer, store: &tillwire::Store, control: &Endpoint
 
 /// Answers callers and tells events until told to end.
 async fn serve(
-    server: &Arc<StoreServer>,
+    served: &Arc<session::Served>,
     listener: &Listener,
     store: &tillwire::Store,
     end: &mut start::End,
     json: bool,
 ) {
+    let server = &*served.server;
     let mut events = server.subscribe();
     let mut known = json::Known::default();
     let mut callers = JoinSet::new();
@@ -145,7 +147,7 @@ async fn serve(
                 Err(RecvError::Closed) => break,
             },
             caller = listener.accept(), if callers.len() < CALLERS_MAX => match caller {
-                Ok(stream) => drop(callers.spawn(session::run(stream, Arc::clone(server), *store))),
+                Ok(stream) => drop(callers.spawn(session::run(stream, Arc::clone(served), *store))),
                 Err(error) => {
                     out::warn(&format!("the control socket refused a caller: {error}"));
                     tokio::time::sleep(ACCEPT_PAUSE).await;

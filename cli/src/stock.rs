@@ -1,5 +1,6 @@
-//! Stock answers, as simulated devices give them.
+//! Stock answers: simulated devices give them, `push stock-question` and `ask stock` show them.
 
+use serde_json::{Value, json};
 use wire_format::payload::{Level, Payload, StockAnswer, StockQuestion};
 
 /// Bytes of an encoded answer.
@@ -23,6 +24,31 @@ pub(crate) fn answer(question: &[u8], level: Level, buffer: &mut [u8]) -> Option
     StockAnswer { article, level, age_s: 0 }.encode(buffer).ok()
 }
 
+/// An encoded answer as `{article, level, quantity_milli, age_s}`; `None` if it is none.
+pub(crate) fn json(payload: &[u8]) -> Option<Value> {
+    let StockAnswer { article, level, age_s } = StockAnswer::decode(payload).ok()?;
+    let (name, quantity) = match level {
+        Level::Unknown => ("unknown", None),
+        Level::None => ("none", None),
+        Level::Some => ("some", None),
+        Level::Counted(milli) => ("counted", Some(milli)),
+    };
+    Some(json!({"article": article, "level": name, "quantity_milli": quantity, "age_s": age_s}))
+}
+
+/// What [`json`] says, for people.
+pub(crate) fn people(answer: &Value) -> String {
+    match answer["quantity_milli"].as_i64() {
+        Some(milli) if milli % 1_000 == 0 => format!("{} in stock", milli / 1_000),
+        Some(milli) => {
+            let sign = if milli < 0 { "-" } else { "" };
+            let milli = milli.unsigned_abs();
+            format!("{sign}{}.{:03} in stock", milli / 1_000, milli % 1_000)
+        }
+        None => format!("stock: {}", answer["level"].as_str().unwrap_or_default()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -33,9 +59,12 @@ mod tests {
         let len = StockQuestion { article: 7, place: "" }.encode(&mut question).unwrap();
         let mut buffer = [0; ANSWER_LEN_MAX];
         let written = answer(&question[..len], level("3.5").unwrap(), &mut buffer).unwrap();
-        let given = StockAnswer::decode(&buffer[..written]).unwrap();
-        assert_eq!((given.article, given.level), (7, Level::Counted(3_500)));
+        let told = json(&buffer[..written]).unwrap();
+        assert_eq!((&told["article"], &told["quantity_milli"]), (&7.into(), &3_500.into()));
+        assert_eq!(people(&json(&buffer[..written]).unwrap()), "3.500 in stock");
         assert_eq!(answer(b"nonsense", Level::Some, &mut buffer), None);
+        let written = answer(&question[..len], level("none").unwrap(), &mut buffer).unwrap();
+        assert_eq!(people(&json(&buffer[..written]).unwrap()), "stock: none");
         assert!(level("a few").is_err());
     }
 }

@@ -8,18 +8,20 @@ use support::{Running, code, json_lines, run, stderr};
 
 #[test]
 fn a_small_demo_is_all_right() {
-    let words = ["demo", "--devices", "20", "--orders", "10", "--json"];
+    let words = ["demo", "--devices", "20", "--orders", "40", "--json"];
     let output = run(&[&words[..], &["--port-discovery", "20071", "--port-push", "20171"]].concat());
     let lines = json_lines(&output);
     let summary = lines.last().unwrap_or_else(|| panic!("{}", stderr(&output)));
     assert_eq!((code(&output), &summary["ok"]), (0, &true.into()), "{summary}");
-    for (field, value) in [("devices", 20), ("discovered", 20), ("orders", 10), ("unsettled", 0)] {
+    for (field, value) in [("devices", 20), ("discovered", 20), ("orders", 40), ("unsettled", 0)] {
         assert_eq!(summary[field], value, "{field} in {summary}");
     }
     let outcomes = summary["outcomes"].as_object().expect("outcomes");
     let ended: u64 = outcomes.values().filter_map(serde_json::Value::as_u64).sum();
     assert_eq!(summary["pairs"], ended);
     assert!(outcomes["rejected-kind"].as_u64() > Some(0), "one kind is refused by design");
+    assert_eq!((&outcomes["cancelled"], &outcomes["superseded"]), (&1.into(), &1.into()), "{summary}");
+    assert!(summary["results"].as_u64() > Some(0), "questions about stock are answered: {summary}");
     for field in ["discovery_ms", "latency_us", "bytes_out", "allocs_per_order", "secure"] {
         assert!(summary.get(field).is_some(), "{field} in {summary}");
     }

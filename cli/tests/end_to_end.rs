@@ -160,6 +160,65 @@ fn a_quorum_ends_the_wait_and_status_counts() {
 }
 
 #[test]
+fn a_stock_question_shows_what_each_device_answers() {
+    let store = Store::new("stock", 69);
+    let devices = [store.host(2), store.host(3)].map(|host| format!("{host}:8081"));
+    let server = store.serve(&["--no-discovery", "--device", &devices[0], "--device", &devices[1]]);
+    let _kiosk = store.device(KIOSK, 2, &["--no-discovery", "--answer-stock", "3.5"]);
+    let _till = store.device(TILL, 3, &["--no-discovery", "--answer-stock", "none", "--later-ms", "50"]);
+    for id in [KIOSK, TILL] {
+        server.wait_for(connected(id));
+    }
+    let control = store.path("control.sock");
+    let ask = |how: &[&str]| {
+        let words = [&["push", "stock-question", "4006381333931", "--to", "all", "--control", &control], how];
+        json_lines(&run(&words.concat()))
+    };
+    for (how, event) in [(&["--json"][..], "device"), (&["--json", "--stream"], "outcome")] {
+        let lines = ask(how);
+        let summary = lines.last().expect("a summary");
+        assert_eq!((&summary["ok"], &summary["results"]), (&true.into(), &2.into()), "{lines:#?}");
+        let answers: Vec<_> = lines.iter().filter(|line| line["event"] == event).collect();
+        assert_eq!(answers.len(), 2, "{lines:#?}");
+        for answer in answers {
+            let stock = &answer["stock"];
+            assert_eq!(stock["article"], 4_006_381_333_931_u64);
+            let expected = if answer["device"] == KIOSK { "counted" } else { "none" };
+            assert_eq!(stock["level"], expected, "{answer}");
+        }
+    }
+}
+
+#[test]
+fn an_order_that_waits_is_cancelled_and_one_that_was_begun_is_not() {
+    let store = Store::new("cancel", 70);
+    let address = format!("{}:8081", store.host(2));
+    let server = store.serve(&["--no-discovery", "--device", &address]);
+    let till = store.device(TILL, 2, &["--no-discovery", "--later-ms", "4000"]);
+    server.wait_for(connected(TILL));
+    let control = store.path("control.sock");
+    let push = |text| {
+        let words = ["push", "message", text, "--to", "all", "--wait", "30", "--control", &control];
+        let push = Running::start(&words);
+        let order = push.wait_for_event("accepted")["order"].as_u64().expect("a number");
+        (push, order.to_string())
+    };
+    let (begun, first) = push("begun");
+    till.wait_for_event("order");
+    let (waits, second) = push("waits");
+    let cancel = |order: &str| run(&["cancel", order, "--control", &control, "--json"]);
+    for order in [&first, &second] {
+        let output = cancel(order);
+        assert_eq!((code(&output), &json_lines(&output)[0]["event"]), (0, &"cancelling".into()));
+    }
+    assert_eq!(waits.wait_for_event("summary")["outcomes"]["cancelled"], 1);
+    assert_eq!(begun.wait_for_event("summary")["outcomes"]["applied"], 1, "it had been begun");
+    let output = cancel(&second);
+    assert_eq!(code(&output), 2, "it has ended: {}", stderr(&output));
+    assert_eq!(store.ledger(TILL).len(), 1);
+}
+
+#[test]
 fn nobody_meant_is_an_error_that_names_what_matched_nothing() {
     let store = Store::new("nobody", 62);
     let _server = store.serve(&["--no-discovery"]);

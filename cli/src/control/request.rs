@@ -18,6 +18,8 @@ pub(crate) const LIFETIME_S_MAX: u64 = 30 * 86_400;
 pub(crate) enum Request {
     /// Push an order and wait for its outcomes.
     Push(Box<Push>),
+    /// End an order where it has not been started.
+    Cancel(u64),
     /// The devices as they are, then every change.
     Watch,
     /// The devices as they are.
@@ -53,8 +55,12 @@ pub(crate) struct Push {
     pub(crate) wait: Duration,
     /// How many devices must have applied it; all if not said.
     pub(crate) quorum: Option<Quorum>,
+    /// The devices shall send results.
+    pub(crate) result: bool,
     /// A line per device before the summary.
     pub(crate) each: bool,
+    /// A line per outcome as it comes.
+    pub(crate) stream: bool,
 }
 
 /// How many devices are enough.
@@ -105,7 +111,9 @@ impl Push {
             "to": self.to.to_string(),
             "volatile": self.volatile,
             "wait_ms": millis(self.wait),
+            "result": self.result,
             "each": self.each,
+            "stream": self.stream,
         });
         if let Some(key) = &self.key {
             object["key"] = json!(key);
@@ -134,12 +142,16 @@ impl Request {
         let Value::Object(fields) = object else { return Err("a request is an object".to_owned()) };
         match fields.get("do").and_then(Value::as_str) {
             Some("push") => read_push(fields).map(Box::new).map(Self::Push),
+            Some("cancel") => match number(fields, "order", u64::MAX)? {
+                Some(order @ 1..) => Ok(Self::Cancel(order)),
+                _ => Err("\"order\" is the number of an order, 1 or more".to_owned()),
+            },
             Some("watch") => Ok(Self::Watch),
             Some("roster") => Ok(Self::Roster),
             Some("stats") => Ok(Self::Stats),
-            Some(other) => {
-                Err(format!("\"do\" is {other:?}, and push, watch, roster, stats are what can be done"))
-            }
+            Some(other) => Err(format!(
+                "\"do\" is {other:?}, and push, cancel, watch, roster, stats are what can be done"
+            )),
             None => Err("\"do\" is missing".to_owned()),
         }
     }
@@ -181,7 +193,9 @@ fn read_push(fields: &Map<String, Value>) -> Result<Push, String> {
         volatile: bool(fields, "volatile")?,
         wait: Duration::from_millis(number(fields, "wait_ms", WAIT_MS_MAX)?.unwrap_or(0)),
         quorum: text(fields, "quorum")?.map(quorum).transpose()?,
+        result: bool(fields, "result")?,
         each: bool(fields, "each")?,
+        stream: bool(fields, "stream")?,
     })
 }
 
@@ -255,7 +269,9 @@ mod tests {
             volatile: true,
             wait: Duration::from_secs(10),
             quorum: Some(Quorum::Percent(95)),
+            result: true,
             each: true,
+            stream: true,
         }
     }
 
@@ -300,5 +316,7 @@ mod tests {
         assert!(with("quorum", json!("101%")).contains("share"));
         assert!(with("each", json!("yes")).contains("true or false"));
         assert!(Request::read(&json!({})).is_err());
+        assert_eq!(Request::read(&json!({"do": "cancel", "order": 7})), Ok(Request::Cancel(7)));
+        assert!(Request::read(&json!({"do": "cancel", "order": 0})).unwrap_err().contains("order"));
     }
 }

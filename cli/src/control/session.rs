@@ -1,10 +1,11 @@
 //! One caller of the control socket: requests are read line by line and answered in their order.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tillwire::{NodeId, Order, Outcome, PushError, Store, StoreServer, Target};
+use tillwire::{FanOut, NodeId, Order, Outcome, PushError, Report, Store, StoreServer, Target};
 use tokio::io::{AsyncBufReadExt, BufReader, ReadHalf, WriteHalf};
 use tokio::sync::broadcast::error::RecvError;
 
@@ -17,11 +18,37 @@ use crate::names::To;
 use crate::serve::error_line;
 use crate::{json, names};
 
+/// The server, and the orders that can still be cancelled.
+pub(crate) struct Served {
+    /// The server.
+    pub(crate) server: Arc<StoreServer>,
+    live: Mutex<BTreeMap<u64, FanOut>>,
+}
+
+impl Served {
+    /// No order yet.
+    pub(crate) fn new(server: Arc<StoreServer>) -> Self {
+        Self { server, live: Mutex::default() }
+    }
+
+    fn live(&self) -> MutexGuard<'_, BTreeMap<u64, FanOut>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps an order until it has ended everywhere; looked through when another one comes.
+    fn keep(&self, fan_out: &FanOut) {
+        let mut live = self.live();
+        live.retain(|_, fan_out| fan_out.ended() < fan_out.targets());
+        live.insert(fan_out.number(), fan_out.clone());
+    }
+}
+
 type Reader = BufReader<ReadHalf<Box<dyn Stream>>>;
 type Writer = WriteHalf<Box<dyn Stream>>;
 
 /// Serves a caller until it leaves, or sends something that is no request's line.
-pub(crate) async fn run(stream: Box<dyn Stream>, server: Arc<StoreServer>, store: Store) {
+pub(crate) async fn run(stream: Box<dyn Stream>, served: Arc<Served>, store: Store) {
+    let server = &served.server;
     let (reader, mut writer) = tokio::io::split(stream);
     let hello = json!({
         "event": "hello", "control": VERSION, "version": env!("CARGO_PKG_VERSION"), "server": server.id().to_string(),
@@ -29,11 +56,12 @@ pub(crate) async fn run(stream: Box<dyn Stream>, server: Arc<StoreServer>, store
     });
     if write_line(&mut writer, &hello).await.is_ok() {
         // A caller that went away is not an error of the server's.
-        let _ = answer_all(BufReader::new(reader), writer, &server).await;
+        let _ = answer_all(BufReader::new(reader), writer, &served).await;
     }
 }
 
-async fn answer_all(mut reader: Reader, mut writer: Writer, server: &StoreServer) -> std::io::Result<()> {
+async fn answer_all(mut reader: Reader, mut writer: Writer, served: &Served) -> std::io::Result<()> {
+    let server = &*served.server;
     let mut partial = Vec::new();
     loop {
         let request = match read_line(&mut reader, &mut partial).await {
@@ -48,7 +76,8 @@ async fn answer_all(mut reader: Reader, mut writer: Writer, server: &StoreServer
             }
         };
         match request {
-            Ok(Request::Push(order)) => push(&mut writer, server, &order).await?,
+            Ok(Request::Push(order)) => push(&mut writer, served, &order).await?,
+            Ok(Request::Cancel(order)) => cancel(&mut writer, served, order).await?,
             Ok(Request::Watch) => return watch(&mut reader, &mut writer, server).await,
             Ok(Request::Roster) => drop(roster(&mut writer, server).await?),
             Ok(Request::Stats) => stats(&mut writer, server).await?,
@@ -67,37 +96,94 @@ async fn gone(reader: &mut Reader) {
     }
 }
 
-async fn push(writer: &mut Writer, server: &StoreServer, push: &Push) -> std::io::Result<()> {
-    let fan_out = match start_push(server, push).await {
+async fn push(writer: &mut Writer, served: &Served, push: &Push) -> std::io::Result<()> {
+    let fan_out = match start_push(&served.server, push).await {
         Ok(fan_out) => fan_out,
         Err(failure) => return write_line(writer, &error_line(&failure)).await,
     };
+    served.keep(&fan_out);
     let accepted = json!({
         "event": "accepted", "order": fan_out.number(), "durable": fan_out.durable(), "targets": fan_out.targets(),
     });
     write_line(writer, &accepted).await?;
-    // A caller that sends no more (`echo … | nc`) still reads; one that is gone is noticed at the next line.
-    let reached = match push.quorum {
-        None => None,
-        Some(quorum) => {
-            let progress = fan_out.wait(enough(quorum), |code| code == Outcome::APPLIED, push.wait).await;
-            Some(progress.reached)
-        }
+    let reached = if push.stream {
+        stream(writer, &fan_out, push).await?
+    } else {
+        // A caller that sends no more (`echo … | nc`) still reads; one that is gone is noticed at the next line.
+        wait(&fan_out, push).await
     };
-    // With a quorum nobody waits for the rest.
-    let wait = if reached.is_some() { Duration::ZERO } else { push.wait };
-    let report = fan_out.settled(wait).await;
+    let report = fan_out.report().await;
     if push.each {
-        for result in report.devices() {
-            write_line(writer, &json::result(result)).await?;
-        }
+        each(writer, push, &report).await?;
     }
     let mut summary = json::report(&fan_out, &report);
+    if push.result {
+        summary["results"] = report.results().count().into();
+    }
     if let Some(reached) = reached {
         summary["reached"] = reached.into();
         summary["ok"] = reached.into();
     }
     write_line(writer, &summary).await
+}
+
+/// Waits for every outcome, or for the quorum: says whether that was reached.
+async fn wait(fan_out: &FanOut, push: &Push) -> Option<bool> {
+    match push.quorum {
+        None => {
+            fan_out.settled(push.wait).await;
+            None
+        }
+        Some(quorum) => {
+            let progress = fan_out.wait(enough(quorum), |code| code == Outcome::APPLIED, push.wait).await;
+            Some(progress.reached)
+        }
+    }
+}
+
+/// The same, with a line per outcome as it comes.
+async fn stream(writer: &mut Writer, fan_out: &FanOut, push: &Push) -> std::io::Result<Option<bool>> {
+    let mut outcomes = fan_out.outcomes();
+    let mut waiting = std::pin::pin!(wait(fan_out, push));
+    let reached = loop {
+        tokio::select! {
+            biased;
+            Some(outcome) = outcomes.next() => write_line(writer, &json::outcome(&outcome, push.kind)).await?,
+            reached = &mut waiting => break reached,
+        }
+    };
+    // What came together with the last one.
+    while let Ok(Some(outcome)) = tokio::time::timeout(Duration::ZERO, outcomes.next()).await {
+        write_line(writer, &json::outcome(&outcome, push.kind)).await?;
+    }
+    Ok(reached)
+}
+
+/// A line per device, with its result.
+async fn each(writer: &mut Writer, push: &Push, report: &Report) -> std::io::Result<()> {
+    let mut results = report.results().peekable();
+    for device in report.devices() {
+        let mut line = json::result(device);
+        if let Some((_, result)) = results.next_if(|(of, _)| std::ptr::eq(*of, device)) {
+            json::add_result(&mut line, push.kind, result);
+        }
+        write_line(writer, &line).await?;
+    }
+    Ok(())
+}
+
+async fn cancel(writer: &mut Writer, served: &Served, order: u64) -> std::io::Result<()> {
+    let fan_out = served.live().get(&order).filter(|fan_out| fan_out.ended() < fan_out.targets()).cloned();
+    let line = match fan_out {
+        Some(fan_out) if fan_out.cancel() => {
+            json!({"event": "cancelling", "order": order, "targets": fan_out.targets(), "ended": fan_out.ended()})
+        }
+        _ => error_line(&Failure::start(
+            format!("no order {order} is on its way"),
+            "it has ended on every device, or was never pushed through this socket",
+        )),
+    };
+    write_line(writer, &line).await
 }
 
 fn enough(quorum: Quorum) -> tillwire::Quorum {
@@ -107,11 +193,14 @@ fn enough(quorum: Quorum) -> tillwire::Quorum {
     }
 }
 
-async fn start_push(server: &StoreServer, push: &Push) -> Result<tillwire::FanOut, Failure> {
+async fn start_push(server: &StoreServer, push: &Push) -> Result<FanOut, Failure> {
     let target = target(server, &push.to).await?;
     let mut order = Order::new(push.kind, push.schema, &push.payload).lane(push.lane).with_flags(push.flags);
     if let Some(lifetime) = push.lifetime {
         order = order.lifetime(lifetime);
+    }
+    if push.result {
+        order = order.wants_result();
     }
     if let Some((key, version)) = &push.supersede {
         order = order.superseding(key, *version);

@@ -7,6 +7,7 @@ use tillwire::{NodeId, Report, Standing};
 use wire_format::crc::crc32c;
 
 use super::farm::{Record, Seen};
+use super::payloads;
 use super::plan::{Plan, Planned};
 
 /// Wrong pairs described in words; the rest is counted.
@@ -23,8 +24,10 @@ pub(crate) struct Wrong {
     pub(crate) repeated: u64,
     /// It saw other bytes than were pushed, or answered something else than the plan has.
     pub(crate) altered: u64,
-    /// It saw an order that was not for it.
+    /// It saw an order that was not for it, or one that was to end before its turn.
     pub(crate) strays: u64,
+    /// A result the server should have is missing, or says something else than the device has.
+    pub(crate) results: u64,
     /// The first few, in words.
     pub(crate) examples: Vec<String>,
 }
@@ -35,11 +38,12 @@ impl Wrong {
         *self == Self::default()
     }
 
-    /// `{outcomes, unseen, repeated, altered, strays}`.
+    /// `{outcomes, unseen, repeated, altered, strays, results}`.
     pub(crate) fn json(&self) -> Value {
-        let Self { outcomes, unseen, repeated, altered, strays, .. } = self;
+        let Self { outcomes, unseen, repeated, altered, strays, results, .. } = self;
         json!({
             "outcomes": outcomes, "unseen": unseen, "repeated": repeated, "altered": altered, "strays": strays,
+            "results": results,
         })
     }
 
@@ -64,6 +68,7 @@ pub(crate) fn check(plan: &Plan, pushed: &[Pushed], records: &[Record]) -> Wrong
     for pushed in pushed {
         if let Some(order) = plan.orders.get(pushed.plan) {
             check_report(plan, order, &pushed.report, &mut wrong);
+            check_results(order, &pushed.report, &mut wrong);
             numbers.insert(pushed.report.number(), order);
         }
     }
@@ -71,7 +76,7 @@ pub(crate) fn check(plan: &Plan, pushed: &[Pushed], records: &[Record]) -> Wrong
         records.iter().map(|(index, seen)| (*index, seen.as_slice())).collect();
     for (index, spec) in (0..).zip(&plan.devices) {
         let record = seen.remove(&index).unwrap_or(&[]);
-        let meant = numbers.iter().filter(|(_, order)| order.whom.means(index, spec));
+        let meant = numbers.iter().filter(|(_, order)| order.is_seen() && order.whom.means(index, spec));
         check_record(index, record, &meant.map(|(number, order)| (*number, *order)).collect(), &mut wrong);
     }
     wrong
@@ -93,6 +98,19 @@ fn check_report(plan: &Plan, order: &Planned, report: &Report, wrong: &mut Wrong
     }
     // What is left was not meant.
     wrong.outcomes += (standings.len() + nameless) as u64;
+}
+
+/// Each device a question was for has answered it with what it has.
+fn check_results(order: &Planned, report: &Report, wrong: &mut Wrong) {
+    if !order.wants_result() {
+        return;
+    }
+    let right = report.results().filter(|(_, result)| payloads::is_answer(&order.payload, result)).count();
+    let missing = report.targets().saturating_sub(right) as u64;
+    if missing > 0 {
+        wrong.results += missing;
+        wrong.note(|| format!("{missing} answers to order {} are missing or wrong", report.number()));
+    }
 }
 
 fn check_record(index: u32, record: &[Seen], meant: &HashMap<u64, &Planned>, wrong: &mut Wrong) {

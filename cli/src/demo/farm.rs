@@ -1,13 +1,14 @@
 //! The devices of a demo, real ones on loopback addresses, and what their handlers saw.
 
 use std::net::Ipv4Addr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use tillwire::{Delivered, Device, Security, Verdict};
+use tillwire::{Delivered, Device, DeviceHandle, Handler, Lane, ResultBuffer, Security, Ticket, Verdict};
 use wire_format::crc::crc32c;
 
 use super::payloads;
 use super::plan::{BROADCAST, Spec, store};
+use super::scene::HOLD_KIND;
 use crate::error::Failure;
 use crate::start;
 
@@ -91,7 +92,9 @@ impl Farm {
 
 async fn start_one(spec: &Spec, part: Part, record: Arc<Mutex<Vec<Seen>>>) -> Result<Device, Failure> {
     let store = store().ok_or_else(|| Failure::start("the demo's store has no name", ""))?;
-    Device::builder(store, spec.id)
+    let application = Application { record, held: None, device: Arc::default() };
+    let known = Arc::clone(&application.device);
+    let device = Device::builder(store, spec.id)
         .security(Security::open_network())
         .staging(true)
         .kind(spec.kind)
@@ -101,18 +104,46 @@ async fn start_one(spec: &Spec, part: Part, record: Arc<Mutex<Vec<Seen>>>) -> Re
         .broadcast(BROADCAST)
         .discovery_port(part.port_discovery)
         .port(part.port_push)
-        .start(move |delivered: &Delivered<'_>| handle(delivered, &record))
+        .start(application)
         .await
-        .map_err(|error| with_ports(start::failure(&error), spec.address))
+        .map_err(|error| with_ports(start::failure(&error), spec.address))?;
+    // Set once: nobody else has it.
+    let _ = known.set(device.handle().clone());
+    Ok(device)
 }
 
 /// The application of a demo's device: it answers, and remembers what it answered.
-fn handle(delivered: &Delivered<'_>, record: &Mutex<Vec<Seen>>) -> Verdict {
-    let order = &delivered.order;
-    let verdict = payloads::judge(order);
-    let seen = Seen { order: order.number, digest: crc32c(order.payload), code: verdict.code().0.0 };
-    record.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
-    verdict
+struct Application {
+    record: Arc<Mutex<Vec<Seen>>>,
+    /// The order that is held until an urgent one comes.
+    held: Option<Ticket>,
+    device: Arc<OnceLock<DeviceHandle>>,
+}
+
+impl Handler for Application {
+    fn handle(&mut self, delivered: &Delivered<'_>) -> Verdict {
+        let order = &delivered.order;
+        let verdict = payloads::judge(order);
+        let seen = Seen { order: order.number, digest: crc32c(order.payload), code: verdict.code().0.0 };
+        self.record.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
+        if order.kind == HOLD_KIND {
+            self.held = Some(delivered.ticket);
+            return Verdict::Later;
+        }
+        if order.lane == Lane::Urgent
+            && let (Some(held), Some(device)) = (self.held.take(), self.device.get())
+        {
+            // Its own device runs: it is the one that calls.
+            let _ = device.complete(held, Verdict::Applied, None);
+        }
+        verdict
+    }
+
+    fn handle_with_result(&mut self, delivered: &Delivered<'_>, result: &mut ResultBuffer<'_>) -> Verdict {
+        let len = payloads::answer(&delivered.order, result.spare());
+        result.advance(len);
+        self.handle(delivered)
+    }
 }
 
 /// A demo takes its ports on addresses of its own, so only a program that listens on every address is in the way.

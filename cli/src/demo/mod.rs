@@ -7,13 +7,14 @@ mod farm;
 mod find;
 mod payloads;
 mod plan;
+mod scene;
 mod serving;
 mod show;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tillwire::{Order, Security, StoreServer};
+use tillwire::{FanOut, Order, Security, StoreServer};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -21,7 +22,7 @@ use self::check::{Pushed, Wrong};
 use self::child::Process;
 use self::farm::{Farm, Part, Record};
 use self::find::Found;
-use self::plan::{DEVICES_MAX, Plan, SERVER};
+use self::plan::{DEVICES_MAX, Plan, Planned, Role, SERVER};
 use self::serving::Serving;
 use crate::args::{DISCOVERY_PORT, PUSH_PORT};
 use crate::error::{Failure, Outcome, Verdict};
@@ -249,7 +250,7 @@ async fn push_all(
     bar: &indicatif::ProgressBar,
 ) -> Result<Vec<Pushed>, Failure> {
     let (mut pushed, mut flying) = (Vec::new(), JoinSet::new());
-    let mut waiting = 0..plan.orders.len();
+    let mut waiting = 0..plan.mixed;
     loop {
         while flying.len() < IN_FLIGHT
             && let Some(at) = waiting.next()
@@ -257,23 +258,38 @@ async fn push_all(
             flying.spawn(push_one(Arc::clone(server), Arc::clone(plan), at));
         }
         match flying.join_next().await {
-            None => return Ok(pushed),
+            None => break,
             Some(Ok(result)) => pushed.push(result?),
             Some(Err(error)) => return Err(Failure::broken(format!("a task was lost: {error}"), "")),
         }
         bar.inc(1);
     }
+    pushed.extend(scene::play(server, plan, plan.mixed, bar).await?);
+    Ok(pushed)
 }
 
 async fn push_one(server: Arc<StoreServer>, plan: Arc<Plan>, at: usize) -> Result<Pushed, Failure> {
-    let refused = |why: String| Failure::broken(format!("an order was not accepted: {why}"), "");
-    let planned = plan.orders.get(at).ok_or_else(|| refused("it is not in the plan".to_owned()))?;
-    let order = Order::new(planned.kind, planned.schema, &planned.payload)
+    let planned = plan.orders.get(at).ok_or_else(|| refused("it is not in the plan"))?;
+    let fan_out = push_planned(&server, &plan, planned).await?;
+    Ok(Pushed { plan: at, report: fan_out.settled(ORDER_WITHIN).await })
+}
+
+async fn push_planned(server: &StoreServer, plan: &Plan, planned: &Planned) -> Result<FanOut, Failure> {
+    let mut order = Order::new(planned.kind, planned.schema, &planned.payload)
         .lane(planned.lane)
         .with_flags(planned.flags);
+    if let Role::Prices(version) = planned.role {
+        order = order.superseding("prices", version);
+    }
+    if planned.wants_result() {
+        order = order.wants_result();
+    }
     let target = planned.whom.target(plan.seed);
-    let fan_out = server.push(&order, &target).await.map_err(|error| refused(error.to_string()))?;
-    Ok(Pushed { plan: at, report: fan_out.settled(ORDER_WITHIN).await })
+    server.push(&order, &target).await.map_err(|error| refused(&error.to_string()))
+}
+
+fn refused(why: &str) -> Failure {
+    Failure::broken(format!("an order was not accepted: {why}"), "")
 }
 
 #[cfg(test)]

@@ -4,9 +4,9 @@ use tillwire::{Lane, NodeId, OrderKind, Verdict};
 use wire_format::frame::Order;
 use wire_format::frame::order::{KindFlags, PAYLOAD_MAX};
 use wire_format::payload::{
-    CartLine, CollectLine, Content, Document, Fetch, Format, Handover, List, Message, Payload,
+    CartLine, CollectLine, Content, Document, Fetch, Format, Handover, Level, List, Message, Payload,
     PrepareCollect, PriceChange, PriceList, Print, RefreshContent, RestartApp, Severity, ShowPage,
-    StockQuestion, TransferCart, Unit, UpdateFirmware, When,
+    StockAnswer, StockQuestion, TransferCart, Unit, UpdateFirmware, When,
 };
 use wire_format::rng::Rng;
 
@@ -37,6 +37,42 @@ pub(crate) fn filler(bytes: usize) -> Vec<u8> {
 fn text(bytes: usize, beside: usize, max: usize) -> String {
     let len = bytes.saturating_sub(beside).clamp(1, max);
     String::from_utf8(filler(len)).unwrap_or_default().replace(' ', "-")
+}
+
+/// A message of about `bytes` bytes.
+pub(crate) fn message(bytes: usize) -> Typed {
+    let text = text(bytes, 38, Message::TEXT_MAX);
+    let (severity, title) = (Severity::Information, "");
+    typed(&Message { id: 7, severity, title, text: &text, confirm: false, duration_s: Some(60) })
+}
+
+/// Version `version` of a price list of about `bytes` bytes.
+pub(crate) fn prices(bytes: usize, version: u64) -> Typed {
+    let change = PriceChange { article: 4_006_381_333_931, price_minor: 129, unit: Unit::Piece };
+    let changes = bytes.saturating_sub(64).div_ceil(PriceChange::LEN).clamp(1, PriceList::CHANGES_MAX);
+    let changes = vec![change; changes];
+    let (list, changes) = (1, List::new(&changes));
+    let (base, valid_from_unix_s, rest, currency) = (None, None, None, *b"EUR");
+    typed(&PriceList { list, version, base, valid_from_unix_s, currency, changes, rest })
+}
+
+/// What a device of the demo has in stock of an article, in thousandths: anything, but the same each time.
+pub(crate) fn stock(article: u64) -> i64 {
+    i64::try_from(article % 1_000).unwrap_or(0) * 1_000
+}
+
+/// The result a device of the demo gives to a question about stock. Bytes written; 0 if it is none.
+pub(crate) fn answer(order: &Order<'_>, buffer: &mut [u8]) -> usize {
+    let Ok(StockQuestion { article, .. }) = StockQuestion::from_order(order) else { return 0 };
+    let answer = StockAnswer { article, level: Level::Counted(stock(article)), age_s: 0 };
+    answer.encode(buffer).unwrap_or(0)
+}
+
+/// Whether `result` is what a device of the demo answers to this question.
+pub(crate) fn is_answer(question: &[u8], result: &[u8]) -> bool {
+    let (question, answer) = (StockQuestion::decode(question), StockAnswer::decode(result));
+    matches!((question, answer), (Ok(question), Ok(answer))
+        if answer.article == question.article && answer.level == Level::Counted(stock(question.article)))
 }
 
 /// A payload of about `bytes` bytes, as far as its kind takes that many.
@@ -127,6 +163,7 @@ pub(crate) fn judge(order: &Order<'_>) -> Verdict {
         OrderKind::PREPARE_COLLECT => PrepareCollect::from_order(order).is_ok(),
         OrderKind::TRANSFER_CART => TransferCart::from_order(order).is_ok(),
         OrderKind::STOCK_QUESTION => StockQuestion::from_order(order).is_ok(),
+        super::scene::HOLD_KIND => true,
         _ => return Verdict::RejectedKind,
     };
     if readable { Verdict::Applied } else { Verdict::RejectedPayload }

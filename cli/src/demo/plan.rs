@@ -7,7 +7,7 @@ use tillwire::{DeviceKind, Lane, NodeId, OrderKind, Outcome, Store, Tags, Target
 use wire_format::frame::order::KindFlags;
 use wire_format::rng::{Rng, mix};
 
-use super::payloads;
+use super::{payloads, scene};
 
 /// Devices of one demo: what the addresses below hold and one server takes.
 pub(crate) const DEVICES_MAX: u32 = 10_000;
@@ -18,6 +18,8 @@ pub(crate) const BROADCAST: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 255);
 /// The order kind no device of a demo knows.
 pub(crate) const UNKNOWN_KIND: OrderKind = OrderKind(0x80DE);
 
+/// With so many orders, one device's lane gets stuck and free again.
+const SCENE_FROM: u32 = 40;
 /// Addresses used of each 127.57.h.0/24: neither .0 nor .255.
 const HOSTS_PER_NET: u32 = 250;
 /// Zones of the store.
@@ -107,6 +109,23 @@ impl Whom {
     }
 }
 
+/// What an order does in the demo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// One of many.
+    Mixed,
+    /// Its device holds it until the urgent one comes.
+    Held,
+    /// It waits behind that.
+    Queued,
+    /// It waits, and is cancelled before its turn.
+    Cancelled,
+    /// A version of the same prices.
+    Prices(u64),
+    /// It passes all of them.
+    Urgent,
+}
+
 /// An order of the demo and how it has to end.
 #[derive(Clone, Debug)]
 pub(crate) struct Planned {
@@ -117,6 +136,19 @@ pub(crate) struct Planned {
     pub(crate) payload: Vec<u8>,
     pub(crate) whom: Whom,
     pub(crate) outcome: Outcome,
+    pub(crate) role: Role,
+}
+
+impl Planned {
+    /// Whether the device's application is to see it: what ends before its turn, it never does.
+    pub(crate) fn is_seen(&self) -> bool {
+        !matches!(self.outcome, Outcome::CANCELLED | Outcome::SUPERSEDED)
+    }
+
+    /// Whether each device is to answer it with a result.
+    pub(crate) fn wants_result(&self) -> bool {
+        self.kind == OrderKind::STOCK_QUESTION
+    }
 }
 
 /// The whole demo.
@@ -125,6 +157,8 @@ pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) devices: Vec<Spec>,
     pub(crate) orders: Vec<Planned>,
+    /// Orders of the mixture; the others, if any, are the scene's.
+    pub(crate) mixed: usize,
 }
 
 impl Plan {
@@ -132,8 +166,13 @@ impl Plan {
     pub(crate) fn new(devices: u32, orders: u32, bytes: usize, seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let devices: Vec<_> = (0..devices).map(|index| Spec::new(index, seed)).collect();
-        let orders = (0..orders).map(|number| order(number, bytes, &devices, &mut rng)).collect();
-        Self { seed, devices, orders }
+        // A demo with enough orders ends with the scene.
+        let scene = if orders >= SCENE_FROM { scene::orders(bytes) } else { Vec::new() };
+        let mixed = orders.saturating_sub(u32::try_from(scene.len()).unwrap_or(u32::MAX));
+        let mut orders: Vec<_> = (0..mixed).map(|number| order(number, bytes, &devices, &mut rng)).collect();
+        let mixed = orders.len();
+        orders.extend(scene);
+        Self { seed, devices, orders, mixed }
     }
 
     /// The devices an order is for.
@@ -157,6 +196,7 @@ fn order(number: u32, bytes: usize, devices: &[Spec], rng: &mut Rng) -> Planned 
             payload,
             whom,
             outcome: Outcome::REJECTED_KIND,
+            role: Role::Mixed,
         };
     }
     let typed = payloads::standard(number, bytes, rng);
@@ -168,6 +208,7 @@ fn order(number: u32, bytes: usize, devices: &[Spec], rng: &mut Rng) -> Planned 
         payload: typed.payload,
         whom,
         outcome: Outcome::APPLIED,
+        role: Role::Mixed,
     }
 }
 
@@ -221,7 +262,10 @@ mod tests {
                 assert!(a.meant(order).next().is_some(), "{order:?}");
             }
             let unknown = a.orders.iter().filter(|order| order.outcome == Outcome::REJECTED_KIND).count();
-            assert_eq!(unknown, 6);
+            assert_eq!(unknown, 4);
+            assert_eq!((a.mixed, a.orders.len()), (43, 60));
+            let outcomes = |outcome| a.orders.iter().filter(|order| order.outcome == outcome).count();
+            assert_eq!((outcomes(Outcome::CANCELLED), outcomes(Outcome::SUPERSEDED)), (1, 1));
         }
     }
 }

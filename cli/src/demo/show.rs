@@ -73,6 +73,11 @@ impl Done<'_> {
         self.pushed.iter().map(|pushed| pushed.report.unsettled()).sum()
     }
 
+    /// Answers to questions about stock.
+    fn results(&self) -> usize {
+        self.pushed.iter().map(|pushed| pushed.report.results().count()).sum()
+    }
+
     fn latency(&self) -> Latency {
         self.stats.as_ref().map_or_else(Latency::default, |stats| Latency::of(&stats.push.latency))
     }
@@ -99,6 +104,7 @@ impl Done<'_> {
             "pairs": self.pairs(),
             "outcomes": outcomes,
             "unsettled": self.unsettled(),
+            "results": self.results(),
             "latency_us": json::latency(&self.latency()),
             "bytes_out": self.bytes_out(),
             "allocs_per_order": self.allocations_per_order(),
@@ -130,6 +136,7 @@ impl Done<'_> {
         for (what, span) in [("p50", latency.p50), ("p99", latency.p99), ("max", latency.max)] {
             costs.add_row([what.to_owned(), duration(micros(span))]);
         }
+        costs.add_row(["answers about stock".to_owned(), self.results().to_string()]);
         costs.add_row(["bytes out".to_owned(), self.bytes_out().to_string()]);
         costs.add_row(["allocations per order".to_owned(), format!("{:.2}", self.allocations_per_order())]);
         let accepted =

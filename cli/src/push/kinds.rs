@@ -31,7 +31,7 @@ pub(crate) enum Order {
     PrepareCollect(PrepareCollectArgs),
     /// Take over a customer's cart from another device. Never put card data into it.
     TransferCart(TransferCartArgs),
-    /// Ask how many of an article are there; the outcome says whether the device took the question.
+    /// Ask how many of an article are there, and show what each device answers.
     StockQuestion(StockQuestionArgs),
     /// An order kind of the integrator's, with a payload as it stands.
     Custom(CustomArgs),

@@ -7,7 +7,7 @@ mod report;
 use std::time::Duration;
 
 use serde_json::Value;
-use wire_format::ids::Lane;
+use wire_format::ids::{Lane, OrderKind};
 
 use crate::control::client::Client;
 use crate::control::request::{LIFETIME_S_MAX, Push, Quorum, quorum};
@@ -71,9 +71,15 @@ pub(crate) struct Common {
     /// The order need not survive the server. (Orders are kept in memory: none does in this release.)
     #[arg(long)]
     volatile: bool,
-    /// A line for each device.
+    /// A line for each device, with its result.
     #[arg(long)]
     each: bool,
+    /// A line for each outcome as it comes.
+    #[arg(long)]
+    stream: bool,
+    /// Ask the devices for results. (A stock question always does.)
+    #[arg(long)]
+    results: bool,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -99,7 +105,9 @@ pub(crate) async fn run(args: Args, json: bool) -> Outcome {
         volatile: common.volatile,
         wait: Duration::from_secs_f64(common.wait),
         quorum: common.quorum,
-        each: common.each,
+        result: common.results || encoded.kind == OrderKind::STOCK_QUESTION,
+        each: common.each || (encoded.kind == OrderKind::STOCK_QUESTION && !common.stream),
+        stream: common.stream,
     };
     let mut end = crate::start::End::listen()?;
     let mut client = Client::connect(common.control.as_ref()).await?;

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::out::{FAINT, title};
+use crate::stock;
 use crate::watch::table;
 
 /// One device's line.
@@ -11,6 +12,11 @@ pub(super) fn device(line: &Value) -> String {
     let standing = match line["outcome"].as_str() {
         Some(outcome) => outcome.to_owned(),
         None => format!("pending: {}", text("pending")),
+    };
+    let standing = match (&line["stock"], line["result"].as_str()) {
+        (stock @ Value::Object(_), _) => format!("{standing}, {}", stock::people(stock)),
+        (_, Some(result)) => format!("{standing}, result {result}"),
+        _ => standing,
     };
     format!("{:<32}  {:<21}  {standing}", text("device"), text("address"))
 }

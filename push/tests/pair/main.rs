@@ -12,7 +12,6 @@ mod orders;
 mod scenes;
 mod server;
 mod wires;
-mod work;
 mod world;
 
 use world::{Totals, World};
