@@ -11,7 +11,7 @@ use wire_format::frame::outcome::Code;
 use wire_format::frame::progress::PER_MILLE_MAX;
 use wire_format::frame::result::{self, OrderResult};
 use wire_format::frame::status::{ROWS_MAX, STATE_LEN, State, StateEntry, States, Status, StatusRows};
-use wire_format::frame::{CHECKSUM_LEN, Progress, Raw, Reply, header, hello};
+use wire_format::frame::{CHECKSUM_LEN, Progress, Raw, Reply, header};
 use wire_format::ids::{Lane, OrderKind};
 use wire_format::time::Instant;
 
@@ -21,8 +21,7 @@ use super::handler::{Answer, AnswerBuffer, AnswerCode, AskId, Question, Question
 use super::input::{NO_SUCH_LOG, Step};
 use super::item::{AskError, Item};
 use super::orders::clock_ms;
-use super::stats::count;
-use super::{Receiver, Storage};
+use super::{DeskSlot, Receiver, Storage};
 
 /// A question of this device.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +33,7 @@ struct Open {
 }
 
 /// The questions of this device: 4 open ones at most.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Asks {
     open: [Option<Open>; ASKS_MAX],
     next: u32,
@@ -80,13 +79,16 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         if self.session.conn.is_none() || self.session.leaving || self.is_leaving() {
             return Err(AskError::NotServed);
         }
-        if self.session.features & hello::feature::ASK == 0 {
+        if !self.session.answers {
             return Err(AskError::NotAnswered);
         }
         if kind.0 == 0 || payload.len() > ask::PAYLOAD_MAX {
             return Err(AskError::Invalid);
         }
-        let id = AskId(self.asks.next);
+        let Some(DeskSlot { asks, .. }) = self.desk.as_mut().first_mut() else {
+            return Err(AskError::NoRoom);
+        };
+        let id = AskId(asks.next);
         let deadline_ms = u32::try_from(within.as_millis()).unwrap_or(u32::MAX).max(1);
         let ask = Ask {
             correlation: id.0,
@@ -96,7 +98,7 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
             deadline_ms,
             payload,
         };
-        let Some(free) = self.asks.open.iter_mut().find(|open| open.is_none()) else {
+        let Some(free) = asks.open.iter_mut().find(|open| open.is_none()) else {
             return Err(AskError::TooMany);
         };
         let need = frame_len(ask::FIXED_LEN, payload.len());
@@ -107,9 +109,16 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
             return Err(AskError::NoRoom);
         }
         *free = Some(Open { id, kind, until: now + Duration::from_millis(deadline_ms.into()) });
-        self.asks.next = self.asks.next.wrapping_add(1);
-        count(&mut self.stats.asked);
+        asks.next = asks.next.wrapping_add(1);
+        self.count_desk(|counts| &mut counts.asked);
         Ok(id)
+    }
+
+    /// Questions whose time is over by `now` are not open any more.
+    pub(super) fn lapse(&mut self, now: Instant) {
+        if let Some(desk) = self.desk.as_mut().first_mut() {
+            desk.asks.lapse(now);
+        }
     }
 
     /// REPLY: the answer to a question of this device, if it is still open.
@@ -120,9 +129,10 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
                 open.id.0 == reply.correlation && open.kind == reply.kind && open.until != Instant::ZERO
             })
         };
-        let open = self.asks.open.iter_mut().find(|open| is_it(open));
+        let asks = self.desk.as_mut().first_mut().map(|desk| &mut desk.asks);
+        let open = asks.and_then(|asks| asks.open.iter_mut().find(|open| is_it(open)));
         let Some(open) = open.filter(|_| reply.generation == u32::from(self.session.number)) else {
-            count(&mut self.stats.late_replies);
+            self.count_desk(|counts| &mut counts.late_replies);
             return Ok(Step::Used);
         };
         *open = None;
@@ -135,10 +145,10 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
     pub(super) fn step_ask<'a>(&mut self, raw: &Raw<'a>) -> Result<Step<'a>, ParseError> {
         let Ask { correlation, generation, kind, schema, deadline_ms, payload } = Ask::parse(raw)?;
         if !self.answers_questions() {
-            count(&mut self.stats.unanswered);
+            self.count_desk(|counts| &mut counts.unanswered);
             return Ok(Step::Used);
         }
-        count(&mut self.stats.questions);
+        self.count_desk(|counts| &mut counts.questions);
         let id = QuestionId { correlation, generation, kind, session: self.session.number };
         let within = Duration::from_millis(deadline_ms.into());
         Ok(Step::Item(Item::Question(Question { id, kind, schema, within, payload })))
@@ -156,7 +166,7 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         self.touch(now);
         let Some(mut code) = code.code() else { return false };
         if self.session.conn.is_none() || id.session != self.session.number {
-            count(&mut self.stats.unanswered);
+            self.count_desk(|counts| &mut counts.unanswered);
             return false;
         }
         let QuestionId { correlation, generation, kind, .. } = id;
@@ -169,7 +179,7 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         let reply = Reply { correlation, generation, kind, schema: answer.schema, code, age_ms, payload };
         let need = frame_len(ask::FIXED_LEN, payload.len());
         let sent = self.queue.push(need, |buffer| reply.emit(buffer));
-        count(if sent { &mut self.stats.replies } else { &mut self.stats.unanswered });
+        self.count_desk(|counts| if sent { &mut counts.replies } else { &mut counts.unanswered });
         sent
     }
 
@@ -189,7 +199,7 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
             self.queue.push(frame_len(12, 0), |buffer| progress.emit(buffer))
         };
         if !told {
-            count(&mut self.stats.progress_dropped);
+            self.count_desk(|counts| &mut counts.progress_dropped);
         }
         told
     }
@@ -206,7 +216,7 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         let (durable, number) = (ticket.log.is_durable(), ticket.number);
         let result = OrderResult { durable, number, payload };
         let sent = served && fits && self.queue.push(need, |buffer| result.emit(buffer));
-        count(if sent { &mut self.stats.results } else { &mut self.stats.results_lost });
+        self.count_desk(|counts| if sent { &mut counts.results } else { &mut counts.results_lost });
     }
 
     /// STATUS: what became of some orders, answered from the ring and the floors.
@@ -224,7 +234,7 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         let need =
             header::LEN.saturating_add(count_rows.saturating_mul(STATE_LEN)).saturating_add(CHECKSUM_LEN);
         if !self.queue.push(need, |buffer| answer.emit(buffer)) {
-            count(&mut self.stats.unanswered);
+            self.count_desk(|counts| &mut counts.unanswered);
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 
+use wire_format::frame::hello::feature;
 use wire_format::frame::{Bye, Drain, Hello, bye};
 use wire_format::time::Instant;
 
@@ -51,7 +52,7 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
     /// Time has come, or bytes are about to be read.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.touch(now);
-        self.asks.lapse(now);
+        self.lapse(now);
         if self.farewell.by <= now {
             self.begin_stop(now);
         }
@@ -66,17 +67,22 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let due = (0..CONNS).filter_map(|slot| self.deadline(slot)).min()?;
-        let due = self.asks.due().map_or(due, |lapses| due.min(lapses.max(self.polled)));
+        let due = self
+            .desk
+            .as_ref()
+            .first()
+            .and_then(|desk| desk.asks.due())
+            .map_or(due, |lapses| due.min(lapses.max(self.polled)));
         let leaves = if self.is_stopping() { Instant::NEVER } else { self.farewell.by };
         Some(due.min(leaves).min(self.polled + HEARTBEAT))
     }
 
     /// A connection to close now, and why it ended.
     pub fn poll_close(&mut self) -> Option<(ConnId, Ended)> {
-        let slot = self.conns.iter().position(|conn| matches!(conn.state, State::Closed))?;
+        let slot = self.conns.iter().position(|conn| matches!(conn.state, State::Closed(_)))?;
         let id = self.id(slot);
         let conn = self.conns.get_mut(slot)?;
-        let why = conn.why;
+        let why = conn.why()?;
         conn.free();
         Some((id, why))
     }
@@ -93,7 +99,7 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
             self.reported = Some(conn);
             return Some(Event::Served { conn, peer, known });
         }
-        if let Some(ask) = self.asks.take_lapsed() {
+        if let Some(ask) = self.desk.as_mut().first_mut().and_then(|desk| desk.asks.take_lapsed()) {
             return Some(Event::Unanswered { ask });
         }
         self.session.drain.take().map(Event::Leaving)
@@ -121,7 +127,7 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         }
         self.farewell = Farewell {
             bye: Bye { code: bye::Code::DRAINING, retry_after_ms: 0 },
-            drain: Some(drain),
+            drain,
             by: now + Duration::from_millis(drain.after_ms.into()),
         };
         if self.session.conn.is_none() {
@@ -132,8 +138,8 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
     }
 
     /// [`Receiver::drain`] was called.
-    pub(super) const fn is_leaving(&self) -> bool {
-        self.farewell.drain.is_some()
+    pub(super) fn is_leaving(&self) -> bool {
+        self.farewell.by != Instant::NEVER
     }
 
     pub(super) fn begin_stop(&mut self, now: Instant) {
@@ -184,13 +190,13 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         match conn.state {
             State::Greeting => Some(conn.since + HELLO_WITHIN),
             State::Serving(_) => Some((conn.since + DEAD_AFTER).min(self.stopping + FAREWELL_WITHIN)),
-            State::Parting(_) => Some(conn.since.min(self.stopping) + FAREWELL_WITHIN),
-            State::Free | State::Closed => None,
+            State::Parting(..) => Some(conn.since.min(self.stopping) + FAREWELL_WITHIN),
+            State::Free | State::Closed(_) => None,
         }
     }
 
     fn expire(&mut self, slot: usize) {
-        let Some((state, why)) = self.conns.get(slot).map(|conn| (conn.state, conn.why)) else { return };
+        let Some(state) = self.conns.get(slot).map(|conn| conn.state) else { return };
         match state {
             State::Greeting => {
                 count(&mut self.stats.hello_timeouts);
@@ -198,8 +204,8 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
             }
             State::Serving(_) if self.is_stopping() => self.close(slot, Ended::Stopped),
             State::Serving(_) => self.close(slot, Ended::Dead),
-            State::Parting(_) => self.close(slot, why),
-            State::Free | State::Closed => {}
+            State::Parting(_, why) => self.close(slot, why),
+            State::Free | State::Closed(_) => {}
         }
     }
 
@@ -209,8 +215,8 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         if let Some(conn) = self.conns.get_mut(slot) {
             match conn.state {
                 State::Greeting | State::Serving(_) => conn.close(why),
-                State::Parting(_) => conn.close(conn.why),
-                State::Free | State::Closed => {}
+                State::Parting(_, why) => conn.close(why),
+                State::Free | State::Closed(_) => {}
             }
         }
     }
@@ -224,7 +230,7 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         self.session.why = why;
         self.session.drain = None;
         self.queue.clear();
-        self.asks.lapse(Instant::NEVER);
+        self.lapse(Instant::NEVER);
         self.drop_waiting(self.polled);
         if self.is_leaving() {
             // Nobody is left to wait for.
@@ -248,7 +254,7 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         if let Some(old) = self.session.conn.and_then(|conn| self.slot(conn)) {
             self.part(now, old, Ended::Replaced, goodbye(bye::Code::REPLACED));
         }
-        self.fence.accept(now, hello);
+        self.config.known = Some(self.fence.accept(now, hello));
         let mut gone = [None; 2];
         let logs = self.floors.open(hello, |log| {
             if let Some(free) = gone.iter_mut().find(|gone| gone.is_none()) {
@@ -257,7 +263,9 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         });
         for log in gone.into_iter().flatten() {
             add(&mut self.stats.forgotten, self.ring.forget(log).into());
-            self.blob.disown(log);
+            if let Some(blob) = self.blob_mut() {
+                blob.disown(log);
+            }
             self.disown(log);
         }
         let room = self.ring.capacity().saturating_sub(self.ring.live());
@@ -269,7 +277,7 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
             window: room.min(self.config.window_orders).max(1),
             piece: output::entries_within(hello.max_body),
             max_body: hello.max_body,
-            features: hello.features,
+            answers: hello.features & feature::ASK != 0,
             why: self.session.why,
             ..Session::NONE
         };

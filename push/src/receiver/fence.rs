@@ -46,24 +46,19 @@ pub(super) struct Own<'c> {
     pub(super) id: NodeId,
     pub(super) store: &'c Store,
     pub(super) staging: bool,
+    /// The fence accepted, and from whom.
+    pub(super) known: Option<Known>,
 }
 
-/// The memory behind the decision.
+/// The memory behind the decision, beside the fence known: that stands in the configuration.
 #[derive(Debug)]
 pub(super) struct Fence {
-    /// Server [`NodeId::NONE`] as long as there is none.
-    known: Known,
     lease_until: Instant,
 }
 
 impl Fence {
-    pub(super) fn new(known: Option<Known>) -> Self {
-        let nobody = Known { server: NodeId::NONE, fence: 0 };
-        Self { known: known.unwrap_or(nobody), lease_until: Instant::ZERO }
-    }
-
-    pub(super) fn known(&self) -> Option<Known> {
-        (!self.known.server.is_none()).then_some(self.known)
+    pub(super) const fn new() -> Self {
+        Self { lease_until: Instant::ZERO }
     }
 
     /// Whether `hello` opens a session, or the refusal to send. Changes nothing.
@@ -80,11 +75,17 @@ impl Fence {
         if !hello.target.is_none() && hello.target != own.id {
             return Err(reject(Code::WRONG_DEVICE));
         }
-        self.judge_fence(now, hello.server, hello.fence)
+        self.judge_fence(now, own.known, hello.server, hello.fence)
     }
 
-    fn judge_fence(&self, now: Instant, server: NodeId, fence: u64) -> Result<(), Reject> {
-        let Some(known) = self.known() else { return Ok(()) };
+    fn judge_fence(
+        &self,
+        now: Instant,
+        known: Option<Known>,
+        server: NodeId,
+        fence: u64,
+    ) -> Result<(), Reject> {
+        let Some(known) = known else { return Ok(()) };
         let held = self.lease_until.since(now);
         if fence < known.fence {
             Err(Reject { detail: known.fence, ..reject(Code::STALE_FENCE) })
@@ -101,9 +102,9 @@ impl Fence {
     }
 
     /// A HELLO that passed is answered with WELCOME: its server is the one served from now on.
-    pub(super) fn accept(&mut self, now: Instant, hello: &Hello) {
-        self.known = Known { server: hello.server, fence: hello.fence };
+    pub(super) fn accept(&mut self, now: Instant, hello: &Hello) -> Known {
         self.heard(now);
+        Known { server: hello.server, fence: hello.fence }
     }
 
     /// A frame of the server served came.
@@ -166,17 +167,22 @@ mod tests {
         }
     }
 
-    fn judge(fence: &Fence, now: Instant, hello: &Hello) -> Option<Reject> {
-        let store = store();
-        fence.judge(now, Own { id: DEVICE, store: &store, staging: false }, hello).err()
+    struct Held {
+        fence: Fence,
+        known: Option<Known>,
+    }
+
+    fn judge(held: &Held, now: Instant, hello: &Hello) -> Option<Reject> {
+        let (store, known) = (store(), held.known);
+        held.fence.judge(now, Own { id: DEVICE, store: &store, staging: false, known }, hello).err()
     }
 
     /// A fence of 5 held by A, whose last frame came at second 100.
-    fn held() -> (Fence, Instant) {
+    fn held() -> (Held, Instant) {
         let now = Instant::from_millis(100_000);
-        let mut fence = Fence::new(None);
-        fence.accept(now, &hello(A, 5));
-        (fence, now)
+        let mut fence = Fence::new();
+        let known = Some(fence.accept(now, &hello(A, 5)));
+        (Held { fence, known }, now)
     }
 
     #[test]
@@ -211,9 +217,9 @@ mod tests {
     #[test]
     fn a_frame_prolongs_the_lease_and_bye_ends_it() {
         let (mut fence, now) = held();
-        fence.heard(now + 5 * SECOND);
+        fence.fence.heard(now + 5 * SECOND);
         assert_eq!(judge(&fence, now + LEASE, &hello(B, 6)).map(|reject| reject.retry_after_ms), Some(5_000));
-        fence.release();
+        fence.fence.release();
         assert_eq!(judge(&fence, now + LEASE, &hello(B, 6)), None);
         // Even then a server that knows no better than the fence in force stays out.
         assert_eq!(
@@ -224,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_persisted_fence_keeps_a_fenced_server_out_after_a_boot() {
-        let fence = Fence::new(Some(Known { server: B, fence: 6 }));
+        let fence = Held { fence: Fence::new(), known: Some(Known { server: B, fence: 6 }) };
         assert_eq!(
             judge(&fence, Instant::ZERO, &hello(A, 5)).map(|reject| reject.code),
             Some(Code::STALE_FENCE)

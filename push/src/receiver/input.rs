@@ -46,11 +46,11 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
     ) -> Result<Input<'a>, Ended> {
         self.touch(now);
         let Some(slot) = self.slot(conn) else { return Err(Ended::Stopped) };
-        let result = match self.conns.get(slot).map(|conn| (conn.state, conn.why)) {
-            Some((State::Greeting, _)) => self.handle_greeting(now, slot, bytes),
-            Some((State::Serving(_), _)) => self.handle_frame(now, slot, bytes),
-            Some((_, why)) => Err(why),
-            None => Err(Ended::Stopped),
+        let result = match self.conns.get(slot).map(|conn| conn.state) {
+            Some(State::Greeting) => self.handle_greeting(now, slot, bytes),
+            Some(State::Serving(_)) => self.handle_frame(now, slot, bytes),
+            Some(State::Parting(_, why) | State::Closed(why)) => Err(why),
+            Some(State::Free) | None => Err(Ended::Stopped),
         };
         if let (Ok(input), Some(live)) = (&result, self.live(slot)) {
             live.note_unread(now, bytes.len(), input.consumed);
@@ -71,7 +71,12 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         match parse_hello(bytes) {
             Ok(None) => Ok(Input::NOTHING),
             Ok(Some(hello)) => {
-                let own = Own { id: self.config.id, store: &self.config.store, staging: self.config.staging };
+                let own = Own {
+                    id: self.config.id,
+                    store: &self.config.store,
+                    staging: self.config.staging,
+                    known: self.known(),
+                };
                 if let Err(reject) = self.fence.judge(now, own, &hello) {
                     return Err(self.refuse(now, slot, reject));
                 }

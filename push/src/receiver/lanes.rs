@@ -41,7 +41,7 @@ pub(super) struct Traits {
     pub(super) keyed: bool,
 }
 
-/// One lane: 32 bytes.
+/// One lane: 24 bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LaneState {
     /// Of the order at work, or the last one that was.
@@ -51,7 +51,6 @@ pub(super) struct LaneState {
     /// When PROGRESS was told last.
     told_ms: u32,
     turn: u16,
-    last_turn: u16,
     /// Orders received and not ended, that at work included.
     pub(super) open: u16,
     log: Log,
@@ -60,7 +59,7 @@ pub(super) struct LaneState {
     detail: u8,
 }
 
-const _: () = assert!(size_of::<LaneState>() <= 32);
+const _: () = assert!(size_of::<LaneState>() <= 24);
 
 impl LaneState {
     pub(super) const FREE: Self = Self {
@@ -68,7 +67,6 @@ impl LaneState {
         started_ms: 0,
         told_ms: 0,
         turn: 0,
-        last_turn: 0,
         open: 0,
         log: Log(0),
         flags: 0,
@@ -135,20 +133,18 @@ impl LaneState {
         self.is_busy() && self.turn == ticket.turn && self.number == ticket.number && self.log == ticket.log
     }
 
-    /// An order takes the lane, under a new ticket or the one it had.
+    /// An order takes the lane; the turn tells its ticket from every other.
     pub(super) fn occupy(
         &mut self,
         place: Place,
         now_ms: u32,
         fetching: bool,
         traits: Traits,
-        turn: Option<u16>,
+        turn: u16,
     ) -> Ticket {
         let Place { log, lane, number } = place;
         let flag = |flag, set: bool| if set { flag } else { 0 };
-        let next = self.last_turn.wrapping_add(1);
-        self.turn = turn.unwrap_or(next);
-        self.last_turn = if turn.is_none() { next } else { self.last_turn };
+        self.turn = turn;
         self.flags = (self.flags & HELD)
             | if fetching { FETCHING } else { AT_WORK }
             | flag(IDEMPOTENT, traits.idempotent)

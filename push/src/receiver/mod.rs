@@ -113,6 +113,7 @@ mod storage;
 #[cfg(test)]
 mod tests;
 
+use wire_format::frame::drain::Reason;
 use wire_format::frame::{Bye, Drain, bye};
 use wire_format::ids::{Lane, NodeId};
 use wire_format::time::Instant;
@@ -134,27 +135,26 @@ pub use session::ConnId;
 pub use stats::Stats;
 #[cfg(feature = "tokio")]
 pub use storage::Boxed;
-pub use storage::{Firmware, Fixed, Memory, Storage};
+pub use storage::{DeskSlot, Firmware, Fixed, Memory, Storage};
 
-use asks::Asks;
 use fence::Fence;
 use floors::Floors;
 use keys::Keys;
 use lanes::LaneState;
 use park::Park;
-use parts::Blob;
 use queue::Queue;
 use ring::Ring;
 use session::{Conn, Session};
+use stats::{Counts, DeskCounts, count};
 
 /// How the device leaves.
 #[derive(Debug)]
 struct Farewell {
     /// Its last word.
     bye: Bye,
-    /// What it announced before.
-    drain: Option<Drain>,
-    /// When it leaves in any case.
+    /// What it announced before, if `by` says that it did.
+    drain: Drain,
+    /// When it leaves in any case; NEVER if it did not announce that.
     by: Instant,
 }
 
@@ -173,8 +173,9 @@ pub struct Receiver<S: Storage, const CONNS: usize = 4> {
     keys: Keys<S::Keys, S::Versions>,
     park: Park<S::Park>,
     queue: Queue<S::Queue>,
-    asks: Asks,
-    blob: Blob,
+    desk: S::Desk,
+    /// Counts tickets.
+    turns: u16,
     /// The lane whose order is with the handler now.
     at_hand: Option<Lane>,
     farewell: Farewell,
@@ -182,15 +183,15 @@ pub struct Receiver<S: Storage, const CONNS: usize = 4> {
     reported: Option<ConnId>,
     /// When the device began to stop; NEVER before.
     stopping: Instant,
-    stats: Stats,
+    stats: Counts,
 }
 
-const _: () = assert!(size_of::<Receiver<Firmware, 2>>() + HELLO_BYTES + SCRATCH_MIN <= 2_400);
+const _: () = assert!(size_of::<Receiver<Firmware, 2>>() + HELLO_BYTES + SCRATCH_MIN <= 2_048);
 
 impl<S: Storage, const CONNS: usize> core::fmt::Debug for Receiver<S, CONNS> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let mut this = f.debug_struct("Receiver");
-        this.field("id", &self.config.id).field("served", &self.session.conn).field("stats", &self.stats);
+        this.field("id", &self.config.id).field("served", &self.session.conn).field("stats", &self.stats());
         this.finish_non_exhaustive()
     }
 }
@@ -201,11 +202,12 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
     #[must_use]
     pub fn new(config: ReceiverConfig, storage: S, now: Instant) -> Self {
         const { assert!(CONNS >= 2 && CONNS <= 255, "one connection to serve, one that replaces it") };
-        let Memory { ring, keys, versions, park, queue } = storage.into_memory();
+        let Memory { ring, keys, versions, park, queue, mut desk } = storage.into_memory();
         let ring = Ring::new(ring);
+        desk.as_mut().fill(DeskSlot::EMPTY);
         let config = config.clamped(ring.capacity());
         Self {
-            fence: Fence::new(config.known),
+            fence: Fence::new(),
             config,
             conns: [Conn::FREE; CONNS],
             ring,
@@ -215,22 +217,22 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
             keys: Keys::new(keys, versions),
             park: Park::new(park),
             queue: Queue::new(queue),
-            asks: Asks::new(),
-            blob: Blob::NONE,
+            desk,
+            turns: 0,
             at_hand: None,
             farewell: Farewell {
                 bye: Bye { code: bye::Code::NORMAL, retry_after_ms: 0 },
-                drain: None,
+                drain: Drain { reason: Reason::LEAVING, after_ms: 0 },
                 by: Instant::NEVER,
             },
             polled: now,
             reported: None,
             stopping: Instant::NEVER,
-            stats: Stats::default(),
+            stats: Counts::default(),
         }
     }
 
-    /// What it says of itself, with every value clamped to its range.
+    /// What it says of itself, with every value clamped to its range, and `known` as it is now.
     #[must_use]
     pub const fn config(&self) -> &ReceiverConfig {
         &self.config
@@ -239,7 +241,7 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
     /// The fence accepted and who holds it.
     #[must_use]
     pub fn known(&self) -> Option<Known> {
-        self.fence.known()
+        self.config.known.filter(|known| !known.server.is_none())
     }
 
     /// The server served now.
@@ -256,8 +258,15 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
 
     /// The counters.
     #[must_use]
-    pub const fn stats(&self) -> &Stats {
-        &self.stats
+    pub fn stats(&self) -> Stats {
+        Stats::of(&self.stats, self.desk.as_ref().first().map(|desk| &desk.counts))
+    }
+
+    /// Counts something only a device with a desk counts.
+    fn count_desk(&mut self, counter: impl FnOnce(&mut DeskCounts) -> &mut u32) {
+        if let Some(desk) = self.desk.as_mut().first_mut() {
+            count(counter(&mut desk.counts));
+        }
     }
 
     fn id(&self, slot: usize) -> ConnId {

@@ -216,15 +216,17 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         }
         match candidate.payload {
             Payload::Unreadable => return self.end_unbegun(now, place, Code::REJECTED_PAYLOAD, 0, None),
-            Payload::Pieces(blob, size) if !self.blob.is_whole(place) => {
-                self.blob.fetch(place, blob, size);
-                let turn = self.blob.turn_of(place);
-                let lane = self.lane_mut(place.lane);
-                let ticket = lane.occupy(place, clock_ms(now), true, Traits::default(), turn);
-                self.blob.set_turn(ticket.turn);
-                return Start::Fetches;
+            Payload::Pieces(id, size) => {
+                if let Some(blob) = self.blob_mut().filter(|blob| !blob.is_whole(place)) {
+                    blob.fetch(place, id, size);
+                    let ticket = self.occupy(now, place, true, Traits::default());
+                    if let Some(blob) = self.blob_mut() {
+                        blob.set_turn(ticket.turn);
+                    }
+                    return Start::Fetches;
+                }
             }
-            Payload::Pieces(..) | Payload::Inline => {}
+            Payload::Inline => {}
         }
         count(&mut self.stats.delivered);
         let ring = &self.ring;
@@ -232,10 +234,18 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         self.ring.start(place);
         let Candidate { idempotent, needs_result, .. } = *candidate;
         let traits = Traits { idempotent, needs_result, keyed: keys.key != 0 || keys.supersede != 0 };
-        let turn = self.blob.turn_of(place);
-        let ticket = self.lane_mut(place.lane).occupy(place, clock_ms(now), false, traits, turn);
         self.at_hand = Some(place.lane);
-        Start::Goes(ticket)
+        Start::Goes(self.occupy(now, place, false, traits))
+    }
+
+    /// The order takes its lane, under a new ticket or the one it had while its payload was fetched.
+    fn occupy(&mut self, now: Instant, place: Place, fetching: bool, traits: Traits) -> Ticket {
+        let known = self.blob().and_then(|blob| blob.turn_of(place));
+        let turn = known.unwrap_or_else(|| {
+            self.turns = self.turns.wrapping_add(1);
+            self.turns
+        });
+        self.lane_mut(place.lane).occupy(place, clock_ms(now), fetching, traits, turn)
     }
 
     fn end_unbegun(
@@ -272,7 +282,7 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
             }
         };
         self.park.take(spot);
-        self.blob.forget(meta.place);
+        self.forget_blob(meta.place);
         let lineage = self.floors.lineage(meta.place.log);
         let (delivery, order) = parse_order(self.park.frame(spot))?;
         Some(Delivered {
@@ -364,7 +374,7 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
     }
 
     fn unpark(&mut self, place: Place) {
-        self.blob.forget(place);
+        self.forget_blob(place);
         self.park.take_where(|meta| meta.place == place);
     }
 
@@ -442,6 +452,9 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
     /// its outcome is owed in the next session of its lineage.
     pub(super) fn drop_waiting(&mut self, now: Instant) {
         self.park.clear();
+        if let Some(blob) = self.blob_mut() {
+            blob.pause();
+        }
         self.ring.drop_block();
         self.ring.rewind();
         for lane in &mut self.lanes {

@@ -16,7 +16,7 @@ use crate::ended::Ended;
 const WELCOME_LEN: usize = header::LEN + welcome::FIXED_LEN + CHECKSUM_LEN;
 const REJECT_LEN: usize = header::LEN + reject::BODY_LEN;
 const _: () = assert!(WELCOME_LEN + 4 * welcome::STARTED_LEN == SCRATCH_MIN);
-const _: () = assert!(10 * header::LEN <= SCRATCH_MIN, "PONG, DRAIN and every ACK fit together");
+const _: () = assert!(6 * header::LEN <= SCRATCH_MIN, "PONG, DRAIN and every ACK fit together");
 
 impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
     /// Bytes to write now, built in `scratch`: at least [`SCRATCH_MIN`] bytes, and the same length in every call.
@@ -57,8 +57,8 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         }
         let block = *block;
         conn.block = None;
-        if matches!(block.control, Control::Words) {
-            conn.close(conn.why);
+        if let (Control::Words, Some(why)) = (block.control, conn.why()) {
+            conn.close(why);
         }
         self.written(now, &block);
     }
@@ -86,8 +86,8 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         if conn.block.is_none() {
             let block = match conn.state {
                 State::Serving(live) => self.compose(now, slot, live, room)?,
-                State::Parting(words) => words_block(words),
-                State::Free | State::Greeting | State::Closed => return None,
+                State::Parting(words, _) => words_block(words),
+                State::Free | State::Greeting | State::Closed(_) => return None,
             };
             self.conns.get_mut(slot)?.block = Some(block);
         }
@@ -99,7 +99,8 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         let control = if live.welcome_due {
             Control::Welcome { started: self.started() }
         } else {
-            Control::Frames(Frames { pong: live.pong, drain: self.session.drain_due, acks: self.fix_acks() })
+            let acks = self.fix_acks();
+            Control::Frames(Frames { pong: live.pong.is_some(), drain: self.session.drain_due, acks })
         };
         let control_len = control_len(control);
         let left = room.saturating_sub(control_len);
@@ -116,7 +117,7 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         match control {
             Control::Welcome { .. } => live.welcome_due = false,
             Control::Frames(frames) => {
-                live.pong = None;
+                self.session.ponging = live.pong.take().unwrap_or(0);
                 self.session.drain_due &= !frames.drain;
             }
             Control::Words => {}
@@ -158,7 +159,7 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         block.is_some_and(|block| matches!(block.control, Control::Welcome { .. }))
     }
 
-    /// Fixes the ACKs that are due: of lanes in which something received has not ended, up to the last that came.
+    /// Fixes the ACKs of one log that are due: of lanes in which something received has not ended, up to the last that came.
     fn fix_acks(&mut self) -> u8 {
         let due = self.session.take_acks();
         let mut acks = 0;
@@ -167,10 +168,9 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
                 continue;
             };
             let Some(last) = self.ring.last(log, lane) else { continue };
-            let bit = ack_bit(durable, lane);
-            if let Some(number) = self.session.acking.get_mut(bit.trailing_zeros() as usize) {
+            if let Some(number) = self.session.acking.get_mut(lane.index()) {
                 *number = u32::try_from(last & u64::from(u32::MAX)).unwrap_or(0);
-                acks |= bit;
+                acks |= ack_bit(durable, lane);
             }
         }
         acks
@@ -182,15 +182,14 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         let mut at = match (block.control, self.conns.get(slot)?.state) {
             (Control::Welcome { started }, _) => self.emit_welcome(started, scratch)?,
             (Control::Frames(frames), _) => self.emit_frames(frames, scratch)?,
-            (Control::Words, State::Parting(Words::Reject(reject))) => reject.emit(scratch).ok()?,
-            (Control::Words, State::Parting(Words::Bye(bye))) => bye.emit(scratch).ok()?,
+            (Control::Words, State::Parting(Words::Reject(reject), _)) => reject.emit(scratch).ok()?,
+            (Control::Words, State::Parting(Words::Bye(bye), _)) => bye.emit(scratch).ok()?,
             (Control::Words, _) => 0,
         };
         if block.queued > 0 && !block.direct {
             let queued = self.queue.front(block.queued);
-            let end = at.saturating_add(queued.len());
-            scratch.get_mut(at..end)?.copy_from_slice(queued);
-            at = end;
+            scratch.get_mut(at..)?.get_mut(..queued.len())?.copy_from_slice(queued);
+            at = at.saturating_add(queued.len());
         }
         if block.outcomes > 0 {
             for piece in self.ring.pieces(self.session.piece) {
@@ -211,15 +210,14 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
 
     fn emit_frames(&self, frames: Frames, scratch: &mut [u8]) -> Option<usize> {
         let mut at = 0_usize;
-        if let Some(token) = frames.pong {
-            at = Pong { token }.emit(scratch).ok()?;
+        if frames.pong {
+            at = Pong { token: self.session.ponging }.emit(scratch).ok()?;
         }
-        if let Some(drain) = self.farewell.drain.filter(|_| frames.drain) {
-            at = at.saturating_add(drain.emit(scratch.get_mut(at..)?).ok()?);
+        if frames.drain {
+            at = at.saturating_add(self.farewell.drain.emit(scratch.get_mut(at..)?).ok()?);
         }
         for (durable, lane) in ack_lanes(frames.acks) {
-            let bit = ack_bit(durable, lane);
-            let number = self.session.acking.get(bit.trailing_zeros() as usize).copied()?;
+            let number = self.session.acking.get(lane.index()).copied()?;
             let ack = Ack { durable, lane, number_low: number };
             at = at.saturating_add(ack.emit(scratch.get_mut(at..)?).ok()?);
         }
@@ -279,8 +277,7 @@ fn control_len(control: Control) -> usize {
             WELCOME_LEN.saturating_add(entries)
         }
         Control::Frames(Frames { pong, drain, acks }) => {
-            let frames =
-                u32::from(pong.is_some()).saturating_add(drain.into()).saturating_add(acks.count_ones());
+            let frames = u32::from(pong).saturating_add(drain.into()).saturating_add(acks.count_ones());
             header::LEN.saturating_mul(frames as usize)
         }
         // The last words are a block of their own.

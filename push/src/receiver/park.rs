@@ -10,6 +10,7 @@ use wire_format::ids::Lane;
 use wire_format::time::Instant;
 
 use super::floors::Log;
+use super::queue::move_down;
 use super::ring::Place;
 
 /// Bytes of the park beside an order's frame.
@@ -140,9 +141,7 @@ impl<P: AsRef<[u8]> + AsMut<[u8]>> Park<P> {
             };
             let end = from.saturating_add(META_LEN).saturating_add(meta.len);
             if waits {
-                if end <= bytes.len() && to <= from {
-                    bytes.copy_within(from..end, to);
-                }
+                move_down(bytes, to, from, end);
                 to = to.saturating_add(end.saturating_sub(from));
             }
             from = end;

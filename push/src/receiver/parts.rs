@@ -31,6 +31,8 @@ enum State {
     /// Nothing was begun, or it is of no use any more.
     None,
     Fetching,
+    /// Its session is over; it goes on when the order comes again.
+    Paused,
     /// Every piece came; the driver compares the digest.
     Checking,
     /// It is right.
@@ -38,7 +40,7 @@ enum State {
 }
 
 /// The one payload a device fetches at a time: 48 bytes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Blob {
     place: Place,
     blob: u64,
@@ -99,6 +101,13 @@ impl Blob {
         }
     }
 
+    /// The session is over.
+    pub(super) fn pause(&mut self) {
+        if matches!(self.state, State::Fetching | State::Checking) {
+            self.state = State::Paused;
+        }
+    }
+
     /// The lineage behind a log is gone.
     pub(super) fn disown(&mut self, log: super::floors::Log) {
         if self.place.log == log {
@@ -120,9 +129,25 @@ impl Blob {
 }
 
 impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
+    pub(super) fn blob(&self) -> Option<&Blob> {
+        self.desk.as_ref().first().map(|desk| &desk.blob)
+    }
+
+    pub(super) fn blob_mut(&mut self) -> Option<&mut Blob> {
+        self.desk.as_mut().first_mut().map(|desk| &mut desk.blob)
+    }
+
+    /// What came of an order's payload is of no use any more.
+    pub(super) fn forget_blob(&mut self, place: Place) {
+        if let Some(blob) = self.blob_mut() {
+            blob.forget(place);
+        }
+    }
+
     /// Whether this device takes large payloads.
     pub(super) fn takes_parts(&self) -> bool {
         self.config.parts
+            && !self.desk.as_ref().is_empty()
             && self.park.capacity() > super::park::META_LEN
             && self.queue.capacity() >= header::LEN + want::BODY_LEN
     }
@@ -130,19 +155,20 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
     /// PART: the next piece goes out to the application; what was not asked for is dropped and counted.
     pub(super) fn step_part<'a>(&mut self, now: Instant, raw: &Raw<'a>) -> Result<Step<'a>, ParseError> {
         let part = Part::parse(raw)?;
-        let place = self.blob.place;
-        if !self.blob.fits(&part) {
-            count(&mut self.stats.pieces_dropped);
+        let Some(place) = self.blob().filter(|blob| blob.fits(&part)).map(|blob| blob.place) else {
+            self.count_desk(|counts| &mut counts.pieces_dropped);
             return Ok(Step::Used);
-        }
+        };
         let Some((spot, meta)) = self.park.find(|meta| meta.place == place) else { return Ok(Step::Used) };
         if meta.until <= now {
             count(&mut self.stats.expired);
             self.leave_lane(now, place.lane, Code::EXPIRED, 0, None);
             return Ok(Step::Used);
         }
-        count(&mut self.stats.pieces);
-        let blob = &mut self.blob;
+        self.count_desk(|counts| &mut counts.pieces);
+        let Some(blob) = self.desk.as_mut().first_mut().map(|desk| &mut desk.blob) else {
+            return Ok(Step::Used);
+        };
         blob.offset = blob.offset.saturating_add(u32::try_from(part.bytes.len()).unwrap_or(0));
         let mut sha256 = None;
         if blob.offset == blob.size {
@@ -151,9 +177,9 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         } else if blob.asked < blob.size && blob.asked.saturating_sub(blob.offset) <= span(PIECES / 2) {
             blob.want_due = true;
         }
+        let (blob, size) = (blob.blob, blob.size);
         let ticket = self.lane(place.lane).ticket(place.lane);
         let Part { offset, bytes, .. } = part;
-        let Blob { blob, size, .. } = self.blob;
         Ok(Step::Item(Item::Piece(Piece { ticket, blob, size, offset, bytes, sha256 })))
     }
 
@@ -161,18 +187,19 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
     /// fetched once more, and the second time the order ends as REJECTED_PAYLOAD; otherwise [`Receiver::poll_order`]
     /// hands the order over.
     pub fn verified(&mut self, now: Instant, ticket: Ticket, matches: bool) {
-        if self.lane(ticket.lane).is_of(&ticket)
-            && self.lane(ticket.lane).is_fetching()
-            && self.blob.state == State::Checking
+        let state = self.lane(ticket.lane);
+        if state.is_of(&ticket)
+            && state.is_fetching()
+            && let Some(blob) = self.blob_mut().filter(|blob| blob.state == State::Checking)
         {
             if matches {
-                self.blob.state = State::Whole;
+                blob.state = State::Whole;
                 self.lane_mut(ticket.lane).free();
-            } else if self.blob.again {
+            } else if blob.again {
                 self.leave_lane(now, ticket.lane, Code::REJECTED_PAYLOAD, 0, None);
             } else {
-                (self.blob.again, self.blob.state) = (true, State::Fetching);
-                (self.blob.offset, self.blob.asked, self.blob.want_due) = (0, 0, true);
+                (blob.again, blob.state) = (true, State::Fetching);
+                (blob.offset, blob.asked, blob.want_due) = (0, 0, true);
             }
         }
         self.touch(now);
@@ -180,7 +207,7 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
 
     /// Puts the WANT that is due into the queue. If there is no room now, there is once something has left.
     pub(super) fn ask_for_pieces(&mut self) {
-        let blob = &mut self.blob;
+        let Some(blob) = self.desk.as_mut().first_mut().map(|desk| &mut desk.blob) else { return };
         if !blob.want_due || blob.state != State::Fetching {
             return;
         }

@@ -70,10 +70,19 @@ impl<Q: AsRef<[u8]> + AsMut<[u8]>> Queue<Q> {
 
     fn close_up(&mut self) {
         let (from, end) = (self.head as usize, self.head.saturating_add(self.len) as usize);
-        let bytes = self.bytes.as_mut();
-        if from <= end && end <= bytes.len() {
-            bytes.copy_within(from..end, 0);
+        if move_down(self.bytes.as_mut(), 0, from, end) {
             self.head = 0;
         }
     }
+}
+
+/// Moves `from..end` down to `to`. `false`, and nothing happens, if these are not in order.
+pub(super) fn move_down(bytes: &mut [u8], to: usize, from: usize, end: usize) -> bool {
+    let span = bytes.get_mut(to..end).unwrap_or_default();
+    let by = from.saturating_sub(to);
+    let fits = by <= span.len();
+    if fits {
+        span.copy_within(by.., 0);
+    }
+    fits
 }

@@ -47,10 +47,10 @@ pub(super) struct Session {
     pub(super) window: u16,
     /// Entries the server takes in one OUTCOME frame.
     pub(super) piece: u16,
+    /// The server answers questions.
+    pub(super) answers: bool,
     /// Largest body the server takes.
     pub(super) max_body: u32,
-    /// What the server takes beyond the minimum.
-    pub(super) features: u32,
     /// The server has said DRAIN: it takes no questions any more.
     pub(super) leaving: bool,
     /// What it said, to be told.
@@ -60,7 +60,9 @@ pub(super) struct Session {
     /// ACKs that are not in a block yet, as in [`Frames::acks`].
     pub(super) acks: u8,
     /// Low bits of the numbers that the ACKs of the block being written say.
-    pub(super) acking: [u32; 8],
+    pub(super) acking: [u32; 4],
+    /// The token that the PONG of the block being written says.
+    pub(super) ponging: u32,
     /// Why the one before it, or this one, ended.
     pub(super) why: Ended,
 }
@@ -73,12 +75,13 @@ impl Session {
         window: 0,
         piece: 1,
         max_body: 0,
-        features: 0,
+        answers: false,
         leaving: false,
         drain: None,
         drain_due: false,
         acks: 0,
-        acking: [0; 8],
+        acking: [0; 4],
+        ponging: 0,
         why: Ended::Stopped,
     };
 
@@ -87,8 +90,12 @@ impl Session {
         self.acks |= ack_bit(log.is_durable(), lane);
     }
 
+    /// The ACKs of one log that are due; the other log's stay due.
     pub(super) const fn take_acks(&mut self) -> u8 {
-        core::mem::replace(&mut self.acks, 0)
+        let volatile = self.acks & 0x0F;
+        let taken = if volatile != 0 { volatile } else { self.acks };
+        self.acks &= !taken;
+        taken
     }
 }
 
@@ -103,9 +110,9 @@ pub(super) enum State {
     Free,
     Greeting,
     Serving(Live),
-    /// Has its last frame to write.
-    Parting(Words),
-    Closed,
+    /// Has its last frame to write, and why it ended.
+    Parting(Words, Ended),
+    Closed(Ended),
 }
 
 /// What only the served connection has.
@@ -163,10 +170,11 @@ pub(super) enum Control {
 /// Control frames, in the order in which they leave.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Frames {
-    /// PONG with this token.
-    pub(super) pong: Option<u32>,
+    /// PONG with the token in [`Session::ponging`].
+    pub(super) pong: bool,
     pub(super) drain: bool,
-    /// An ACK per bit: 4 lanes of the volatile log, then of the durable one. Their numbers are in [`Session::acking`].
+    /// An ACK per bit: 4 lanes of the volatile log, or else 4 of the durable one. Their numbers are in
+    /// [`Session::acking`].
     pub(super) acks: u8,
 }
 
@@ -190,8 +198,6 @@ pub(super) struct Block {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Conn {
     pub(super) state: State,
-    /// Why it ended, once it is Parting or Closed.
-    pub(super) why: Ended,
     /// When it connected (Greeting), was last heard (Serving), or began to part (Parting).
     pub(super) since: Instant,
     pub(super) block: Option<Block>,
@@ -204,7 +210,6 @@ pub(super) struct Conn {
 impl Conn {
     pub(super) const FREE: Self = Self {
         state: State::Free,
-        why: Ended::Stopped,
         since: Instant::ZERO,
         block: None,
         peer: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
@@ -225,14 +230,21 @@ impl Conn {
         matches!(self.state, State::Free)
     }
 
+    /// Why it ended, once it has.
+    pub(super) const fn why(&self) -> Option<Ended> {
+        match self.state {
+            State::Parting(_, why) | State::Closed(why) => Some(why),
+            State::Free | State::Greeting | State::Serving(_) => None,
+        }
+    }
+
     pub(super) const fn live_mut(&mut self) -> Option<&mut Live> {
         if let State::Serving(live) = &mut self.state { Some(live) } else { None }
     }
 
     /// Ends without another byte.
     pub(super) const fn close(&mut self, why: Ended) {
-        self.state = State::Closed;
-        self.why = why;
+        self.state = State::Closed(why);
         self.block = None;
     }
 
@@ -242,8 +254,7 @@ impl Conn {
             self.close(why);
             return;
         }
-        self.state = State::Parting(words);
-        self.why = why;
+        self.state = State::Parting(words, why);
         self.since = now;
         self.block = None;
     }

@@ -1,24 +1,51 @@
 //! What happened on this device since its boot: one counter per thing worth knowing.
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
+    (
+        always { $($(#[$doc:meta])* $name:ident,)* }
+        desk { $($(#[$desk_doc:meta])* $desk_name:ident,)* }
+    ) => {
         /// Counters since the receiver was made: 32 bits each, they stop at the top.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Stats {
             $($(#[$doc])* pub $name: u32,)*
+            $($(#[$desk_doc])* pub $desk_name: u32,)*
         }
 
         impl Stats {
             /// Every counter with its name, in a fixed order: for logs, metrics and tables.
             pub fn each(&self) -> impl Iterator<Item = (&'static str, u32)> {
-                [$((stringify!($name), self.$name)),*].into_iter()
+                [$((stringify!($name), self.$name),)* $((stringify!($desk_name), self.$desk_name),)*].into_iter()
             }
+
+            pub(super) fn of(always: &Counts, desk: Option<&DeskCounts>) -> Self {
+                let none = DeskCounts::NONE;
+                let desk = desk.unwrap_or(&none);
+                Self { $($name: always.$name,)* $($desk_name: desk.$desk_name,)* }
+            }
+        }
+
+        /// What every device counts.
+        #[derive(Debug, Default)]
+        pub(super) struct Counts {
+            $(pub(super) $name: u32,)*
+        }
+
+        /// What only a device with a desk counts.
+        #[derive(Clone, Debug)]
+        pub(super) struct DeskCounts {
+            $(pub(super) $desk_name: u32,)*
+        }
+
+        impl DeskCounts {
+            pub(super) const NONE: Self = Self { $($desk_name: 0,)* };
         }
     };
 }
 
 counters! {
+    always {
     /// Connections taken.
     connections,
     /// Connections refused because every slot was in use.
@@ -65,6 +92,20 @@ counters! {
     cancelled,
     /// Orders that ended because a newer version had begun.
     superseded,
+    /// ACKs written.
+    acks,
+    /// Outcomes written, repetitions and duplicates included.
+    outcomes,
+    /// Outcomes the server confirmed with SETTLED.
+    settled,
+    /// Outcomes dropped because their lineage ended.
+    forgotten,
+    /// PINGs answered.
+    pings,
+    /// Frames of a later version that were skipped as it allows.
+    ignored,
+    }
+    desk {
     /// Results sent.
     results,
     /// Results that could not be sent in their session.
@@ -85,18 +126,7 @@ counters! {
     pieces,
     /// Pieces that were not asked for.
     pieces_dropped,
-    /// ACKs written.
-    acks,
-    /// Outcomes written, repetitions and duplicates included.
-    outcomes,
-    /// Outcomes the server confirmed with SETTLED.
-    settled,
-    /// Outcomes dropped because their lineage ended.
-    forgotten,
-    /// PINGs answered.
-    pings,
-    /// Frames of a later version that were skipped as it allows.
-    ignored,
+    }
 }
 
 /// One more.

@@ -6,12 +6,16 @@
 //! | keys | order keys that had an effect, or may have had one | 16 each | a key repeated by another server is applied again |
 //! | versions | the newest version begun per supersede key | 24 each | an older one is applied after a newer one |
 //! | park | copies of orders that wait for their lane | 40 each, and the order's body | such an order ends its attempt as BUSY |
+//! | desk | questions of this device, and the large payload being fetched | 200 for one | neither is to be had |
 //! | queue | results, progress, questions and answers on their way out | their frames | none of these is sent |
 //!
 //! Firmware takes a [`Fixed`] of arrays, a device with an operating system a `Boxed`; any mixture is a [`Memory`].
 
+use super::asks::Asks;
 use super::keys::{KeySlot, VersionSlot};
+use super::parts::Blob;
 use super::ring::OutcomeSlot;
+use super::stats::DeskCounts;
 
 /// The kinds of memory of a [`super::Receiver`]. [`Memory`] implements it for anything that lends slices.
 pub trait Storage {
@@ -25,15 +29,34 @@ pub trait Storage {
     type Park: AsRef<[u8]> + AsMut<[u8]>;
     /// Frames on their way out.
     type Queue: AsRef<[u8]> + AsMut<[u8]>;
+    /// Questions and the large payload: one, or none.
+    type Desk: AsRef<[DeskSlot]> + AsMut<[DeskSlot]>;
 
     /// The pieces, to be overwritten.
-    #[expect(clippy::type_complexity, reason = "it names each of the five kinds above once")]
-    fn into_memory(self) -> Memory<Self::Ring, Self::Keys, Self::Versions, Self::Park, Self::Queue>;
+    #[expect(clippy::type_complexity, reason = "it names each of the six kinds above once")]
+    fn into_memory(
+        self,
+    ) -> Memory<Self::Ring, Self::Keys, Self::Versions, Self::Park, Self::Queue, Self::Desk>;
 }
+
+/// What a device needs that asks questions, or takes large payloads.
+#[derive(Clone, Debug)]
+pub struct DeskSlot {
+    pub(super) asks: Asks,
+    pub(super) blob: Blob,
+    pub(super) counts: DeskCounts,
+}
+
+impl DeskSlot {
+    /// A free one.
+    pub const EMPTY: Self = Self { asks: Asks::new(), blob: Blob::NONE, counts: DeskCounts::NONE };
+}
+
+const _: () = assert!(size_of::<DeskSlot>() <= 200);
 
 /// The memory of a receiver, piece by piece. What stands in it is overwritten.
 #[derive(Clone, Debug)]
-pub struct Memory<R, K, V, P, Q> {
+pub struct Memory<R, K, V, P, Q, D> {
     /// Orders received that SETTLED has not covered; bounds the window to half its slots.
     pub ring: R,
     /// Order keys; may be empty.
@@ -44,21 +67,25 @@ pub struct Memory<R, K, V, P, Q> {
     pub park: P,
     /// Bytes for frames on their way out; may be empty.
     pub queue: Q,
+    /// One, or none: then this device asks nothing and takes no large payloads.
+    pub desk: D,
 }
 
-impl<R, K, V, P, Q> Storage for Memory<R, K, V, P, Q>
+impl<R, K, V, P, Q, D> Storage for Memory<R, K, V, P, Q, D>
 where
     R: AsRef<[OutcomeSlot]> + AsMut<[OutcomeSlot]>,
     K: AsRef<[KeySlot]> + AsMut<[KeySlot]>,
     V: AsRef<[VersionSlot]> + AsMut<[VersionSlot]>,
     P: AsRef<[u8]> + AsMut<[u8]>,
     Q: AsRef<[u8]> + AsMut<[u8]>,
+    D: AsRef<[DeskSlot]> + AsMut<[DeskSlot]>,
 {
     type Ring = R;
     type Keys = K;
     type Versions = V;
     type Park = P;
     type Queue = Q;
+    type Desk = D;
 
     fn into_memory(self) -> Self {
         self
@@ -67,10 +94,32 @@ where
 
 /// Arrays: `RING` orders, `KEYS` order keys and as many supersede keys, `PARK` and `QUEUE` bytes.
 pub type Fixed<const RING: usize, const KEYS: usize, const PARK: usize, const QUEUE: usize> =
-    Memory<[OutcomeSlot; RING], [KeySlot; KEYS], [VersionSlot; KEYS], [u8; PARK], [u8; QUEUE]>;
+    Memory<[OutcomeSlot; RING], [KeySlot; KEYS], [VersionSlot; KEYS], [u8; PARK], [u8; QUEUE], [DeskSlot; 1]>;
 
-/// The smallest that serves a window of 4 orders: no park, no queue.
-pub type Firmware = Fixed<8, 2, 0, 0>;
+/// The smallest that serves a window of 4 orders: no park, no queue, no desk. Orders, "later", CANCEL and DRAIN work; an
+/// order behind one at work is busy, results and questions are not sent.
+pub type Firmware = Memory<[OutcomeSlot; 8], [KeySlot; 2], [VersionSlot; 1], [u8; 0], [u8; 0], [DeskSlot; 0]>;
+
+impl Firmware {
+    /// Empty arrays.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            ring: [OutcomeSlot::EMPTY; 8],
+            keys: [KeySlot::EMPTY; 2],
+            versions: [VersionSlot::EMPTY],
+            park: [],
+            queue: [],
+            desk: [],
+        }
+    }
+}
+
+impl Default for Firmware {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl<const RING: usize, const KEYS: usize, const PARK: usize, const QUEUE: usize>
     Fixed<RING, KEYS, PARK, QUEUE>
@@ -84,6 +133,7 @@ impl<const RING: usize, const KEYS: usize, const PARK: usize, const QUEUE: usize
             versions: [VersionSlot::EMPTY; KEYS],
             park: [0; PARK],
             queue: [0; QUEUE],
+            desk: [DeskSlot::EMPTY],
         }
     }
 }
@@ -98,7 +148,8 @@ impl<const RING: usize, const KEYS: usize, const PARK: usize, const QUEUE: usize
 
 /// Memory from the allocator, taken once.
 #[cfg(feature = "tokio")]
-pub type Boxed = Memory<Box<[OutcomeSlot]>, Box<[KeySlot]>, Box<[VersionSlot]>, Box<[u8]>, Box<[u8]>>;
+pub type Boxed =
+    Memory<Box<[OutcomeSlot]>, Box<[KeySlot]>, Box<[VersionSlot]>, Box<[u8]>, Box<[u8]>, [DeskSlot; 1]>;
 
 #[cfg(feature = "tokio")]
 impl Boxed {
@@ -112,6 +163,7 @@ impl Boxed {
             versions: vec![VersionSlot::EMPTY; super::KEYS].into(),
             park: vec![0; super::PARK_BYTES].into(),
             queue: vec![0; super::QUEUE_BYTES].into(),
+            desk: [DeskSlot::EMPTY],
         }
     }
 }

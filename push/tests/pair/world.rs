@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use push::fleet::{DeviceSlot, OrderSlot};
-use push::receiver::{KeySlot, Memory, OutcomeSlot, Receiver, ReceiverConfig, Ticket, Verdict, VersionSlot};
+use push::receiver::{
+    DeskSlot, KeySlot, Memory, OutcomeSlot, Receiver, ReceiverConfig, Ticket, Verdict, VersionSlot,
+};
 use push::{DeviceIndex, DialError, Fleet, FleetConfig, Mark};
 use testkit::history::{Event, OrderId};
 use wire_format::frame::outcome::Code;
@@ -29,7 +31,8 @@ pub(crate) type Orders = Box<[OrderSlot<Vec<u8>, Vec<u8>>]>;
 pub(crate) type TheFleet = Fleet<Box<[DeviceSlot]>, Orders, Vec<u8>, Vec<u8>>;
 
 /// What a device keeps, in boxes.
-pub(crate) type Boxes = Memory<Box<[OutcomeSlot]>, Box<[KeySlot]>, Box<[VersionSlot]>, Box<[u8]>, Box<[u8]>>;
+pub(crate) type Boxes =
+    Memory<Box<[OutcomeSlot]>, Box<[KeySlot]>, Box<[VersionSlot]>, Box<[u8]>, Box<[u8]>, [DeskSlot; 1]>;
 pub(crate) type TheReceiver = Receiver<Boxes, 4>;
 
 /// The memory of a device with this window.
@@ -40,6 +43,7 @@ pub(crate) fn memory(config: &ReceiverConfig) -> Boxes {
         versions: vec![VersionSlot::EMPTY; 8].into(),
         park: vec![0; 2_048].into(),
         queue: vec![0; 2_048].into(),
+        desk: [DeskSlot::EMPTY],
     }
 }
 

@@ -83,27 +83,74 @@ fn fleet(store: Store, bytes: &[u8], buffer: &mut [u8]) {
 #[cfg(feature = "receiver")]
 #[inline(never)]
 fn receiver(store: Store, bytes: &[u8], buffer: &mut [u8]) {
-    use push::receiver::{Firmware, Receiver, ReceiverConfig, Verdict};
+    use push::receiver::{Firmware, Fixed, Receiver, ReceiverConfig};
 
-    let config = black_box(ReceiverConfig::new(NodeId([1; 16]), store, 1));
-    let mut receiver: Receiver<_, 2> = Receiver::new(config, Firmware::new(), now());
-    super::see(&mut receiver);
+    let config = black_box(ReceiverConfig { parts: true, ..ReceiverConfig::new(NodeId([1; 16]), store, 1) });
+    let mut firmware: Receiver<_, 2> = Receiver::new(config.clone(), Firmware::new(), now());
+    serve(&mut firmware, bytes, buffer);
+    let mut device: Receiver<_, 4> = Receiver::new(config, Fixed::<16, 4, 512, 512>::new(), now());
+    serve(&mut device, bytes, buffer);
+    questions(&mut device, bytes);
+}
+
+/// A device from its first connection to its last word.
+#[cfg(feature = "receiver")]
+fn serve<S: push::receiver::Storage, const CONNS: usize>(
+    receiver: &mut push::receiver::Receiver<S, CONNS>,
+    bytes: &[u8],
+    buffer: &mut [u8],
+) {
+    use push::receiver::{Item, Verdict};
+
+    super::see(&mut *receiver);
     let Ok(conn) = receiver.handle_connected(now(), address()) else { return };
-    if let Ok(input) = receiver.handle_bytes(now(), conn, bytes)
-        && let Some(order) = input.order()
-    {
-        receiver.complete(now(), order.ticket, black_box(Verdict::Applied), None);
+    if let Ok(input) = receiver.handle_bytes(now(), conn, bytes) {
+        match input.item {
+            Some(Item::Order(order)) => {
+                receiver.complete(now(), order.ticket, black_box(Verdict::Applied), black_box(Some(bytes)));
+                black_box(receiver.progress(now(), order.ticket, black_box(7), 1));
+            }
+            Some(Item::Piece(piece)) => receiver.verified(now(), piece.ticket, black_box(true)),
+            _ => {}
+        }
     }
-    super::see(&mut receiver);
+    super::see(&mut *receiver);
     receiver.handle_timeout(now());
+    if let Some(order) = receiver.poll_order(now()) {
+        let ticket = order.ticket;
+        receiver.complete(now(), ticket, black_box(Verdict::Later), None);
+    }
     if let Some(transmit) = receiver.poll_transmit(now(), buffer) {
-        let (conn, len) = (transmit.conn, transmit.head.len());
+        let (conn, len) = (transmit.conn, transmit.head.len().wrapping_add(transmit.body.len()));
         receiver.handle_written(now(), conn, black_box(len));
     }
     receiver.handle_writable(now(), conn);
     black_box((receiver.poll_close(), receiver.poll_event(), receiver.poll_timeout()));
     black_box((receiver.served(), receiver.known(), receiver.owed()));
     receiver.handle_closed(now(), conn);
+    let reason = wire_format::frame::drain::Reason::RESTARTING;
+    receiver.drain(now(), black_box(wire_format::frame::Drain { reason, after_ms: 5 }));
     receiver.stop(now());
     black_box(receiver.is_stopped());
+}
+
+/// What a device asks, and how it answers.
+#[cfg(feature = "receiver")]
+fn questions<S: push::receiver::Storage, const CONNS: usize>(
+    receiver: &mut push::receiver::Receiver<S, CONNS>,
+    bytes: &[u8],
+) {
+    use push::receiver::{AnswerBuffer, AnswerCode, Item};
+
+    let within = core::time::Duration::from_millis(black_box(9));
+    black_box(receiver.ask(now(), wire_format::ids::OrderKind(black_box(3)), 1, within, bytes).is_ok());
+    let Ok(conn) = receiver.handle_connected(now(), address()) else { return };
+    if let Ok(input) = receiver.handle_bytes(now(), conn, bytes)
+        && let Some(Item::Question(question)) = input.item
+    {
+        let mut room = [0; 64];
+        let mut answer = AnswerBuffer::new(&mut room);
+        black_box(answer.bytes.write(question.payload).is_ok());
+        black_box(receiver.reply(now(), question.id, black_box(AnswerCode::Ok), &answer));
+    }
 }

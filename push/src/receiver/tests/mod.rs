@@ -3,6 +3,7 @@
 mod cancelling;
 mod handshake;
 mod lanes;
+mod large;
 mod leaving;
 mod liveness;
 mod orders;
@@ -53,7 +54,8 @@ pub(super) enum Said {
     Bye(bye::Code),
 }
 
-pub(super) type Boxes = Memory<Box<[OutcomeSlot]>, Box<[KeySlot]>, Box<[VersionSlot]>, Box<[u8]>, Box<[u8]>>;
+pub(super) type Boxes =
+    Memory<Box<[OutcomeSlot]>, Box<[KeySlot]>, Box<[VersionSlot]>, Box<[u8]>, Box<[u8]>, [DeskSlot; 1]>;
 
 pub(super) fn boxes(config: &ReceiverConfig) -> Boxes {
     Memory {
@@ -62,6 +64,7 @@ pub(super) fn boxes(config: &ReceiverConfig) -> Boxes {
         versions: vec![VersionSlot::EMPTY; 4].into(),
         park: vec![0; 2_048].into(),
         queue: vec![0; 8_192].into(),
+        desk: [DeskSlot::EMPTY],
     }
 }
 
@@ -428,12 +431,12 @@ pub(super) fn outcomes(entries: &[(u64, Code, u8)]) -> Said {
 }
 
 pub(super) fn drain_frame() -> Drain {
-    Drain { reason: wire_format::frame::drain::Reason::RESTARTING, after_ms: 500 }
+    Drain { reason: Reason::RESTARTING, after_ms: 500 }
 }
 
 #[test]
 fn its_size_is_what_the_documentation_says() {
-    assert_eq!(size_of::<Receiver<Firmware, 2>>(), 1_552);
+    assert_eq!(size_of::<Receiver<Firmware, 2>>(), 1_224);
 }
 
 #[test]
