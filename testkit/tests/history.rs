@@ -245,6 +245,11 @@ fn a_key_of_another_log_ends_an_order_as_the_first_one_ended() {
     let first = [keyed(1), effect_in(1, in_log(1), false), answer_in(1, in_log(1), Code::APPLIED)];
     let both = first.into_iter().chain([told(1), settled(1), keyed(2), told(2), settled(2)]);
     assert_eq!(rules(both), []);
+    // One that was rejected had no effect; another log may try.
+    let run = |log| [keyed(log), effect_in(1, in_log(log), false)];
+    let no = answer_in(1, in_log(1), Code::REJECTED_KIND);
+    let tried: Vec<_> = run(1).into_iter().chain([no]).chain(run(2)).collect();
+    assert!(!rules(tried).contains(&Rule::SameKey));
 }
 
 #[test]

@@ -1,11 +1,11 @@
-//! The devices' drivers: they accept, read, write, and apply orders for a while.
+//! The devices' drivers: they accept, read and write.
 
-use push::receiver::{Receiver, Verdict};
+use push::receiver::Receiver;
 use wire_format::time::Instant;
 
 use crate::network::Link;
 use crate::oracle::{check_end, order_id, run_of};
-use crate::world::{Act, MS, TheReceiver, Work, World};
+use crate::world::{Act, MS, TheReceiver, World};
 
 impl World {
     /// Does something to a receiver that is up and running, then drains it.
@@ -19,6 +19,7 @@ impl World {
     }
 
     pub(crate) fn serve_device(&mut self, device: usize) {
+        self.take_waiting(device);
         let (mut scratch, len) = (core::mem::take(&mut self.scratch), self.devices[device].scratch);
         while let Some(receiver) = &mut self.devices[device].receiver {
             let Some(transmit) = receiver.poll_transmit(self.now, &mut scratch[..len]) else { break };
@@ -114,7 +115,7 @@ impl World {
         }
     }
 
-    /// Offers what was read and not used; an order is applied for a while.
+    /// Offers what was read and not used; orders go to the handler.
     pub(crate) fn digest(&mut self, link: usize, at: usize, conn: push::receiver::ConnId) {
         loop {
             let now = self.now;
@@ -130,52 +131,17 @@ impl World {
                 }
             };
             let used = input.consumed;
-            if let Some(delivered) = input.order() {
-                let retry_after = MS * self.rng.below(1_000) as u32;
-                let verdict = match self.rng.below(8) {
-                    _ if self.rng.below(100) < self.knobs.attempts => match self.rng.below(3) {
-                        0 => Verdict::Busy { retry_after },
-                        1 => Verdict::NoSpace { retry_after },
-                        _ => Verdict::FailedRetryable { detail: 9, retry_after },
-                    },
-                    0 => Verdict::Failed { detail: 7 },
-                    1 => Verdict::RejectedKind,
-                    2 => Verdict::RejectedPayload,
-                    _ => Verdict::Applied,
-                };
+            let given = input.order().map(|delivered| {
                 self.oracle.handed_over(now, at, device.boot, &delivered);
-                if self.tell {
-                    println!("          device {at} applies {} ({verdict:?})", delivered.order.number);
-                }
-                let order = order_id(run_of(delivered.lineage), delivered.order.number);
-                device.work = Some(Work { ticket: delivered.ticket, order, verdict });
-            }
+                (delivered.ticket, order_id(run_of(delivered.lineage), delivered.order.number))
+            });
             it.down.unread.drain(..used);
-            if let Some(Work { ticket, order, verdict }) = device.work.take_if(|_| self.rng.below(2) == 0) {
-                self.oracle.answered(now, at, device.boot, order, verdict);
-                receiver.complete(now, ticket, verdict, None);
-            } else if device.work.is_some() && used > 0 {
-                let boot = device.boot;
-                let after = self.rng.between(MS, MS * 400);
-                self.later(after, Act::Done { device: at, boot });
+            if let Some(given) = given {
+                self.begin(at, given);
             }
             if used == 0 {
                 return;
             }
-        }
-    }
-
-    pub(crate) fn done(&mut self, device: usize, boot: u64) {
-        if self.devices[device].boot != boot {
-            return;
-        }
-        if self.devices[device].frozen {
-            return self.later(MS * 10, Act::Done { device, boot });
-        }
-        if let Some(Work { ticket, order, verdict }) = self.devices[device].work.take() {
-            self.oracle.answered(self.now, device, boot, order, verdict);
-            self.with_receiver(device, |receiver, now| receiver.complete(now, ticket, verdict, None));
-            self.read_all(device);
         }
     }
 }

@@ -76,9 +76,14 @@ impl World {
             return;
         }
         self.note(format_args!("device {device} says goodbye"));
-        let boot = self.devices[device].boot;
-        self.with_receiver(device, |receiver, now| receiver.stop(now));
-        self.later(push::receiver::FAREWELL_WITHIN + MS, Act::Down { device, boot });
+        let (boot, drains) = (self.devices[device].boot, self.knobs.drains);
+        let mut within = push::receiver::FAREWELL_WITHIN + MS;
+        if self.chance(drains) {
+            within += self.drain_device(device);
+        } else {
+            self.with_receiver(device, |receiver, now| receiver.stop(now));
+        }
+        self.later(within, Act::Down { device, boot });
     }
 
     pub(crate) fn down(&mut self, device: usize, boot: u64) {

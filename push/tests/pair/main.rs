@@ -12,6 +12,7 @@ mod orders;
 mod scenes;
 mod server;
 mod wires;
+mod work;
 mod world;
 
 use world::{Totals, World};

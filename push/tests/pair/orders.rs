@@ -27,13 +27,11 @@ pub(crate) struct Knobs {
     keys: u64,
     /// Verdicts that end an attempt and not the order.
     pub(crate) attempts: u64,
-    /// Restarts of the server that are announced.
+    /// Orders that a device answers later.
+    pub(crate) later: u64,
+    /// Restarts of the server, and ends of devices, that are announced.
     pub(crate) drains: u64,
 }
-
-/// The most of what only one half does so far.
-const VERSIONS_MOST: u64 = 0;
-const KEYS_MOST: u64 = 0;
 
 impl Knobs {
     pub(crate) fn draw(rng: &mut Rng) -> Self {
@@ -41,8 +39,9 @@ impl Knobs {
         let mut percent = |most: u64| if plain { 0 } else { rng.below(most + 1) };
         Self {
             cancels: percent(40),
-            versions: percent(VERSIONS_MOST),
-            keys: percent(KEYS_MOST),
+            versions: percent(60),
+            keys: percent(40),
+            later: percent(60),
             attempts: percent(40),
             drains: percent(100),
         }

@@ -6,11 +6,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use push::fleet::{DeviceSlot, OrderSlot};
-use push::receiver::{
-    DeskSlot, KeySlot, Memory, OutcomeSlot, Receiver, ReceiverConfig, Ticket, Verdict, VersionSlot,
-};
+use push::receiver::{DeskSlot, KeySlot, Memory, OutcomeSlot, Receiver, ReceiverConfig, VersionSlot};
 use push::{DeviceIndex, DialError, Fleet, FleetConfig, Mark};
-use testkit::history::{Event, OrderId};
+use testkit::history::Event;
 use wire_format::frame::outcome::Code;
 use wire_format::ids::{NodeId, Store};
 use wire_format::rng::Rng;
@@ -19,6 +17,7 @@ use wire_format::time::Instant;
 use crate::network::Link;
 use crate::oracle::{Oracle, lineage_of, order_id};
 use crate::orders::{Book, Knobs};
+use crate::work::Work;
 
 /// How long faults go on, and how long everything may take to settle after them.
 const STORM: Duration = Duration::from_secs(30);
@@ -82,6 +81,12 @@ pub(crate) enum Act {
         device: usize,
         boot: u64,
     },
+    /// What was to be done later is done.
+    Finish {
+        device: usize,
+        boot: u64,
+        work: Work,
+    },
     /// A device works again after standing still.
     Thaw {
         device: usize,
@@ -129,14 +134,6 @@ impl Act {
     }
 }
 
-/// An order that is being applied, and how it will end.
-#[derive(Debug)]
-pub(crate) struct Work {
-    pub(crate) ticket: Ticket,
-    pub(crate) order: OrderId,
-    pub(crate) verdict: Verdict,
-}
-
 #[derive(Debug)]
 pub(crate) struct Device {
     pub(crate) config: ReceiverConfig,
@@ -168,7 +165,11 @@ totals!(
     too_large,
     cancelled,
     attempts,
+    superseded,
     retried,
+    later,
+    parked,
+    device_drains,
     drains,
     sessions,
     replaced,
@@ -365,6 +366,7 @@ impl World {
             Act::Close { link, down, reset } => self.closed(link, down, reset),
             Act::Room { link, down } => self.room(link, down),
             Act::Done { device, boot } => self.done(device, boot),
+            Act::Finish { device, boot, work } => self.finish(device, boot, work),
             Act::Thaw { device, boot } => self.thaw(device, boot),
             Act::Boot { device } => self.boot(device),
             Act::Down { device, boot } => self.down(device, boot),
@@ -432,6 +434,7 @@ impl Totals {
             Code::EXPIRED => self.expired += 1,
             Code::TOO_LARGE => self.too_large += 1,
             Code::CANCELLED => self.cancelled += 1,
+            Code::SUPERSEDED => self.superseded += 1,
             _ => {}
         }
     }

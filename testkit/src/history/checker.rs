@@ -398,10 +398,15 @@ impl Checker {
         for (_, at_work) in self.boot(device, boot).lanes.values_mut() {
             *at_work = at_work.filter(|at_work| *at_work != order);
         }
+        // What was rejected had no effect: its key may be tried by another log.
+        let nothing = matches!(code, Code::REJECTED_KIND | Code::REJECTED_PAYLOAD);
+        if code.is_attempt_end() || nothing {
+            let keys = &mut self.boot(device, boot).keys;
+            keys.values_mut().for_each(|orders| orders.retain(|of| *of != order));
+        }
         if code.is_attempt_end() {
             let it = self.boot(device, boot);
             it.versions.values_mut().for_each(|versions| versions.retain(|of, _| *of != order));
-            it.keys.values_mut().for_each(|orders| orders.retain(|of| *of != order));
         }
         Ok(())
     }

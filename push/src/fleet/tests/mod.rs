@@ -1,6 +1,7 @@
 //! A fleet in virtual time against scripted devices that speak the frames of the specification.
 
 mod cancel;
+mod device;
 mod fan_out;
 mod items;
 mod leave;
@@ -29,6 +30,7 @@ use wire_format::time::Instant;
 
 use super::*;
 use crate::mark::Mark;
+use device::{Device, Habit};
 
 const LINEAGE: Lineage = Lineage([3; 16]);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -42,303 +44,6 @@ fn id(number: usize) -> NodeId {
 
 fn address(number: usize) -> SocketAddr {
     SocketAddr::from(([10, 0, (number >> 8) as u8, number as u8], 8081))
-}
-
-/// What a device does with an order above its floor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Habit {
-    /// Applies it and answers at once.
-    Apply,
-    /// Acknowledges it and keeps it.
-    Ack,
-    /// Takes it in and says nothing.
-    Silent,
-}
-
-/// A scripted device: the part of the other half these tests need, and some misbehaviour.
-struct Device {
-    id: NodeId,
-    boot: u64,
-    staging: bool,
-    window_orders: u16,
-    window_bytes: u32,
-    max_body: u32,
-    habit: Habit,
-    /// Its process is stopped: bytes are taken by the kernel, nothing is read.
-    frozen: bool,
-    /// Bytes its connection takes before it blocks.
-    room: usize,
-    lineage: Lineage,
-    floors: [u64; 4],
-    ring: Vec<Entry>,
-    kept: Vec<Entry>,
-    connected: bool,
-    /// From the server, not split yet.
-    bytes: Vec<u8>,
-    /// To the server, not delivered yet.
-    answers: Vec<u8>,
-    /// Frames it got, in order.
-    orders: Vec<(Delivery, u64, Lane)>,
-    hellos: Vec<Hello>,
-    settled: [u64; 4],
-    rejects: Vec<reject::Code>,
-    byes: Vec<bye::Code>,
-    pings: usize,
-    effects: BTreeMap<u64, usize>,
-    features: u32,
-    /// Its floors survive a reboot.
-    persisted: bool,
-    journal_lost: bool,
-    /// The fence it has accepted of another server: it refuses this one.
-    fence: Option<u64>,
-    /// Orders it says were begun.
-    started: Vec<StartedEntry>,
-    /// Numbers of CANCELs, and the time of a DRAIN, in order.
-    cancels: Vec<u64>,
-    drains: Vec<u32>,
-    /// Pieces it got: blob, offset, bytes.
-    parts: Vec<(u64, u32, Vec<u8>)>,
-    /// Questions it got: correlation, generation, payload.
-    asked: Vec<(u32, u32, Vec<u8>)>,
-    /// Answers it got: correlation, generation, code.
-    replied: Vec<(u32, u32, reply::Code)>,
-    /// STATUS it got, as text.
-    statuses: Vec<String>,
-    /// Reads of the server's heads and bodies: (head, body) lengths per write.
-    writes: Vec<(usize, usize)>,
-    /// Orders it has and that are not settled; bytes of orders it has not acknowledged.
-    in_window: usize,
-}
-
-impl Device {
-    fn new(number: usize) -> Self {
-        Self {
-            id: id(number),
-            boot: 1,
-            staging: false,
-            window_orders: 16,
-            window_bytes: 16_384,
-            max_body: 65_904,
-            habit: Habit::Apply,
-            frozen: false,
-            room: usize::MAX,
-            lineage: Lineage::NONE,
-            floors: [0; 4],
-            ring: Vec::new(),
-            kept: Vec::new(),
-            connected: false,
-            bytes: Vec::new(),
-            answers: Vec::new(),
-            orders: Vec::new(),
-            hellos: Vec::new(),
-            settled: [0; 4],
-            rejects: Vec::new(),
-            byes: Vec::new(),
-            pings: 0,
-            effects: BTreeMap::new(),
-            persisted: false,
-            journal_lost: false,
-            fence: None,
-            started: Vec::new(),
-            cancels: Vec::new(),
-            drains: Vec::new(),
-            features: 0x0F,
-            parts: Vec::new(),
-            asked: Vec::new(),
-            replied: Vec::new(),
-            statuses: Vec::new(),
-            writes: Vec::new(),
-            in_window: 0,
-        }
-    }
-
-    /// Forgets what a boot forgets.
-    fn reboot(&mut self) {
-        self.boot += 1;
-        self.kept.clear();
-        if self.persisted && !self.journal_lost {
-            return;
-        }
-        self.lineage = Lineage::NONE;
-        self.floors = [0; 4];
-        self.ring.clear();
-        self.kept.clear();
-    }
-
-    fn send(&mut self, frame: &Frame<'_>) {
-        let mut buffer = [0; 2_048];
-        let len = frame.emit(&mut buffer).unwrap();
-        self.answers.extend_from_slice(&buffer[..len]);
-    }
-
-    fn send_outcomes(&mut self, entries: &[Entry]) {
-        for entries in entries.chunks(outcome::ENTRIES_MAX) {
-            let mut buffer = [0; 2_048];
-            let len = outcome::emit(false, entries.iter().copied(), &mut buffer).unwrap();
-            self.answers.extend_from_slice(&buffer[..len]);
-        }
-    }
-
-    /// Takes bytes from the server and handles whole frames.
-    fn read(&mut self, bytes: &[u8]) {
-        self.bytes.extend_from_slice(bytes);
-        if self.frozen {
-            return;
-        }
-        let bytes = core::mem::take(&mut self.bytes);
-        let mut at = 0;
-        while let Split::Frame(raw) = split(&bytes[at..], u32::MAX).expect("the server's bytes are right") {
-            self.handle(&raw);
-            at += raw.len();
-        }
-        self.bytes = bytes[at..].to_vec();
-    }
-
-    fn handle(&mut self, raw: &Raw<'_>) {
-        match Frame::parse(raw).expect("the server's frames are right") {
-            Frame::Hello(hello) => self.handle_hello(hello),
-            Frame::Order(delivery, order) => self.handle_order(delivery, &order),
-            Frame::Settled(settled) => {
-                self.settled[settled.lane.index()] = settled.number;
-                self.ring.retain(|entry| entry.lane != settled.lane || entry.number > settled.number);
-                self.in_window = self.ring.len() + self.kept.len();
-            }
-            Frame::Ping(ping) => {
-                self.pings += 1;
-                self.send(&Frame::Pong(ping.pong()));
-            }
-            Frame::Pong(_) => {}
-            Frame::Cancel(cancel) => self.handle_cancel(cancel.numbers.iter().collect()),
-            Frame::Drain(drain) => self.drains.push(drain.after_ms),
-            Frame::Reject(Reject { code, .. }) => self.rejects.push(code),
-            Frame::Bye(bye) => self.byes.push(bye.code),
-            Frame::Part(part) => self.parts.push((part.blob, part.offset, part.bytes.to_vec())),
-            Frame::Ask(ask) => {
-                self.asked.push((ask.correlation, ask.generation, ask.payload.to_vec()));
-            }
-            Frame::Reply(reply) => {
-                self.replied.push((reply.correlation, reply.generation, reply.code));
-            }
-            Frame::Status(status) => self.statuses.push(format!("{:?}", status.rows)),
-            other => panic!("the server sent {other:?}"),
-        }
-    }
-
-    /// What is kept was not begun, unless it is in the list of those that were.
-    fn handle_cancel(&mut self, numbers: Vec<u64>) {
-        let begun = |number| self.started.iter().any(|entry| entry.number == number);
-        let meant = |entry: &Entry| numbers.contains(&entry.number) && !begun(entry.number);
-        let ended: Vec<Entry> = self.kept.iter().filter(|entry| meant(entry)).copied().collect();
-        self.kept.retain(|entry| !ended.contains(entry));
-        for entry in ended {
-            let entry = Entry { code: Code::CANCELLED, ..entry };
-            self.floors[entry.lane.index()] = entry.number;
-            self.ring.push(entry);
-            self.send_outcomes(&[entry]);
-        }
-        self.cancels.extend(numbers);
-    }
-
-    fn handle_hello(&mut self, hello: Hello) {
-        self.hellos.push(hello);
-        if let Some(detail) = self.fence.filter(|&fence| fence > hello.fence) {
-            let code = reject::Code::STALE_FENCE;
-            return self.send(&Frame::Reject(Reject { code, retry_after_ms: 60_000, detail }));
-        }
-        if self.lineage != hello.volatile.lineage {
-            self.lineage = hello.volatile.lineage;
-            self.floors = [0; 4];
-            self.ring.clear();
-            self.kept.clear();
-        }
-        let started = self.started.clone();
-        let welcome = Welcome { started: Started::from(&started[..]), ..self.welcome() };
-        self.send(&Frame::Welcome(welcome));
-        let ring = self.ring.clone();
-        self.send_outcomes(&ring);
-        self.in_window = self.ring.len() + self.kept.len();
-    }
-
-    fn welcome(&self) -> Welcome<'static> {
-        let lanes = self.floors.map(|floor| LaneFloor { floor, run: u64::from(floor != 0) });
-        Welcome {
-            version: hello::VERSION,
-            staging: self.staging,
-            floors_persisted: self.persisted,
-            journal_lost: self.journal_lost,
-            kind: DeviceKind::KIOSK,
-            device: self.id,
-            boot: self.boot,
-            fence: 0,
-            server: NodeId::NONE,
-            zone: 3,
-            window_orders: self.window_orders,
-            window_bytes: self.window_bytes,
-            max_body: self.max_body,
-            features: self.features,
-            tags: Tags::EMPTY,
-            durable: LogFloors::default(),
-            volatile: LogFloors { lineage: self.lineage, lanes },
-            started: Started::EMPTY,
-        }
-    }
-
-    fn handle_order(&mut self, delivery: Delivery, order: &Order<'_>) {
-        self.orders.push((delivery, order.number, order.lane));
-        let entry = Entry { number: order.number, code: Code::APPLIED, detail: 0, lane: order.lane, ms: 1 };
-        if order.number <= self.floors[order.lane.index()] {
-            let first = self.ring.iter().find(|ended| ended.number == order.number);
-            let detail =
-                first.map_or(0, |ended| if ended.code == Code::DUPLICATE { 0 } else { ended.code.0 });
-            return self.send_outcomes(&[Entry { code: Code::DUPLICATE, detail, ..entry }]);
-        }
-        if self.kept.contains(&entry) {
-            return self.acknowledge(order);
-        }
-        self.in_window += 1;
-        assert!(self.in_window <= usize::from(self.window_orders), "the window is exceeded");
-        // A lane ends its orders in log order.
-        let waits = self.kept.iter().any(|kept| kept.lane == order.lane);
-        match self.habit {
-            Habit::Apply if waits => self.kept.push(entry),
-            Habit::Apply => {
-                self.apply(entry);
-                self.send_outcomes(&[entry]);
-            }
-            Habit::Ack | Habit::Silent => {
-                self.kept.push(entry);
-                self.acknowledge(order);
-            }
-        }
-    }
-
-    fn acknowledge(&mut self, order: &Order<'_>) {
-        if self.habit != Habit::Silent {
-            let (lane, number_low) = (order.lane, order.number as u32);
-            self.send(&Frame::Ack(wire_format::frame::Ack { durable: false, lane, number_low }));
-        }
-    }
-
-    fn apply(&mut self, entry: Entry) {
-        *self.effects.entry(entry.number).or_default() += 1;
-        self.floors[entry.lane.index()] = entry.number;
-        self.ring.push(entry);
-    }
-
-    /// Ends everything kept, in log order.
-    fn finish(&mut self, code: Code) {
-        let mut kept = core::mem::take(&mut self.kept);
-        kept.sort_by_key(|entry| entry.number);
-        for entry in &mut kept {
-            entry.code = code;
-            self.apply(*entry);
-        }
-        self.send_outcomes(&kept);
-    }
-
-    fn numbers(&self) -> Vec<u64> {
-        self.orders.iter().map(|(_, number, _)| *number).collect()
-    }
 }
 
 /// A fleet and its devices, on one clock.
@@ -358,6 +63,8 @@ struct World {
     questions: Vec<Question>,
     scratch: usize,
     number: u64,
+    /// Attempts that run: what they repeat, and where.
+    children: BTreeMap<u64, (u64, DeviceIndex)>,
 }
 
 impl World {
@@ -394,6 +101,7 @@ impl World {
             questions: Vec::new(),
             scratch: 16_384,
             number: 0,
+            children: BTreeMap::new(),
         }
     }
 

@@ -7,18 +7,71 @@ const DEVICES: usize = 4;
 
 #[derive(Clone, Debug)]
 enum Op {
-    Submit { lane: u8, idempotent: bool, targets: u8, payload: u16, lifetime_ms: Option<u32> },
-    Advance { ms: u16 },
-    Room { device: usize, bytes: u16 },
-    Writable { device: usize },
-    Cut { device: usize },
-    Reboot { device: usize },
-    Freeze { device: usize },
-    Habit { device: usize, habit: u8 },
-    Finish { device: usize, failed: bool },
-    Remove { device: usize },
-    Announce { device: usize },
-    Junk { device: usize, bytes: Vec<u8> },
+    Submit {
+        lane: u8,
+        idempotent: bool,
+        targets: u8,
+        payload: u16,
+        lifetime_ms: Option<u32>,
+    },
+    /// With one of two supersede keys, each with its own lane, and the next version.
+    Supersede {
+        key: u8,
+        targets: u8,
+        lifetime_ms: Option<u32>,
+    },
+    /// Cancels one of the orders submitted last.
+    Cancel {
+        back: u8,
+    },
+    /// Another attempt at what waits for one: submitted, or only announced and ended at once.
+    Retry {
+        submit: bool,
+        code: u8,
+    },
+    /// The device keeps its floors over boots from now on, or not; and says that it began one of the orders it has.
+    Journal {
+        device: usize,
+        persisted: bool,
+        began: bool,
+    },
+    Advance {
+        ms: u16,
+    },
+    Room {
+        device: usize,
+        bytes: u16,
+    },
+    Writable {
+        device: usize,
+    },
+    Cut {
+        device: usize,
+    },
+    Reboot {
+        device: usize,
+    },
+    Freeze {
+        device: usize,
+    },
+    Habit {
+        device: usize,
+        habit: u8,
+    },
+    Finish {
+        device: usize,
+        code: u8,
+    },
+    Remove {
+        device: usize,
+    },
+    Announce {
+        device: usize,
+    },
+    Junk {
+        device: usize,
+        bytes: Vec<u8>,
+    },
     Pause,
 }
 
@@ -35,13 +88,23 @@ fn ops() -> impl Strategy<Value = Op> {
         1 => device.clone().prop_map(|device| Op::Reboot { device }),
         1 => device.clone().prop_map(|device| Op::Freeze { device }),
         2 => (device.clone(), 0_u8..3).prop_map(|(device, habit)| Op::Habit { device, habit }),
-        4 => (device.clone(), any::<bool>()).prop_map(|(device, failed)| Op::Finish { device, failed }),
+        4 => (device.clone(), 0_u8..4).prop_map(|(device, code)| Op::Finish { device, code }),
+        4 => (0_u8..2, 1_u8..16, proptest::option::of(20_000_u32..60_000))
+            .prop_map(|(key, targets, lifetime_ms)| Op::Supersede { key, targets, lifetime_ms }),
+        3 => (0_u8..6).prop_map(|back| Op::Cancel { back }),
+        3 => (any::<bool>(), 0_u8..4).prop_map(|(submit, code)| Op::Retry { submit, code }),
+        1 => (device.clone(), any::<bool>(), any::<bool>())
+            .prop_map(|(device, persisted, began)| Op::Journal { device, persisted, began }),
         1 => device.clone().prop_map(|device| Op::Announce { device }),
         1 => (device.clone(), proptest::collection::vec(any::<u8>(), 1..40))
             .prop_map(|(device, bytes)| Op::Junk { device, bytes }),
         1 => Just(Op::Pause),
         1 => (DEVICES - 1..DEVICES).prop_map(|device| Op::Remove { device }),
     ]
+}
+
+fn end(code: u8) -> Code {
+    [Code::APPLIED, Code::FAILED, Code::BUSY, Code::NO_SPACE][usize::from(code)]
 }
 
 impl World {
@@ -77,8 +140,17 @@ impl World {
             Op::Habit { device, habit } => {
                 self.devices[device].habit = [Habit::Apply, Habit::Ack, Habit::Silent][usize::from(habit)];
             }
-            Op::Finish { device, failed } => {
-                self.devices[device].finish(if failed { Code::FAILED } else { Code::APPLIED });
+            Op::Finish { device, code } => self.devices[device].finish(end(code)),
+            Op::Supersede { key, targets, lifetime_ms } => self.supersede(key, targets, lifetime_ms),
+            Op::Cancel { back } => {
+                self.fleet.cancel(self.now, self.number.saturating_sub(back.into()));
+            }
+            Op::Retry { submit, code } => self.retry(submit, end(code)),
+            Op::Journal { device, persisted, began } => {
+                let device = &mut self.devices[device];
+                device.persisted = persisted;
+                let kept = device.kept.first().filter(|_| began);
+                device.started = kept.map(|kept| begun(kept.number, kept.lane, true)).into_iter().collect();
             }
             Op::Remove { device } => {
                 self.fleet.remove_device(self.now, DeviceIndex(device as u32));
@@ -92,14 +164,75 @@ impl World {
         self.drain();
     }
 
+    fn supersede(&mut self, key: u8, targets: u8, lifetime_ms: Option<u32>) {
+        let marks = (0..DEVICES).map(|at| if targets >> at & 1 == 1 { Mark::PENDING.0 } else { 0 }).collect();
+        let lifetime = lifetime_ms.map(|ms| Duration::from_millis(ms.into()));
+        let (number, lane) = (self.number + 1, Lane::new(key + 1).unwrap());
+        let sort = (lane, KindFlags::IDEMPOTENT);
+        let order = keyed_order(number, sort, (u64::from(key) + 1, number), None, lifetime, 40, marks);
+        match self.fleet.submit(self.now, order) {
+            Ok(_) => self.number = number,
+            Err(error) => {
+                assert!(matches!(
+                    error.why,
+                    SubmitFault::ShorterLife | SubmitFault::Full | SubmitFault::Stopped
+                ))
+            }
+        }
+    }
+
+    /// Repeats the first attempt that waits for it.
+    fn retry(&mut self, submit: bool, code: Code) {
+        let waits = |number: &u64| {
+            let marks = self.fleet.marks(*number).map_or(&[][..], |(_, marks)| marks);
+            let at = marks.iter().position(|&mark| Mark(mark).attempt_code().is_some())?;
+            Some((*number, at))
+        };
+        let Some((first, at)) = (1..=self.number).find_map(|number| waits(&number)) else { return };
+        let device = DeviceIndex(at as u32);
+        if submit {
+            let mut marks = vec![0; DEVICES];
+            marks[at] = Mark::PENDING.0;
+            let number = self.number + 1;
+            let sort = (Lane::Normal, KindFlags::IDEMPOTENT);
+            let order = keyed_order(number, sort, (0, 0), Some(first), Some(HOUR / 200), 40, marks);
+            if self.fleet.submit(self.now, order).is_err() {
+                return;
+            }
+            self.number = number;
+        }
+        assert!(self.fleet.retry_begins(first, device));
+        if submit {
+            self.children.insert(self.number, (first, device));
+        } else {
+            assert!(self.fleet.resolve(self.now, first, device, code));
+        }
+    }
+
+    /// Ends the orders whose last attempt has ended.
+    fn resolve(&mut self) {
+        let ended: Vec<u64> =
+            self.settled().into_iter().filter(|number| self.children.contains_key(number)).collect();
+        for number in ended {
+            let (first, device) = self.children.remove(&number).unwrap();
+            let code = self.outcomes().iter().find(|(_, told, _)| *told == number).map(|&(_, _, code)| code);
+            self.fleet.resolve(self.now, first, device, code.unwrap_or(Code::OVERFLOW));
+            self.drain();
+        }
+    }
+
     /// Lets every device recover and answer everything.
     fn calm_down(&mut self) {
-        for _ in 0..40 {
+        // What waits for another attempt, or for the end of one, ends with its lifetime at the latest.
+        for _ in 0..80 {
+            self.resolve();
+            self.retry(false, Code::NO_SPACE);
             for index in 0..DEVICES {
                 self.devices[index].frozen = false;
                 self.devices[index].room = usize::MAX;
                 self.devices[index].habit = Habit::Apply;
                 self.devices[index].read(&[]);
+                self.devices[index].started.clear();
                 self.devices[index].finish(Code::APPLIED);
                 self.fleet.handle_writable(self.now, DeviceIndex(index as u32));
             }
@@ -122,7 +255,9 @@ proptest! {
         for op in &ops {
             let before = world.number;
             world.apply_op(op);
-            if matches!(op, Op::Submit { idempotent: true, .. }) && world.number != before {
+            world.resolve();
+            let twice = !matches!(op, Op::Submit { idempotent: false, .. });
+            if twice && world.number != before {
                 idempotent.push(world.number);
             }
         }

@@ -153,7 +153,10 @@ fn a_repetition_answered_while_it_is_cut_keeps_its_frame() {
     world.connect(0);
     world.devices[0].room = 448 + 50;
     world.drain();
-    world.devices[0].finish(Code::APPLIED);
+    // The device had begun it all the same, and was done just now.
+    let entry = Entry { number, code: Code::APPLIED, detail: 0, lane: Lane::Normal, ms: 1 };
+    world.devices[0].apply(entry);
+    world.devices[0].send_outcomes(&[entry]);
     world.drain();
     assert_eq!(world.outcomes(), [(0, number, Code::APPLIED)]);
     assert_eq!(world.settled(), [], "the frame is still needed");
