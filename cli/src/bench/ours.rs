@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tillwire::{FanOut, Outcome, Security, StaticDevice, Store, StoreServer, Target};
+use tillwire::{FanOut, Order, Outcome, Quorum, Security, StaticDevice, Store, StoreServer, Target};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -101,6 +101,26 @@ fn most_in_a_second(seen: &[(Duration, u64)]) -> u64 {
     most.round() as u64
 }
 
+/// Pushes without waiting, then waits for the counters of each; a report of every device would measure the reports.
+async fn pipelined(
+    server: &StoreServer,
+    order: &Order<'_>,
+    target: &Target,
+    orders: u32,
+    fan_outs: &mut Vec<FanOut>,
+) -> Result<usize, tillwire::PushError> {
+    for _ in 0..orders {
+        fan_outs.push(server.push(order, target).await?);
+    }
+    let deadline = machine::now() + ROUND_WITHIN;
+    let mut applied = 0;
+    for fan_out in fan_outs.drain(..) {
+        let left = deadline.saturating_sub(machine::now());
+        applied += fan_out.wait(Quorum::percent(100), |code| code == Outcome::APPLIED, left).await.matching;
+    }
+    Ok(applied)
+}
+
 impl Contestant for Tillwire {
     fn wait(&mut self, told: &mut UnboundedReceiver<()>) -> Option<()> {
         self.runtime.block_on(told.recv())
@@ -111,19 +131,16 @@ impl Contestant for Tillwire {
     }
 
     fn round(&mut self) -> Result<u64, Failure> {
+        let (runtime, server, target) = (&self.runtime, &self.server, &self.target);
         let order = order::order(&self.payload);
-        let applied = self.runtime.block_on(async {
-            for _ in 0..self.orders {
-                self.fan_outs.push(self.server.push(&order, &self.target).await?);
-            }
-            let deadline = machine::now() + ROUND_WITHIN;
-            let mut applied = 0;
-            for fan_out in self.fan_outs.drain(..) {
-                let left = deadline.saturating_sub(machine::now());
-                applied += fan_out.settled(left).await.count(Outcome::APPLIED);
-            }
-            Ok(applied)
-        });
+        let applied = if self.orders == 1 {
+            runtime.block_on(async {
+                let fan_out = server.push(&order, target).await?;
+                Ok(fan_out.settled(ROUND_WITHIN).await.count(Outcome::APPLIED))
+            })
+        } else {
+            runtime.block_on(pipelined(server, &order, target, self.orders, &mut self.fan_outs))
+        };
         let applied = applied.map_err(|error: tillwire::PushError| {
             Failure::broken(format!("an order was not accepted: {error}"), "")
         })?;

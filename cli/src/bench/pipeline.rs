@@ -26,8 +26,8 @@ It is run twice. First with a window of 1,024 orders and 256 KiB declared by eve
 66 KB, where round trips decide.
 
 raw-epoll writes as many frames at once as the window and the kernel take, reads answers as they come, 64 outcomes to a
-frame, verifies their checksums and counts. It keeps no record of an order and no report; tillwire makes a report of
-each. The devices are the same program for both and verify no bodies; `device busy` is the part of a round their CPU took,
+frame, verifies their checksums and counts. It keeps no record of an order; tillwire keeps a mark for each device and
+counters, for which the caller waits. The devices are the same program for both and verify no bodies; `device busy` is the part of a round their CPU took,
 and near 1 they, not the server, are what was measured.";
 
 /// Push many orders to all devices without waiting, beside a hand-written loop that does nothing else.
