@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use push::fleet::{DeviceIndex, DeviceSlot, Event, Fleet, NewDevice, NewOrder, OrderSlot};
 use push::{FleetConfig, Mark};
-use wire_format::frame::Ack;
 use wire_format::frame::outcome::{self, Code, ENTRIES_MAX, Entry};
 use wire_format::frame::welcome::{LogFloors, Started, Welcome};
+use wire_format::frame::{Ack, Order};
 use wire_format::ids::{DeviceKind, Lane, Lineage, NodeId, Tags};
 use wire_format::time::Instant;
 
@@ -31,6 +31,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
     vec![
         Scenario { name: "fleet_fan_out_per_device", build: fan_out, operations: DEVICES as u64 },
         Scenario { name: "fleet_withdrawn_per_device", build: withdrawn, operations: DEVICES as u64 },
+        Scenario { name: "fleet_superseded_per_device", build: superseded, operations: DEVICES as u64 },
         Scenario { name: "fleet_pipelined_per_order", build: pipelined, operations: PIPELINED as u64 },
         one("fleet_one_order", one_order),
         one("fleet_one_order_acked", one_order_acked),
@@ -103,8 +104,14 @@ impl Rig {
 
     /// Encodes an order for everybody and submits it.
     fn submit(&mut self, now: Instant) -> u64 {
+        self.submit_under(now, 0)
+    }
+
+    /// The same under a supersede key; 0 for none.
+    fn submit_under(&mut self, now: Instant, supersede_key: u64) -> u64 {
         self.number += 1;
-        let order = order(self.number, &[0x5A; 200]);
+        let supersede_version = if supersede_key == 0 { 0 } else { self.number };
+        let order = Order { supersede_key, supersede_version, ..order(self.number, &[0x5A; 200]) };
         let mut frame = self.frames.pop().expect("one for each order");
         frame.resize(512, 0);
         let len = order.emit(&delivery(LIFETIME), &mut frame).expect("fits");
@@ -207,6 +214,18 @@ fn withdrawn() -> Box<dyn FnMut()> {
         let now = rig.now();
         let number = rig.submit(now);
         assert!(rig.fleet.cancel(now, number));
+        rig.drain();
+        rig.expect_ended(1);
+    })
+}
+
+/// An order to devices that are away takes the place of the one before under its key. Counted per device.
+fn superseded() -> Box<dyn FnMut()> {
+    let mut rig = Rig::away(DEVICES, 2);
+    rig.submit_under(rig.now(), 7);
+    Box::new(move || {
+        let now = rig.now();
+        rig.submit_under(now, 7);
         rig.drain();
         rig.expect_ended(1);
     })

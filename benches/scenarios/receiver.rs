@@ -5,6 +5,7 @@ use std::time::Duration;
 use push::FleetConfig;
 use push::fleet::{DeviceSlot, Fleet, NewDevice, OrderSlot};
 use push::receiver::{ConnId, Fixed, Receiver, ReceiverConfig, Verdict};
+use wire_format::frame::Order;
 use wire_format::frame::settled::Settled;
 use wire_format::ids::{Lane, Lineage, NodeId};
 use wire_format::time::Instant;
@@ -21,6 +22,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
     vec![
         one("receiver_order", inline),
         one("receiver_order_later", later),
+        one("receiver_order_keyed", keyed),
         Scenario { name: "receiver_gathered_per_order", build: gathered, operations: GATHERED as u64 },
     ]
 }
@@ -56,14 +58,20 @@ impl Rig {
 
     /// So many new orders, one after the other; their bytes.
     fn encode(&mut self, orders: usize) -> usize {
-        self.now = self.now + Duration::from_micros(10);
         let mut at = 0;
         for _ in 0..orders {
-            self.number += 1;
-            let room = &mut self.frames[at..];
-            at += order(self.number, &[0x5A; 200]).emit(&delivery(LIFETIME), room).expect("fits");
+            at += self.encode_at(at, 0, 0);
         }
         at
+    }
+
+    /// A new order at this place, under these keys; its bytes.
+    fn encode_at(&mut self, at: usize, order_key: u64, supersede_key: u64) -> usize {
+        self.now = self.now + Duration::from_micros(10);
+        self.number += 1;
+        let supersede_version = if supersede_key == 0 { 0 } else { self.number };
+        let order = Order { order_key, supersede_key, supersede_version, ..order(self.number, &[0x5A; 200]) };
+        order.emit(&delivery(LIFETIME), &mut self.frames[at..]).expect("fits")
     }
 
     /// Writes all that is due; bytes written.
@@ -107,6 +115,19 @@ fn later() -> Box<dyn FnMut()> {
         let ticket = input.order().expect("is handed over").ticket;
         rig.receiver.complete(rig.now, ticket, Verdict::Later, None);
         assert!(rig.answer() <= 16, "an ACK at most");
+        rig.receiver.complete(rig.now, ticket, Verdict::Applied, None);
+        assert_eq!(rig.answer(), 36, "one OUTCOME with one entry");
+        rig.settle();
+    })
+}
+
+/// One order with a key of its own that supersedes the one before: both tables of keys are asked and written.
+fn keyed() -> Box<dyn FnMut()> {
+    let mut rig = Rig::new();
+    Box::new(move || {
+        let len = rig.encode_at(0, rig.number + 1, 7);
+        let input = rig.receiver.handle_bytes(rig.now, rig.conn, &rig.frames[..len]).expect("an order");
+        let ticket = input.order().expect("is handed over").ticket;
         rig.receiver.complete(rig.now, ticket, Verdict::Applied, None);
         assert_eq!(rig.answer(), 36, "one OUTCOME with one entry");
         rig.settle();
