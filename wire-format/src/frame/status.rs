@@ -29,7 +29,7 @@
 //! | offset | size | field | rule |
 //! | --- | --- | --- | --- |
 //! | 0 | 8 | number | the order's number, never 0 |
-//! | 8 | 1 | state | 0 unknown, 1 received, 2 started, 3 ended, 4 forgotten |
+//! | 8 | 1 | state | 0 unknown, 1 received, 2 started, 3 ended, 4 forgotten: at or below a floor, so if it ever came it has ended |
 //! | 9 | 1 | code | state 3: the outcome's code; else 0 |
 //! | 10 | 2 | zero | zero |
 //! | 12 | 4 | elapsed ms | milliseconds since it came into this state, 0 if not known |
