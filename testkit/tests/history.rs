@@ -221,6 +221,17 @@ fn an_attempt_that_is_over_had_no_effect_and_its_repetition_counts_with_it() {
 }
 
 #[test]
+fn attempts_under_one_name_come_again_only_if_they_had_no_effect() {
+    let named = |number| accepted(order(number), |facts| facts.again = true);
+    let settled = [Event::Settled { order: order(1) }, Event::Settled { order: order(2) }];
+    let first = [named(1), effect(1), answer(1, Code::BUSY), named(2)];
+    let good = first.into_iter().chain(whole(2, Code::APPLIED)).chain(whole(1, Code::APPLIED));
+    assert_eq!(rules(good.chain(settled)), []);
+    let twice = [named(1), effect(1), answer(1, Code::FAILED), effect(1)];
+    assert_eq!(rules(twice)[0], Rule::TwiceInOneBoot);
+}
+
+#[test]
 fn an_older_version_is_superseded_and_only_by_a_newer_one() {
     let settled = |number| Event::Settled { order: order(number) };
     let newer = [version(1, 8), version(2, 9), outcome(1, Code::SUPERSEDED), settled(1)];

@@ -109,6 +109,18 @@ impl Judge {
         }
     }
 
+    /// Writes down how an order ended that its handler answered "later".
+    pub(crate) fn completed(&self, order: OrderId, device: u32, code: Outcome) {
+        let mut last = None;
+        self.history.each(|entry| match entry.event {
+            Event::Effect { order: of, device: on, boot, .. } if (of, on) == (order, device) => {
+                last = Some(boot);
+            }
+            _ => {}
+        });
+        self.record(Event::Answer { order, device, boot: last.unwrap_or(0), code });
+    }
+
     /// Orders pushed and taken so far.
     pub(crate) fn pushed(&self) -> usize {
         self.pushed.lock().unwrap().len()
@@ -133,6 +145,7 @@ impl Judge {
             key: wire.order_key,
             supersede,
             attempt_of: None,
+            again: true,
             targets: targets.iter().map(|n| u32::from(*n)).collect::<BTreeSet<_>>(),
         };
         self.record(Event::Accepted { order, facts: Box::new(facts) });

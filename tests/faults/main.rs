@@ -14,6 +14,7 @@ mod link;
 mod peers;
 mod process;
 mod strangers;
+mod stuck;
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};

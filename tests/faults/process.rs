@@ -257,6 +257,11 @@ impl Process {
         })
     }
 
+    /// Whether the process has ended.
+    pub(crate) fn is_over(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|status| status.is_some())
+    }
+
     fn say(&mut self, line: &str) {
         let pipe = self.child.stdin.as_mut().unwrap();
         pipe.write_all(line.as_bytes()).and_then(|()| pipe.write_all(b"\n")).unwrap();

@@ -127,7 +127,9 @@ pub(crate) fn check_end(who: &str, why: Ended) {
     );
     // The HELLO of a server that was taken over may still be on its way.
     let late = why == Ended::Refused { code: reject::Code::STALE_FENCE };
-    assert!(allowed || late || is_lease_held(why), "{who}: {why}");
+    let leaves = why == Ended::Refused { code: reject::Code::DRAINING }
+        || matches!(why, Ended::Rejected { code: reject::Code::DRAINING, .. });
+    assert!(allowed || late || leaves || is_lease_held(why), "{who}: {why}");
 }
 
 /// Lineages of this world are a byte repeated.

@@ -140,6 +140,7 @@ impl World {
             supersede: wish.supersede,
             attempt_of: wish.repeats.map(|(of, ..)| order_id(run, of)),
             targets: crate::oracle::targets(targets),
+            again: false,
         };
         self.note(format_args!("order {number} accepted: {facts}"));
         self.oracle.accepted(self.now, order_id(run, number), facts);

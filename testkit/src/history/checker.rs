@@ -340,7 +340,12 @@ impl Checker {
         }
         let root = self.root(order);
         let before = self.runs.get(&(device, root)).into_iter().flatten();
+        let mut tried = false;
         for run in before.filter(|run| run.counts() || run.order == order) {
+            if facts.again && !run.counts() {
+                tried |= run.boot == boot;
+                continue;
+            }
             if run.boot == boot {
                 return broken(Rule::TwiceInOneBoot);
             }
@@ -357,15 +362,15 @@ impl Checker {
             return Err(Broken::because(Rule::Late, format!("{:?} late", at - deadline)));
         }
         match self.boots.get(&device).filter(|it| it.boot == boot) {
-            Some(it) => self.may_follow(it, order, facts),
+            Some(it) => self.may_follow(it, order, facts, tried),
             None => Ok(()),
         }
     }
 
     /// What this boot did before.
-    fn may_follow(&self, it: &Boot, order: OrderId, facts: &Facts) -> Verdict {
+    fn may_follow(&self, it: &Boot, order: OrderId, facts: &Facts, tried: bool) -> Verdict {
         if let Some((last, at_work)) = it.lanes.get(&(order.log, facts.lane)) {
-            if *last >= order.number {
+            if *last >= order.number && !tried {
                 return Err(Broken::because(Rule::OutOfOrder, format!("after {last}")));
             }
             if let Some(other) = at_work {

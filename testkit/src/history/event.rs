@@ -40,6 +40,8 @@ pub struct Facts {
     pub supersede: Option<(u64, u64)>,
     /// The order whose attempt this repeats; effects of both are effects of the first.
     pub attempt_of: Option<OrderId>,
+    /// Its attempts go by its own name: it may come again after one that had no effect.
+    pub again: bool,
     /// The devices it is for.
     pub targets: BTreeSet<u32>,
 }
