@@ -133,12 +133,12 @@ where
         owes: impl Fn(u8, u32) -> bool,
     ) {
         let (number, log_lane) = (low(place.number), pack(place.log, place.lane));
-        if keys.key != 0 && !self.keys.as_ref().iter().any(|slot| slot.key == keys.key) {
-            let count = self.keys.as_ref().len();
-            if let Some(slot) = self.keys.as_mut().get_mut(usize::from(self.next)) {
+        // Two orders of one lineage may have the same key and be at work in two lanes: the end of each tells of itself.
+        if keys.key != 0 && !self.keys.as_ref().iter().any(|slot| slot.key == keys.key && slot.code != 0) {
+            let at = self.key_place();
+            if let Some(slot) = self.keys.as_mut().get_mut(at) {
                 *slot = KeySlot { key: keys.key, number, generation, code: 0, log_lane };
             }
-            self.next = self.next.checked_add(1).filter(|next| usize::from(*next) < count).unwrap_or(0);
         }
         if keys.supersede == 0 {
             return;
@@ -172,6 +172,17 @@ where
         {
             slot.again = true;
         }
+    }
+
+    /// The slot for an order key: a free one, else the next in turn.
+    fn key_place(&mut self) -> usize {
+        let slots = self.keys.as_ref();
+        if let Some(free) = slots.iter().position(|slot| slot.key == 0) {
+            return free;
+        }
+        let (at, count) = (usize::from(self.next), slots.len());
+        self.next = self.next.checked_add(1).filter(|next| usize::from(*next) < count).unwrap_or(0);
+        at
     }
 
     /// The slot for a key: its own, a free one, or that of the key used least lately, of a settled order if possible.

@@ -45,6 +45,30 @@ fn the_same_key_in_another_lineage_is_a_duplicate_if_it_may_have_had_an_effect()
 }
 
 #[test]
+fn what_had_no_effect_drives_out_nothing_that_had_one() {
+    let mut keys = tables();
+    keys.start(1, place(1), key(7), |_, _| false);
+    keys.end(place(1), Code::APPLIED);
+    for number in 2..=9 {
+        keys.start(1, place(number), key(8), |_, _| false);
+        keys.end(place(number), Code::REJECTED_KIND);
+    }
+    assert_eq!(keys.judge(2, key(7)), Judgement::Duplicate(Code::APPLIED));
+}
+
+#[test]
+fn of_two_orders_with_one_key_at_work_the_one_with_an_effect_counts() {
+    for (first, second) in [(Code::REJECTED_KIND, Code::APPLIED), (Code::APPLIED, Code::BUSY)] {
+        let mut keys = tables();
+        keys.start(1, place(1), key(7), |_, _| false);
+        keys.start(1, place(2), key(7), |_, _| false);
+        keys.end(place(1), first);
+        keys.end(place(2), second);
+        assert_eq!(keys.judge(2, key(7)), Judgement::Duplicate(Code::APPLIED));
+    }
+}
+
+#[test]
 fn a_full_table_of_keys_forgets_the_oldest() {
     let mut keys = tables();
     for number in 1..=4 {
