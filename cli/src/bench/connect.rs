@@ -18,13 +18,16 @@ const BUDGET_MS: u64 = 6_000;
 const ABOUT: &str = "\
 What is measured, for each restart, after a first start that does not count:
   connected             from before the server is built to the session of the last device
-  dials/s               the most dials that began within any second; the pace is 2,000, with bursts of 20
+  dials/s               the most dials that began within any second; the pace is 2,000, with
+                        bursts of 20
   failed                dials that failed, as the server counts them
-  cpu per device        CPU time of the thread that serves the sockets, kernel included, divided by devices
+  cpu per device        CPU time of the thread that serves the sockets, kernel included, divided
+                        by devices
 
-The server is a process that is killed (SIGKILL); its devices live on in another and find their connections closed. Beside
-it, in turns, raw-epoll dials the same devices without a pace, for the CPU alone. `listen drops` are those of the whole
-machine meanwhile. `ok` says that every device came back; `within_budget` that it took 6 s at most.";
+The server is a process that is killed (SIGKILL); its devices live on in another and find their
+connections closed. Beside it, in turns, raw-epoll dials the same devices without a pace, for
+the CPU alone. `listen drops` are those of the whole machine meanwhile. `ok` says that every
+device came back; `within_budget` that it took 6 s at most.";
 
 /// Restart the server: time until every device is connected again.
 #[derive(clap::Args, Clone, Copy, Debug)]

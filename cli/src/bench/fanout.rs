@@ -16,21 +16,26 @@ const PAYLOAD_MAX: i64 = wire_format::frame::order::PAYLOAD_MAX as i64;
 
 const ABOUT: &str = "\
 What is measured, per contestant:
-  last ack              from before the push to the outcome of the last device, as the caller sees it
-  cpu per order         CPU time of the thread that serves the sockets, kernel included, divided by rounds and devices;
-                        with what is done between rounds, when tillwire tells the devices that outcomes are settled
+  last ack              from before the push to the outcome of the last device, as the caller
+                        sees it
+  cpu per order         CPU time of the thread that serves the sockets, kernel included, divided
+                        by rounds and devices; with what is done between rounds, when tillwire
+                        tells the devices that outcomes are settled
   device cpu            the same of the process with the devices
-  memory per device     growth of resident memory (RSS) until 2 s after all are connected, divided by devices
+  memory per device     growth of resident memory (RSS) until 2 s after all are connected,
+                        divided by devices
   allocations           of the serving thread, divided by rounds and devices
 
-tillwire is a StoreServer on one thread; raw-epoll a hand-written loop that writes the same frame and reads the same
-answers, and does nothing else. Both are connected at once, each to devices of its own from the same light program, and
-take turns; the ratios are medians over the pairs of rounds, with their quarters in brackets. With several --payload one
-run follows the other.
+tillwire is a StoreServer on one thread; raw-epoll a hand-written loop that writes the same
+frame and reads the same answers, and does nothing else. Both are connected at once, each to
+devices of its own from the same light program, and take turns; the ratios are medians over the
+pairs of rounds, with their quarters in brackets. With several --payload one run follows the
+other.
 
-What it cannot show: a network (loopback has no losses, no delays and no interrupts), real devices, and anything absolute
-about another machine. Work the kernel does for the receiving side of loopback is partly charged to the sender, for both
-contestants alike. `ok` says that every order was applied on every device, not that a ratio is good.";
+What it cannot show: a network (loopback has no losses, no delays and no interrupts), real
+devices, and anything absolute about another machine. Work the kernel does for the receiving
+side of loopback is partly charged to the sender, for both contestants alike. `ok` says that
+every order was applied on every device, not that a ratio is good.";
 
 /// Push one order to all devices, again and again, beside a hand-written loop over the same sockets.
 #[derive(clap::Args, Clone, Debug)]

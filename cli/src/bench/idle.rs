@@ -19,15 +19,17 @@ const OFFLINE_BUDGET: f64 = 64.0;
 const PART: u32 = 10;
 
 const ABOUT: &str = "\
-Connected: the growth of the server process's memory from before the server was built to 2 s after the last device
-connected, divided by the devices; as resident memory (RSS), and with pages shared between processes divided among them
-(PSS). It holds everything the library took: tables, pools, buffers of the runtime. It is user space alone: the kernel's
-socket buffers come on top. Memory grows in pages, so with few devices what a server takes once weighs more than what a
-device takes.
+Connected: the growth of the server process's memory from before the server was built to 2 s
+after the last device connected, divided by the devices; as resident memory (RSS), and with
+pages shared between processes divided among them (PSS). It holds everything the library took:
+tables, pools, buffers of the runtime. It is user space alone: the kernel's socket buffers come
+on top. Memory grows in pages, so with few devices what a server takes once weighs more than
+what a device takes.
 
-Offline: a server whose devices all refuse. It is given --owed orders for all of them, then as many more. What the second
-half took is the price of the live records; what the first took beyond it, divided by the devices, is what an offline
-device takes besides them. A record's bytes per target come from a second run with a tenth of the devices.";
+Offline: a server whose devices all refuse. It is given --owed orders for all of them, then as
+many more. What the second half took is the price of the live records; what the first took
+beyond it, divided by the devices, is what an offline device takes besides them. A record's
+bytes per target come from a second run with a tenth of the devices.";
 
 /// Connect to devices that do nothing, and see what memory they take in the server's process; then owe orders to devices
 /// that are away.

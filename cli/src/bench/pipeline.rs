@@ -17,18 +17,21 @@ const PAYLOAD_MAX: i64 = wire_format::frame::order::PAYLOAD_MAX as i64;
 const ORDERS_MAX: i64 = tillwire::push::driver::server::ORDERS_DEFAULT as i64;
 
 const ABOUT: &str = "\
-One round: --orders orders to all devices, pushed without waiting, until the caller knows the outcome of each.
+One round: --orders orders to all devices, pushed without waiting, until the caller knows the
+outcome of each.
   acked/s               orders x devices of a round, divided by the time to its last outcome
-  cpu per order         CPU time of the thread that serves the sockets, kernel included, for each order and device
+  cpu per order         CPU time of the thread that serves the sockets, kernel included, for
+                        each order and device
 
-It is run twice. First with a window of 1,024 orders and 256 KiB declared by every device, which is what the budget
-(0.5 x raw-epoll, or 8 million a second) is stated for; then with the window devices declare by default, 16 orders and
-66 KB, where round trips decide.
+It is run twice. First with a window of 1,024 orders and 256 KiB declared by every device, which
+is what the budget (0.5 x raw-epoll, or 8 million a second) is stated for; then with the window
+devices declare by default, 16 orders and 66 KB, where round trips decide.
 
-raw-epoll writes as many frames at once as the window and the kernel take, reads answers as they come, 64 outcomes to a
-frame, verifies their checksums and counts. It keeps no record of an order; tillwire keeps a mark for each device and
-counters, for which the caller waits. The devices are the same program for both and verify no bodies; `device busy` is the part of a round their CPU took,
-and near 1 they, not the server, are what was measured.";
+raw-epoll writes as many frames at once as the window and the kernel take, reads answers as they
+come, 64 outcomes to a frame, verifies their checksums and counts. It keeps no record of an
+order; tillwire keeps a mark for each device and counters, for which the caller waits. The
+devices are the same program for both and verify no bodies; `device busy` is the part of a round
+their CPU took, and near 1 they, not the server, are what was measured.";
 
 /// Push many orders to all devices without waiting, beside a hand-written loop that does nothing else.
 #[derive(clap::Args, Clone, Copy, Debug)]

@@ -31,17 +31,22 @@ const PATIENCE: Duration = Duration::from_secs(40);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 const ABOUT: &str = "\
-All devices get an order every --every-ms. One of them lives in a process of its own. A cycle is --rounds such rounds while
-it runs, then it is stopped (SIGSTOP) and as many rounds follow, then it goes on (SIGCONT) and gets what it missed.
+All devices get an order every --every-ms. One of them lives in a process of its own. A cycle is
+--rounds such rounds while it runs, then it is stopped (SIGSTOP) and as many rounds follow, then
+it goes on (SIGCONT) and gets what it missed.
 
-  p99                   within a round, from the push to the outcome, over the devices that answer
-  ratio                 p99 of a round with the stalled device, divided by that of the round at the same place without;
-                        the median of all pairs. Times are measured in steps of 3 to 6 %
-  suspect, dead         from the stop until the server counts it as suspect, and until its session has ended
+  p99                   within a round, from the push to the outcome, over the devices that
+                        answer
+  ratio                 p99 of a round with the stalled device, divided by that of the round at
+                        the same place without; the median of all pairs. Times are measured in
+                        steps of 3 to 6 %
+  suspect, dead         from the stop until the server counts it as suspect, and until its
+                        session has ended
   back                  from SIGCONT until it is connected again
 
-`ok` says that the others applied every order within its round, that the stall was noticed, and that the device got in the
-end whatever it had missed; `within_budget` that the ratio is 1.10 at most, suspect 2.5 s and dead 6 s.";
+`ok` says that the others applied every order within its round, that the stall was noticed, and
+that the device got in the end whatever it had missed; `within_budget` that the ratio is 1.10 at
+most, suspect 2.5 s and dead 6 s.";
 
 /// Stop one device (SIGSTOP): what the others notice of it, and how soon the server does.
 #[derive(clap::Args, Clone, Copy, Debug)]
