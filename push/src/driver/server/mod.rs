@@ -259,9 +259,7 @@ impl Server {
     /// Says BYE on every session, closes the sockets and ends the tasks; at most `within`. Orders that have no outcome
     /// yet stay without one: the log in memory ends here. A second call finds nothing to do.
     pub async fn stop(&self, within: Duration) {
-        for shard in 0..self.shared.mailboxes.len() {
-            self.shared.send(shard, Message::Stop);
-        }
+        self.shared.stop_all();
         let mut tasks = core::mem::take(&mut *lock(&self.tasks));
         let all = async {
             for task in &mut tasks {

@@ -295,6 +295,14 @@ impl Shared {
         true
     }
 
+    /// Tells every shard to stop, also those that come after one that has stopped already.
+    pub(super) fn stop_all(&self) {
+        for shard in 0..self.mailboxes.len() {
+            self.put(shard, Message::Stop);
+            self.ring(shard);
+        }
+    }
+
     /// Asks every shard; fewer answers than shards if the server has stopped.
     pub(super) async fn ask_all<T>(&self, message: impl Fn(oneshot::Sender<T>) -> Message) -> Vec<T> {
         let mut answers = Vec::with_capacity(self.mailboxes.len());
@@ -349,6 +357,23 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shard_that_stops_at_once_keeps_no_other_from_hearing_it() {
+        let fleet = crate::config::FleetConfig::new(
+            NodeId([1; 16]),
+            wire_format::ids::Store::new(1, "PARIS-12").unwrap(),
+            wire_format::ids::Lineage([2; 16]),
+        );
+        let conn = crate::driver::server::ConnConfig::default();
+        let config = ServerConfig { fleet, conn, devices: 2, orders: 1, bytes: 1, seed: 0, shards: Some(2) };
+        let shared = Shared::new(&config, 2);
+        shared.shard_ended(0);
+        assert!(!shared.send(1, Message::Stop), "no new work");
+        shared.stop_all();
+        assert!(matches!(lock(&shared.mailboxes[1].messages).pop_front(), Some(Message::Stop)));
+        assert!(shared.mailboxes[1].bell.heard());
+    }
 
     #[test]
     fn results_at_their_limit_and_one_past_it() {
