@@ -9,7 +9,9 @@ use super::device::DeviceSlot;
 
 /// What a device's window has left, as the plan uses it up.
 pub(super) struct Credit {
-    pub(super) held: [u16; 4],
+    held: [u16; 4],
+    /// The sum of `held`.
+    used: u16,
     /// Of `held`, repetitions that were not planned yet.
     repeats: u16,
     orders: u16,
@@ -19,8 +21,11 @@ pub(super) struct Credit {
 
 impl Credit {
     pub(super) fn new(device: &DeviceSlot) -> Self {
+        let [urgent, interactive, normal, bulk] = &device.lanes;
+        let held = [urgent.held, interactive.held, normal.held, bulk.held];
         Self {
-            held: device.lanes.map(|lane| lane.held),
+            held,
+            used: held.iter().fold(0, |sum, held| sum.saturating_add(*held)),
             repeats: device.lanes.iter().fold(0, |sum, lane| sum.saturating_add(lane.repeats)),
             orders: if device.is(super::device::flag::NARROW) { 1 } else { device.window_orders },
             bytes: device.bytes,
@@ -31,7 +36,7 @@ impl Credit {
     /// Whether one order more may be unsettled: one credit stays for each of lanes 0 and 1 if they use none. One order
     /// may always be under way.
     pub(super) fn allows(&self, lane: Lane) -> bool {
-        let used = self.used();
+        let used = self.used;
         let [urgent, interactive, ..] = self.held;
         let kept = match lane {
             Lane::Urgent => 0,
@@ -43,11 +48,15 @@ impl Credit {
 
     /// Whether a repetition may go: it has its credit, but the device may have declared a smaller window since.
     pub(super) fn allows_repeat(&self) -> bool {
-        self.used().saturating_sub(self.repeats) < self.orders.max(1)
+        self.used.saturating_sub(self.repeats) < self.orders.max(1)
     }
 
-    fn used(&self) -> u16 {
-        self.held.iter().fold(0, |sum, held| sum.saturating_add(*held))
+    /// A SETTLED leaves this many credits of the lane in use.
+    pub(super) fn settle(&mut self, lane: Lane, left: u16) {
+        if let Some(held) = self.held.get_mut(lane.index()) {
+            self.used = self.used.saturating_sub(*held).saturating_add(left);
+            *held = left;
+        }
     }
 
     /// Whether the bytes may be unacknowledged.
@@ -58,6 +67,7 @@ impl Credit {
     pub(super) fn take(&mut self, lane: Lane, len: u32, repeat: bool) {
         if let Some(held) = self.held.get_mut(lane.index()) {
             *held = held.saturating_add(u16::from(!repeat));
+            self.used = self.used.saturating_add(u16::from(!repeat));
         }
         self.repeats = self.repeats.saturating_sub(u16::from(repeat));
         self.bytes = self.bytes.saturating_add(len);

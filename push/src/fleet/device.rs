@@ -322,24 +322,17 @@ impl DeviceSlot {
         }
     }
 
+    #[inline]
     pub(crate) fn lane(&self, lane: Lane) -> &LaneState {
-        let [urgent, interactive, normal, bulk] = &self.lanes;
-        match lane {
-            Lane::Urgent => urgent,
-            Lane::Interactive => interactive,
-            Lane::Normal => normal,
-            Lane::Bulk => bulk,
-        }
+        let [.., last] = &self.lanes;
+        // The mask tells the compiler that there is nothing to fall back for.
+        self.lanes.get(lane.index() & 3).unwrap_or(last)
     }
 
+    #[inline]
     pub(crate) fn lane_mut(&mut self, lane: Lane) -> &mut LaneState {
-        let [urgent, interactive, normal, bulk] = &mut self.lanes;
-        match lane {
-            Lane::Urgent => urgent,
-            Lane::Interactive => interactive,
-            Lane::Normal => normal,
-            Lane::Bulk => bulk,
-        }
+        let [lanes @ .., last] = &mut self.lanes;
+        lanes.get_mut(lane.index()).unwrap_or(last)
     }
 
     /// Whether it takes CANCEL.

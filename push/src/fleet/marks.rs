@@ -50,8 +50,13 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         let cancelled = order.cancel_seq != 0;
         order.set_mark(index, Mark::SENT);
         self.unowe(index, lane, slot, was);
-        let oldest = self.lower(self.devices.at(index).lane(lane).oldest, slot);
-        let unreceived = self.lower(self.devices.at(index).lane(lane).unreceived, slot);
+        let state = self.devices.at(index).lane(lane);
+        let (oldest, unreceived) = if number > state.upto {
+            // Behind everything that is out.
+            (first(state.oldest, slot), first(state.unreceived, slot))
+        } else {
+            (self.lower(state.oldest, slot), self.lower(state.unreceived, slot))
+        };
         let awake = self.awake(self.now);
         let device = self.devices.at_mut(index);
         if device.bytes == 0 {
@@ -220,14 +225,14 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     }
 
     /// Takes an order that had the mark `was` out of the counts of its sort.
+    #[inline]
     fn unsort(&mut self, index: u32, slot: u32, was: Mark) {
         let lane = self.orders.at(slot).lane;
         if was.is_owed() {
             self.unowe(index, lane, slot, was);
+        } else if was == Mark::SENT {
+            self.unsend_and_out(index, lane, slot);
         } else if was.is_out() {
-            if was == Mark::SENT {
-                self.unsend(index, slot);
-            }
             self.unout(index, lane, slot);
         } else if was.is_retried() {
             let order = self.orders.at_mut(slot);
@@ -271,6 +276,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             .any(|&lane| self.settled_upto(index, lane) > self.devices.at(index).lane(lane).settled)
     }
 
+    #[inline]
     fn unowe(&mut self, index: u32, lane: Lane, slot: u32, was: Mark) {
         let order = self.orders.at_mut(slot);
         order.unsent = order.unsent.saturating_sub(u32::from(was == Mark::PENDING));
@@ -299,6 +305,30 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         }
     }
 
+    /// Both at once. Usually the order is the lowest of both sorts, and so is the one after it: one walk finds it.
+    #[inline]
+    fn unsend_and_out(&mut self, index: u32, lane: Lane, slot: u32) {
+        let state = self.devices.at(index).lane(lane);
+        if state.oldest != slot || state.unreceived != slot || state.sent != state.out {
+            self.unsend(index, slot);
+            return self.unout(index, lane, slot);
+        }
+        let more = state.out > 1;
+        let next = if more { self.orders.next_of(slot, index, Mark::is_out) } else { NONE };
+        let (len, awake) = (self.orders.at(slot).len, self.awake(self.now));
+        let device = self.devices.at_mut(index);
+        if device.transfer.slot == slot {
+            device.transfer = Transfer::NONE;
+        }
+        device.bytes = device.bytes.saturating_sub(len);
+        device.receipt_since = if device.bytes == 0 { Instant::NEVER } else { awake };
+        let state = device.lane_mut(lane);
+        state.sent = state.sent.saturating_sub(1);
+        state.out = state.out.saturating_sub(1);
+        state.unreceived = next;
+        state.oldest = next;
+    }
+
     fn unout(&mut self, index: u32, lane: Lane, slot: u32) {
         let device = self.devices.at_mut(index);
         if device.transfer.slot == slot {
@@ -321,6 +351,11 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             cursor
         }
     }
+}
+
+/// The cursor, or `slot` where it names nothing.
+const fn first(cursor: u32, slot: u32) -> u32 {
+    if cursor == NONE { slot } else { cursor }
 }
 
 const _: () = assert!(Told::CAPACITY >= wire_format::frame::outcome::ENTRIES_MAX);

@@ -12,6 +12,7 @@ use wire_format::time::Instant;
 
 use super::device::{State, due, flag};
 use super::devices::DeviceStorage;
+use super::list::NONE;
 use super::marks::End;
 use super::order::{MarkBytes, OrderStorage};
 use super::posts::{AskId, Question};
@@ -217,7 +218,11 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                 self.note_ended(index, entry.lane, entry.number);
                 self.stats.outcomes_repeated = self.stats.outcomes_repeated.wrapping_add(1);
             } else if mark.is_out() || mark == Mark::REPEAT {
-                self.mark_received_upto(index, entry.lane, entry.number);
+                // The usual outcome is that of the first order that is not received: its end says so itself.
+                let first = self.devices.at(index).lane(entry.lane).unreceived;
+                if first != slot && first != NONE {
+                    self.mark_received_upto(index, entry.lane, entry.number);
+                }
                 let first_code = match (entry.code, entry.detail) {
                     // How it ended the first time nobody knows any more: saying "applied" would be a guess.
                     (Code::DUPLICATE, 0) => Code::DUPLICATE,

@@ -81,17 +81,15 @@ impl Told {
 impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Fleet<D, O, B, M> {
     /// The next event, until there is none. Outcomes of an order come before its [`Event::Settled`].
     pub fn poll_event(&mut self) -> Option<Event<B, M>> {
+        // Most events are outcomes: they pay for nothing else.
+        if let Some(item) = self.told.pop() { Some(tell_outcome(item)) } else { self.poll_rarer() }
+    }
+
+    #[inline(never)]
+    fn poll_rarer(&mut self) -> Option<Event<B, M>> {
         loop {
-            if let Some(Item { device, number, end, latency, again }) = self.told.pop() {
-                let End { code, first_code, device_ms, .. } = end;
-                let device = DeviceIndex(device);
-                if again {
-                    // After a DUPLICATE the milliseconds say something else.
-                    let ms = if code == first_code { device_ms } else { 0 };
-                    let retry_after = Duration::from_millis(ms.into());
-                    return Some(Event::Attempt { device, number, code: first_code, retry_after });
-                }
-                return Some(Event::Outcome { device, number, code, first_code, latency, device_ms });
+            if let Some(item) = self.told.pop() {
+                return Some(tell_outcome(item));
             }
             if let Some(event) = self.tell_greeted() {
                 return Some(event);
@@ -221,4 +219,16 @@ fn end_of(mark: Mark, over: bool, forgotten: bool) -> Option<Code> {
         mark if forgotten && (mark.is_owed() || mark.is_out() || mark.is_retried()) => Some(Code::UNKNOWN),
         _ => None,
     }
+}
+
+#[inline]
+fn tell_outcome<B, M>(Item { device, number, end, latency, again }: Item) -> Event<B, M> {
+    let End { code, first_code, device_ms, .. } = end;
+    let device = DeviceIndex(device);
+    if !again {
+        return Event::Outcome { device, number, code, first_code, latency, device_ms };
+    }
+    // After a DUPLICATE the milliseconds say something else.
+    let ms = if code == first_code { device_ms } else { 0 };
+    Event::Attempt { device, number, code: first_code, retry_after: Duration::from_millis(ms.into()) }
 }

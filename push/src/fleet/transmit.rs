@@ -256,9 +256,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             }
             let len = head.emit(|room| Settled { durable: false, lane, number }.emit(room));
             self.plan.push(What::Settled { lane, number }, len);
-            if let Some(held) = credit.held.get_mut(lane.index()) {
-                *held = state.held_after(number);
-            }
+            credit.settle(lane, state.held_after(number));
         }
     }
 
@@ -329,12 +327,16 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         let fresh = !replay && now <= order.fresh_until;
         let made = if fresh { 0 } else { header::LEN };
         let (number, len) = (order.number, order.len);
-        let limited = order.deadline != Instant::NEVER;
-        let remaining_ms = limited.then(|| Delivery::millis(order.deadline.since(now)));
+        let what = if fresh {
+            Head::Fresh
+        } else {
+            let limited = order.deadline != Instant::NEVER;
+            let remaining_ms = limited.then(|| Delivery::millis(order.deadline.since(now)));
+            Head::New { remaining_ms, replay }
+        };
         if !self.copy_shared(head, body, made) {
             return false;
         }
-        let what = if fresh { Head::Fresh } else { Head::New { remaining_ms, replay } };
         if let Some(bytes) = self.header_of(slot, what) {
             head.copy(&bytes);
         }
