@@ -1,11 +1,19 @@
 //! The devices' drivers: they accept, read and write.
 
-use push::receiver::Receiver;
+use push::receiver::{Event, Item, QuestionId, Receiver, Ticket};
+use testkit::history::OrderId;
 use wire_format::time::Instant;
 
 use crate::network::Link;
 use crate::oracle::{check_end, order_id, run_of};
 use crate::world::{Act, MS, TheReceiver, World};
+
+/// What a frame brought, when its bytes are gone.
+enum Heard {
+    Order(Ticket, OrderId),
+    Question(QuestionId, Vec<u8>),
+    Answer(u32, Vec<u8>),
+}
 
 impl World {
     /// Does something to a receiver that is up and running, then drains it.
@@ -38,7 +46,11 @@ impl World {
                 self.close_device_end(link);
             }
         }
-        while self.devices[device].receiver.as_mut().and_then(Receiver::poll_event).is_some() {}
+        while let Some(event) = self.devices[device].receiver.as_mut().and_then(Receiver::poll_event) {
+            if let Event::Unanswered { ask } = event {
+                self.device_is_unanswered(device, ask.0);
+            }
+        }
     }
 
     pub(crate) fn link_of(&self, device: usize, conn: push::receiver::ConnId) -> Option<usize> {
@@ -131,13 +143,22 @@ impl World {
                 }
             };
             let used = input.consumed;
-            let given = input.order().map(|delivered| {
-                self.oracle.handed_over(now, at, device.boot, &delivered);
-                (delivered.ticket, order_id(run_of(delivered.lineage), delivered.order.number))
+            let heard = input.item.map(|item| match item {
+                Item::Order(delivered) => {
+                    self.oracle.handed_over(now, at, device.boot, &delivered);
+                    let order = order_id(run_of(delivered.lineage), delivered.order.number);
+                    Heard::Order(delivered.ticket, order)
+                }
+                Item::Question(question) => Heard::Question(question.id, question.payload.to_vec()),
+                Item::Answer(answer) => Heard::Answer(answer.ask.0, answer.payload.to_vec()),
+                other => panic!("nobody sent {other:?}"),
             });
             it.down.unread.drain(..used);
-            if let Some(given) = given {
-                self.begin(at, given);
+            match heard {
+                Some(Heard::Order(ticket, order)) => self.begin(at, (ticket, order)),
+                Some(Heard::Question(id, payload)) => self.device_is_asked(at, id, &payload),
+                Some(Heard::Answer(ask, payload)) => self.device_is_answered(at, ask, &payload),
+                None => {}
             }
             if used == 0 {
                 return;

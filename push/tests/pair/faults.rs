@@ -56,6 +56,7 @@ impl World {
         self.totals.add_stats(&stats.expect("it was up"));
         let it = &mut self.devices[device];
         (it.work, it.frozen) = (None, false);
+        self.questions.forget_device(device);
         let told = self.chance(50);
         let links: Vec<_> =
             self.links.iter().filter(|(_, link)| link.device == device).map(|(at, _)| *at).collect();
@@ -114,7 +115,9 @@ impl World {
         if self.devices[at].receiver.is_none() || self.devices[at].frozen {
             return;
         }
-        let span = self.rng.between(MS * 100, MS * 9_000);
+        // Now and then for longer than any deadline there is.
+        let most = if self.chance(10) { 70_000 } else { 9_000 };
+        let span = self.rng.between(MS * 100, MS * most);
         self.note(format_args!("device {at} stands still for {span:?}"));
         self.totals.freezes += 1;
         self.devices[at].frozen = true;
@@ -143,7 +146,8 @@ impl World {
 
     /// The server's process is stopped for a while.
     pub(crate) fn pause_server(&mut self) {
-        let span = self.rng.between(MS * 600, MS * 9_000);
+        let most = if self.chance(10) { 40_000 } else { 9_000 };
+        let span = self.rng.between(MS * 600, MS * most);
         self.note(format_args!("the server stands still for {span:?}"));
         self.totals.pauses += 1;
         self.paused_until = self.paused_until.max(self.now + span);
@@ -185,6 +189,7 @@ impl World {
         self.paused_until = self.now;
         self.draining = false;
         self.book = Book::default();
+        self.questions.forget_server();
         self.told.clear();
         let links: Vec<_> = self.links.keys().copied().collect();
         for link in links {

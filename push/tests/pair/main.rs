@@ -9,6 +9,7 @@ mod faults;
 mod network;
 mod oracle;
 mod orders;
+mod questions;
 mod scenes;
 mod server;
 mod wires;

@@ -1,11 +1,27 @@
 //! The server's driver: dials, reads, writes and tells what the fleet says.
 
-use push::fleet::{Event, Input};
+use push::fleet::{AskId, Event, Input, Item, Question};
 use push::{DialError, Ended};
 
 use crate::network::Link;
 use crate::oracle::{check_end, is_lease_held, order_id};
 use crate::world::{Act, MS, World, address, at, id, index};
+
+/// What a frame brought, when its bytes are gone.
+enum Heard {
+    Ask(Question, Vec<u8>),
+    Reply(AskId, Vec<u8>),
+}
+
+impl Heard {
+    fn of(item: Item<'_>) -> Option<Self> {
+        match item {
+            Item::Ask { question, payload, .. } => Some(Self::Ask(question, payload.to_vec())),
+            Item::Reply { ask, payload, .. } => Some(Self::Reply(ask, payload.to_vec())),
+            _ => None,
+        }
+    }
+}
 
 impl World {
     pub(crate) fn serve_fleet(&mut self) {
@@ -55,6 +71,7 @@ impl World {
                 Event::Outcome { device, number, first_code, .. } => {
                     self.ended(at(device), number, first_code);
                 }
+                Event::Unanswered { device, ask, .. } => self.server_is_unanswered(at(device), ask),
                 Event::Attempt { device, number, code, retry_after } => {
                     self.attempt_ended(at(device), number, code, retry_after);
                 }
@@ -158,7 +175,17 @@ impl World {
             loop {
                 match self.fleet.handle_bytes(self.now, index(device), &unread) {
                     Ok(Input { consumed: 0, .. }) if !self.tell_events() => break,
-                    Ok(Input { consumed, .. }) => drop(unread.drain(..consumed)),
+                    Ok(Input { consumed, item }) => {
+                        let heard = item.and_then(Heard::of);
+                        unread.drain(..consumed);
+                        match heard {
+                            Some(Heard::Ask(question, payload)) => self.server_is_asked(question, &payload),
+                            Some(Heard::Reply(ask, payload)) => {
+                                self.server_is_answered(device, ask, &payload);
+                            }
+                            None => {}
+                        }
+                    }
                     Err(why) => {
                         check_end("server", why);
                         unread.clear();

@@ -17,6 +17,7 @@ use wire_format::time::Instant;
 use crate::network::Link;
 use crate::oracle::{Oracle, lineage_of, order_id};
 use crate::orders::{Book, Knobs};
+use crate::questions::{Questions, ReplyTo};
 use crate::work::Work;
 
 /// How long faults go on, and how long everything may take to settle after them.
@@ -117,7 +118,13 @@ pub(crate) enum Act {
         run: u8,
         takeover: bool,
     },
-    /// The next order, the next fault.
+    /// Somebody is answered.
+    Reply {
+        to: ReplyTo,
+        token: u64,
+    },
+    /// The next questions, the next order, the next fault.
+    Ask,
     Submit,
     Fault,
 }
@@ -170,6 +177,9 @@ totals!(
     later,
     parked,
     device_drains,
+    asked,
+    answered,
+    unanswered,
     drains,
     sessions,
     replaced,
@@ -220,6 +230,7 @@ pub(crate) struct World {
     pub(crate) told: Vec<u64>,
     pub(crate) knobs: Knobs,
     pub(crate) book: Book,
+    pub(crate) questions: Questions,
     pub(crate) next_version: u64,
     /// The server has said that it leaves.
     pub(crate) draining: bool,
@@ -255,6 +266,7 @@ impl World {
             told: Vec::new(),
             knobs: Knobs::draw(&mut rng),
             book: Book::default(),
+            questions: Questions::default(),
             next_version: 0,
             draining: false,
             chunk: [4, 20, 100, 5_000][rng.below(4) as usize],
@@ -267,6 +279,7 @@ impl World {
         }
         world.add_devices();
         world.later(MS, Act::Submit);
+        world.later(MS * 100, Act::Ask);
         world.later(MS * 200, Act::Fault);
         world
     }
@@ -305,6 +318,7 @@ impl World {
         let devices = self.devices.iter();
         let mut receivers = devices.map(|device| device.receiver.as_ref());
         self.fleet.live_orders() == 0
+            && self.questions.is_empty()
             && receivers.all(|receiver| receiver.is_some_and(|receiver| receiver.owed() == 0))
     }
 
@@ -373,6 +387,8 @@ impl World {
             Act::Cancel { run, number } => self.cancel(run, number),
             Act::Retry { run, number, device } => self.retry(run, number, device),
             Act::Left { run, takeover } => self.left(run, takeover),
+            Act::Reply { to, token } => self.reply(to, token),
+            Act::Ask => self.ask(),
             Act::Submit => self.submit(),
             Act::Fault => self.fault(),
         }
@@ -464,6 +480,7 @@ pub(crate) fn fleet(now: Instant, run: u8, fence: u64, devices: usize, seed: u64
     let mut config = FleetConfig::new(server, store(), lineage_of(run));
     config.fence = fence;
     config.epoch = run.into();
+    config.answers_questions = true;
     config.run = u64::from(run) * 1_000;
     let devices = vec![DeviceSlot::EMPTY; devices].into_boxed_slice();
     let orders = (0..ORDERS).map(|_| OrderSlot::EMPTY).collect();
