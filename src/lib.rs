@@ -54,7 +54,7 @@ pub use push::driver::device::{Answer, AskError, HandOverError, Handle as Device
 #[cfg(feature = "tokio")]
 pub use push::driver::server::{
     AddError, DeviceOutcome, DeviceResult, FanOut, Latency, Outcomes, Pending, Progress, PushError, Quorum,
-    Report, Resource, Standing, Target,
+    Report, Resource, Standing, Target, TargetError,
 };
 #[cfg(feature = "tokio")]
 pub use security::Security;

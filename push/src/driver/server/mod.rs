@@ -61,7 +61,7 @@ pub use report::{DeviceResult, Latency, Pending, Report, Standing};
 pub use retry::RETRIES_MAX;
 pub use shared::RESULTS_BYTES_MAX;
 pub use stream::{DeviceOutcome, Outcomes};
-pub use target::Target;
+pub use target::{TARGET_DEPTH_MAX, Target, TargetError};
 
 use self::directory::Reserved;
 use self::shared::{Message, Shared, lock};
