@@ -28,6 +28,7 @@ pub use push::receiver::{
     AnswerBuffer, AnswerCode, Delivered, Handler, Question, QuestionId, ResultBuffer, Ticket, Verdict,
 };
 pub use wire_format::frame::outcome::Code as Outcome;
+pub use wire_format::frame::reply::Code as ReplyCode;
 pub use wire_format::ids::{DeviceKind, IdError, Lane, Lineage, NodeId, OrderKind, Store, Tags};
 
 #[cfg(feature = "tokio")]
@@ -52,9 +53,11 @@ pub use error::StartError;
 #[cfg(feature = "tokio")]
 pub use push::driver::device::{Answer, AskError, HandOverError, Handle as DeviceHandle};
 #[cfg(feature = "tokio")]
+pub use push::driver::server::AskError as AskDeviceError;
+#[cfg(feature = "tokio")]
 pub use push::driver::server::{
-    AddError, DeviceOutcome, DeviceResult, FanOut, Latency, Outcomes, Pending, Progress, PushError, Quorum,
-    Report, Resource, Standing, Target, TargetError,
+    AddError, Asked, DeviceOutcome, DeviceResult, FanOut, Latency, Outcomes, Pending, Progress, PushError,
+    Questions, Quorum, Report, Resource, Snapshot, Standing, Target, TargetError,
 };
 #[cfg(feature = "tokio")]
 pub use security::Security;

@@ -8,12 +8,15 @@ use discovery::What;
 use discovery::driver as finding;
 use push::config::FleetConfig;
 use push::driver::server as pushing;
+use push::fleet::DeviceView;
+use pushing::Questions;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
-use wire_format::ids::{DeviceKind, Lineage, NodeId, Store, Tags};
+use wire_format::frame::status::StateEntry;
+use wire_format::ids::{DeviceKind, Lineage, NodeId, OrderKind, Store, Tags};
 
 use crate::chance;
-use crate::{AddError, FanOut, Order, PushError, Security, StartError, Target};
+use crate::{AddError, Answer, FanOut, Order, PushError, Security, StartError, Target};
 
 /// Events a subscriber may lag behind before it is told how many it missed.
 const EVENTS_MAX: usize = 1_024;
@@ -217,6 +220,8 @@ impl ServerBuilder {
         fleet.staging = self.find.staging;
         fleet.epoch = self.find.epoch;
         fleet.fence = self.fence;
+        // Without a reader of `questions` each is answered "unknown kind".
+        fleet.answers_questions = true;
         fleet.run = chance::random();
         let mut conn = pushing::ConnConfig::default();
         conn.source = self.bind.map(Into::into);
@@ -362,6 +367,87 @@ impl StoreServer {
             None => None,
         };
         Some(ServerStats { push, discovery })
+    }
+
+    /// Asks a device what only it knows (what is on the screen, how much paper is left), and waits for its answer, `within`
+    /// at most. Nothing is repeated: whoever needs the answer asks again.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use tillwire::{NodeId, OrderKind, StoreServer};
+    /// # async fn example(server: StoreServer, kiosk: NodeId) -> Result<(), tillwire::AskDeviceError> {
+    /// let answer = server.ask(kiosk, OrderKind(0x8001), 1, b"paper?", Duration::from_secs(2)).await?;
+    /// println!("{}: {:?}", answer.code, answer.payload);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn ask(
+        &self,
+        device: NodeId,
+        kind: OrderKind,
+        schema: u16,
+        payload: &[u8],
+        within: Duration,
+    ) -> Result<Answer, pushing::AskError> {
+        self.pusher.ask(device, kind, schema, payload, within).await
+    }
+
+    /// Asks a device what it knows of these orders, 1 to 16. For an operator: nothing depends on the answer.
+    pub async fn status(
+        &self,
+        device: NodeId,
+        numbers: &[u64],
+    ) -> Result<Vec<StateEntry>, pushing::AskError> {
+        self.pusher.status(device, numbers).await
+    }
+
+    /// The questions of devices, from now on; whoever calls this again takes them over. Without a reader each is answered
+    /// "unknown kind". Devices that ask the same while it waits share one question and get the same answer.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use tillwire::{ReplyCode, StoreServer};
+    /// # fn look_up(article: &[u8]) -> Vec<u8> { article.to_vec() }
+    /// # async fn example(server: StoreServer) {
+    /// let mut questions = server.questions();
+    /// while let Some(asked) = questions.next().await {
+    ///     let stock = look_up(asked.payload());
+    ///     asked.reply(ReplyCode::OK, 1, Duration::ZERO, &stock);
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn questions(&self) -> Questions {
+        self.pusher.questions()
+    }
+
+    /// How one device stands now: its session, what it is owed, its window, its counters. `None` if it is not listed, or
+    /// the server has stopped.
+    pub async fn view(&self, device: NodeId) -> Option<DeviceView> {
+        self.pusher.view(device).await
+    }
+
+    /// The counters of order push, into memory the caller keeps: nothing is allocated per call. False once the server has
+    /// stopped.
+    pub async fn stats_into(&self, snapshot: &mut pushing::Snapshot) -> bool {
+        self.pusher.stats_into(snapshot).await
+    }
+
+    /// Takes the store over from another server: from now on every session names a fence above the highest any device has
+    /// named to this server, and devices obey it once the other server's lease is over (9 s, or at once after its goodbye).
+    /// The answer is that fence: keep it, and start with it next time ([`ServerBuilder::fence`]). `None` once the server
+    /// has stopped.
+    ///
+    /// An explicit step, taken by an operator: two servers that take each other's devices over in turn serve nobody.
+    pub async fn takeover(&self) -> Option<u64> {
+        self.pusher.takeover().await
+    }
+
+    /// Leaves in peace: accepts and sends no order any more, tells devices so, waits until what is out has its outcome or
+    /// `within` (5 s at most) is over, and shuts down.
+    pub async fn drain(self, within: Duration) {
+        self.pusher.drain(within).await;
+        self.shutdown().await;
     }
 
     /// Says goodbye on every session and on the LAN, closes the sockets and ends the tasks.

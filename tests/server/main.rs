@@ -3,6 +3,7 @@
 mod fan_out;
 mod retries;
 mod shards;
+mod talk;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;

@@ -319,6 +319,11 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         self.orders.used
     }
 
+    /// The fence every HELLO names.
+    pub const fn fence(&self) -> u64 {
+        self.config.fence
+    }
+
     /// The highest fence a device has named when it refused or welcomed this server; 0 if none did.
     pub const fn fence_heard(&self) -> u64 {
         self.fence_heard

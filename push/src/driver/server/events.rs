@@ -27,7 +27,10 @@ impl Shard {
                 FleetEvent::Attempt { device, number, code, retry_after } => {
                     self.attempt_ended(now, number, device, code, retry_after);
                 }
-                FleetEvent::Fenced { .. } | FleetEvent::Unanswered { .. } => {}
+                FleetEvent::Fenced { device, fence } => {
+                    self.announce(device, |id, address| Some(Event::Fenced { id, address, fence }));
+                }
+                FleetEvent::Unanswered { ask, why, .. } => self.unanswered(ask, why),
                 FleetEvent::Settled { number, frame, first, marks } => {
                     self.settled(number, first, frame, marks);
                 }

@@ -20,6 +20,7 @@
 //!
 //! Locks are taken in this order, and not the other way round: directory, numbers, mailbox.
 
+mod ask;
 mod bell;
 mod conn;
 mod directory;
@@ -30,6 +31,7 @@ mod events;
 mod fan_out;
 mod frame;
 mod keys;
+mod manage;
 mod push;
 mod ready;
 mod report;
@@ -45,13 +47,13 @@ mod wakers;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use tokio::runtime::RuntimeFlavor;
 use tokio::sync::{broadcast, oneshot};
 use tokio::task::JoinHandle;
 use wire_format::ids::{DeviceKind, NodeId, Tags};
 
+pub use ask::{ASKED_MAX, AskError, Asked, Questions};
 pub use conn::{ConnConfig, Poller};
 pub use directory::Entry;
 pub use error::{AddError, PushError, Resource};
@@ -140,10 +142,20 @@ pub enum Event {
         /// Why, and whose fault.
         why: Ended,
     },
+    /// A device obeys another server, which took the store over: what it was owed here ends as FENCED, what it was sent
+    /// and had not answered as UNKNOWN. See [`Server::takeover`].
+    Fenced {
+        /// Whose.
+        id: Option<NodeId>,
+        /// Where it is dialled.
+        address: Option<SocketAddr>,
+        /// The fence it has accepted.
+        fence: u64,
+    },
 }
 
 /// Counters of sessions and orders, and the latency of all outcomes since the start.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// The fleet's counters.
     pub fleet: Stats,
@@ -240,36 +252,6 @@ impl Server {
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<Event> {
         self.shared.events.subscribe()
-    }
-
-    /// Counters, added up over all shards; `None` once the server has stopped.
-    pub async fn stats(&self) -> Option<Box<Snapshot>> {
-        let mut parts = self.shared.ask_all(Message::Stats).await.into_iter();
-        let mut sum = parts.next()?;
-        for part in parts {
-            sum.fleet.merge(&part.fleet);
-            sum.latency.merge(&part.latency);
-        }
-        let directory = self.shared.directory();
-        sum.devices = directory.len();
-        sum.connected = directory.entries().filter(|(_, entry)| entry.connected).count();
-        Some(sum)
-    }
-
-    /// Says BYE on every session, closes the sockets and ends the tasks; at most `within`. Orders that have no outcome
-    /// yet stay without one: the log in memory ends here. A second call finds nothing to do.
-    pub async fn stop(&self, within: Duration) {
-        self.shared.stop_all();
-        let mut tasks = core::mem::take(&mut *lock(&self.tasks));
-        let all = async {
-            for task in &mut tasks {
-                let _ = task.await;
-            }
-        };
-        let in_time = tokio::time::timeout(within, all).await.is_ok();
-        if !in_time {
-            tasks.iter().for_each(JoinHandle::abort);
-        }
     }
 }
 

@@ -3,11 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
+use wire_format::frame::order::PAYLOAD_MAX;
+use wire_format::frame::part::BLOB_MAX;
+use wire_format::ids::Lane;
+
 use super::directory::{Directory, Share};
 use super::error::PushError;
 use super::fan_out::{FanOut, Ledger, State};
+use super::frame::Frame;
 use super::shared::{Message, NumberedOrder, Shared, lock};
 use super::{Server, Target};
+use crate::blob::Blob;
 use crate::driver::trace;
 use crate::histogram::Histogram;
 use crate::order::Order;
@@ -15,9 +22,11 @@ use crate::order::Order;
 impl Server {
     /// Pushes an order: resolves the target, encodes once, numbers it, hands it to the shards. Returns at once; the
     /// outcomes come through the [`FanOut`].
+    ///
+    /// A payload over 65,536 bytes goes as pieces that each device fetches when nothing else is owed to it, in the bulk
+    /// lane, whatever lane the order names; up to 8,388,608 bytes. Its SHA-256 is computed here, on the caller's thread.
     pub fn push(&self, order: &Order<'_>, target: &Target) -> Result<FanOut, PushError> {
-        order.check().map_err(PushError::Order)?;
-        self.shared.push(order, target)
+        with_options(order, |order, blob| self.shared.push(order, blob, target))
     }
 
     /// Pushes an order, and waits at most `within` for room if there is none. Any other error comes at once.
@@ -50,17 +59,45 @@ impl Server {
     }
 }
 
+/// A large payload: as the PART frames behind its order.
+pub(super) type Parts<'a> = Option<Blob<'a>>;
+
+/// Calls `push` with the order as it is sent: one with a large payload has an option that names it, and no payload.
+pub(super) fn with_options<T>(
+    order: &Order<'_>,
+    push: impl FnOnce(&Order<'_>, Parts<'_>) -> Result<T, PushError>,
+) -> Result<T, PushError> {
+    if order.payload.len() <= PAYLOAD_MAX || order.payload.len() > BLOB_MAX as usize {
+        order.check().map_err(PushError::Order)?;
+        return push(order, None);
+    }
+    // The digest names the payload well enough: the same bytes are the same blob.
+    let sha256: [u8; 32] = Sha256::digest(order.payload).into();
+    let id = sha256.first_chunk().map_or(1, |head| u64::from_le_bytes(*head)).max(1);
+    let blob = Blob::new(id, order.payload, sha256);
+    let mut options = order.options.to_vec();
+    options.extend_from_slice(&blob.option().map_err(PushError::Order)?);
+    let order = Order { payload: &[], options: &options, lane: Lane::Bulk, ..*order };
+    order.check().map_err(PushError::Order)?;
+    push(&order, Some(blob))
+}
+
 impl Shared {
-    fn push(self: &Arc<Self>, order: &Order<'_>, target: &Target) -> Result<FanOut, PushError> {
+    fn push(
+        self: &Arc<Self>,
+        order: &Order<'_>,
+        blob: Parts<'_>,
+        target: &Target,
+    ) -> Result<FanOut, PushError> {
         if order.order_key == 0 {
-            return self.push_new(order, |directory| self.resolve(directory, target));
+            return self.push_new(order, blob, |directory| self.resolve(directory, target));
         }
         let mut keys = self.keys.open(self.clock.now());
         if let Some(state) = keys.find(order.order_key) {
             return Ok(FanOut::new(state, self));
         }
         keys.check()?;
-        let fan_out = self.push_new(order, |directory| self.resolve(directory, target))?;
+        let fan_out = self.push_new(order, blob, |directory| self.resolve(directory, target))?;
         let histograms = self.mailboxes.len() * size_of::<Histogram>();
         let bytes = fan_out.targets() + histograms + size_of::<State>();
         keys.insert(order.order_key, Arc::clone(&fan_out.state), bytes);
@@ -78,14 +115,21 @@ impl Shared {
     pub(super) fn push_new(
         self: &Arc<Self>,
         order: &Order<'_>,
+        blob: Parts<'_>,
         resolve: impl FnOnce(&Directory) -> Result<(Vec<Share>, usize), PushError>,
     ) -> Result<FanOut, PushError> {
-        let len = order.encoded_len();
+        let len = order.encoded_len() + blob.map_or(0, |blob| blob.frames_len());
         self.room.reserve(len)?;
+        let mut frame = self.pools.frames.take(len);
+        if let Some(blob) = blob {
+            let room = frame.bytes_mut().and_then(|bytes| bytes.get_mut(order.encoded_len()..));
+            // There is room by construction.
+            let _ = blob.emit_frames(room.unwrap_or_default());
+        }
         let directory = self.directory();
         let pushed = resolve(&directory).and_then(|(shares, targets)| {
             self.versions.begin(self.clock.now(), order).map_err(PushError::Superseding)?;
-            let pushed = self.submit(order, shares, targets);
+            let pushed = self.submit(order, frame, shares, targets);
             if pushed.is_err() {
                 self.versions.end(order.supersede_key);
             }
@@ -100,14 +144,14 @@ impl Shared {
     fn submit(
         self: &Arc<Self>,
         order: &Order<'_>,
+        mut frame: Frame,
         shares: Vec<Share>,
         targets: usize,
     ) -> Result<FanOut, PushError> {
-        let mut frame = self.pools.frames.take(order.encoded_len());
         let going = shares.iter().fold(0_u64, |bits, share| bits | 1 << share.shard);
         let state = {
             let mut numbers = lock(&self.numbers);
-            if numbers.stopped {
+            if numbers.stopped || numbers.draining {
                 drop(numbers);
                 self.pools.recycle_shares(shares);
                 return Err(PushError::Stopped);
@@ -137,7 +181,7 @@ impl Shared {
         order: &Order<'_>,
         number: u64,
         share: Share,
-        frame: super::frame::Frame,
+        frame: Frame,
         state: &Arc<State>,
     ) -> NumberedOrder {
         let Share { first, marks, .. } = share;

@@ -1,6 +1,6 @@
 //! One of the tasks that serve devices: its share of them, their fleet and every socket of theirs.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,17 +12,18 @@ use tokio::time::Sleep;
 use wire_format::frame::outcome::Code;
 use wire_format::time::Instant;
 
+use super::ask::Waiting;
 use super::directory::Place;
 use super::fan_out::{Ledger, Part};
 use super::frame::Frame;
 use super::retry::{Chain, RETRIES_MAX, Retries};
 use super::shared::{Mailbox, Message, NumberedOrder, Shared, lock};
 use super::sockets::{Look, Read, Sockets};
-use super::{AddError, Device, ServerConfig, Snapshot};
-use crate::config::FleetConfig;
+use super::{AddError, Device, ServerConfig};
+use crate::config::{DRAIN_WITHIN_MAX, FleetConfig};
 use crate::driver::{Clock, trace};
 use crate::fleet::{
-    Closed, DeviceIndex, DeviceSlot, DialError, Fleet, Input, Item, NewDevice, OrderSlot, SubmitError,
+    AskId, Closed, DeviceIndex, DeviceSlot, DialError, Fleet, Input, NewDevice, OrderSlot, SubmitError,
     Submitted,
 };
 use crate::histogram::Histogram;
@@ -57,6 +58,8 @@ pub(super) struct Shard {
     /// A device that was refused as soon as it had said who it is: its session is not told.
     pub(super) refused: Option<DeviceIndex>,
     pub(super) retries: Retries,
+    /// Who waits for the answers of devices.
+    pub(super) asked: HashMap<AskId, Waiting>,
     stopping: Option<Instant>,
 }
 
@@ -93,6 +96,7 @@ impl Shard {
             latency: Box::default(),
             refused: None,
             retries: Retries::default(),
+            asked: HashMap::new(),
             stopping: None,
         }
     }
@@ -166,9 +170,19 @@ impl Shard {
             Message::Cancel(number) => self.cancel(now, number),
             Message::Listen(state, listener) => self.listen(&state, listener),
             Message::Marks(number, reply) => self.reply_marks(number, reply),
-            Message::Stats(reply) => drop(reply.send(Box::new(self.snapshot()))),
+            Message::Publish => self.publish(),
+            Message::View(local, reply) => drop(reply.send(self.fleet.view(local))),
+            Message::FenceHeard(reply) => drop(reply.send(self.fence_heard())),
+            Message::TakeOver(fence) => self.take_over(now, fence),
+            Message::Ask(position, inquiry, to) => self.ask(now, position, &inquiry, to),
+            Message::Status(position, numbers, to) => self.ask_status(now, position, &numbers, to),
+            Message::Reply(question, reply) => self.reply(now, &question, &reply),
+            Message::Drain(within) => {
+                self.stopping.get_or_insert(now + within.min(DRAIN_WITHIN_MAX));
+                self.fleet.drain(now, within);
+            }
             Message::Stop => {
-                self.stopping.get_or_insert(now);
+                self.stopping = Some(now);
                 self.fleet.stop(now);
             }
         }
@@ -257,17 +271,6 @@ impl Shard {
         }
     }
 
-    fn snapshot(&self) -> Snapshot {
-        Snapshot {
-            fleet: self.fleet.stats().clone(),
-            devices: 0,
-            connected: 0,
-            live_orders: self.shared.room.live_orders(),
-            results_lost: self.shared.results.lost(),
-            latency: (*self.latency).clone(),
-        }
-    }
-
     fn serve_ready(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
         let any = self.sockets.poll_ready(cx);
         while let Some((device, look)) = self.sockets.next_ready() {
@@ -315,19 +318,24 @@ impl Shard {
         self.sockets.relist(device);
     }
 
-    /// Hands the first `len` bytes of the inbox to the core, frame by frame. False if the session ended over it.
+    /// Hands the first `len` bytes of the inbox to the core. False if the session ended over it.
     fn digest(&mut self, now: Instant, device: DeviceIndex, len: usize) -> bool {
-        let mut at = 0;
-        while let Some(bytes @ [_, ..]) = self.inbox.get(at..len) {
+        // What a device says is borrowed from it while the rest of the shard acts on it.
+        let inbox = core::mem::take(&mut self.inbox);
+        let goes_on = self.digest_frames(now, device, inbox.get(..len).unwrap_or_default());
+        self.inbox = inbox;
+        goes_on
+    }
+
+    /// Frame by frame.
+    fn digest_frames(&mut self, now: Instant, device: DeviceIndex, mut bytes: &[u8]) -> bool {
+        while !bytes.is_empty() {
             match self.fleet.handle_bytes(now, device, bytes) {
                 Ok(Input { consumed: 0, .. }) => break,
-                Ok(input) => {
-                    at += input.consumed;
-                    // Borrowed from the inbox, which the fleet has nothing to do with.
-                    if let Some(Item::Result { number, payload }) = input.item
-                        && let Some(ledger) = self.fleet.ledger(number)
-                    {
-                        ledger.state.keep_result(Place { shard: self.index, local: device }, payload);
+                Ok(Input { consumed, item }) => {
+                    bytes = bytes.get(consumed..).unwrap_or_default();
+                    if let Some(item) = item {
+                        self.hear(now, device, item);
                     }
                 }
                 Err(_) => {
@@ -337,8 +345,8 @@ impl Shard {
             }
             self.drain_events(now);
         }
-        if let Some(rest) = self.inbox.get(at..len) {
-            self.sockets.keep(device, rest);
+        if !bytes.is_empty() {
+            self.sockets.keep(device, bytes);
         }
         true
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, broadcast, oneshot};
 use wire_format::ids::NodeId;
 
+use super::ask::{AnswerTo, Flights, Inquiry, Reply, StatusTo};
 use super::bell::Bell;
 use super::directory::{Directory, Place, Share};
 use super::error::{AddError, PushError, Resource};
@@ -16,9 +17,9 @@ use super::frame::{Frame, Frames};
 use super::keys::Keys;
 use super::stream::Listener;
 use super::versions::Versions;
-use super::{Device, Event, ServerConfig, Snapshot};
+use super::{Device, Event, ServerConfig};
 use crate::driver::Clock;
-use crate::fleet::DeviceIndex;
+use crate::fleet::{DeviceIndex, DeviceView, Question, Stats};
 use crate::histogram::Histogram;
 
 /// When a push that found no room is worth trying again, if nothing tells sooner: an order to a whole store settles in
@@ -43,7 +44,21 @@ pub(super) enum Message {
     /// Tell each outcome of this order, those there are and those that come.
     Listen(Arc<State>, Listener),
     Marks(u64, oneshot::Sender<Part>),
-    Stats(oneshot::Sender<Box<Snapshot>>),
+    /// Write the counters down where the handle reads them.
+    Publish,
+    View(DeviceIndex, oneshot::Sender<Option<DeviceView>>),
+    /// The highest fence a device has named.
+    FenceHeard(oneshot::Sender<u64>),
+    /// This server takes the store over with this fence.
+    TakeOver(u64),
+    /// Ask a device, at most so long.
+    Ask(u32, Box<Inquiry>, AnswerTo),
+    /// Ask a device what became of orders.
+    Status(u32, Vec<u64>, StatusTo),
+    /// The answer to a device's question.
+    Reply(Question, Arc<Reply>),
+    /// Leave when what is out has ended, or after this time.
+    Drain(Duration),
     Stop,
 }
 
@@ -52,6 +67,19 @@ pub(super) enum Message {
 pub(super) struct Mailbox {
     pub(super) messages: Mutex<VecDeque<Message>>,
     pub(super) bell: Bell,
+    /// What the shard counted, as of the last [`Message::Publish`].
+    pub(super) counted: Mutex<Counted>,
+    /// Told when that was answered.
+    pub(super) published: Notify,
+}
+
+/// What a shard counted.
+#[derive(Debug, Default)]
+pub(super) struct Counted {
+    /// How often it was written down.
+    pub(super) times: u64,
+    pub(super) fleet: Stats,
+    pub(super) latency: Histogram,
 }
 
 /// Numbers in log order. Whoever holds them puts messages into mailboxes in that order.
@@ -59,6 +87,8 @@ pub(super) struct Mailbox {
 pub(super) struct Numbers {
     pub(super) next: u64,
     pub(super) stopped: bool,
+    /// No order is accepted any more.
+    pub(super) draining: bool,
 }
 
 /// Buffers that go round: after warm-up a push allocates no body, no marks, no histogram.
@@ -199,6 +229,7 @@ pub(super) struct Shared {
     pub(super) pools: Pools,
     pub(super) room: Room,
     pub(super) keys: Keys,
+    pub(super) flights: Flights,
     pub(super) versions: Versions,
     pub(super) results: Arc<ResultRoom>,
     pub(super) clock: Clock,
@@ -220,7 +251,7 @@ impl Shared {
     pub(super) fn new(config: &ServerConfig, shards: usize) -> Self {
         let (events, _) = broadcast::channel(super::EVENTS_MAX);
         Self {
-            numbers: Mutex::new(Numbers { next: 1, stopped: false }),
+            numbers: Mutex::new(Numbers { next: 1, stopped: false, draining: false }),
             head: AtomicU64::new(0),
             mailboxes: std::iter::repeat_with(Mailbox::default).take(shards).collect(),
             directory: RwLock::new(Directory::new(shards, config.devices)),
@@ -233,6 +264,7 @@ impl Shared {
                 freed: Notify::new(),
             },
             keys: Keys::default(),
+            flights: Flights::default(),
             versions: Versions::default(),
             results: Arc::default(),
             clock: Clock::start(),
@@ -249,6 +281,11 @@ impl Shared {
 
     pub(super) fn update<T>(&self, change: impl FnOnce(&mut Directory) -> T) -> T {
         change(&mut self.directory.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether a shard has ended, and with it the server.
+    pub(super) fn is_stopped(&self) -> bool {
+        lock(&self.numbers).stopped
     }
 
     /// Whether the last shard has ended.
@@ -295,10 +332,10 @@ impl Shared {
         true
     }
 
-    /// Tells every shard to stop, also those that come after one that has stopped already.
-    pub(super) fn stop_all(&self) {
+    /// Tells every shard to end, also those that come after one that has ended already.
+    pub(super) fn tell_all(&self, message: impl Fn() -> Message) {
         for shard in 0..self.mailboxes.len() {
-            self.put(shard, Message::Stop);
+            self.put(shard, message());
             self.ring(shard);
         }
     }
@@ -346,6 +383,7 @@ impl Shared {
             // Whoever asked in the last moment learns from the dropped reply that there will be none.
             let unread = core::mem::take(&mut *lock(&mailbox.messages));
             drop(unread);
+            mailbox.published.notify_waiters();
         }
         if self.running.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.ended.notify_waiters();
@@ -370,7 +408,7 @@ mod tests {
         let shared = Shared::new(&config, 2);
         shared.shard_ended(0);
         assert!(!shared.send(1, Message::Stop), "no new work");
-        shared.stop_all();
+        shared.tell_all(|| Message::Stop);
         assert!(matches!(lock(&shared.mailboxes[1].messages).pop_front(), Some(Message::Stop)));
         assert!(shared.mailboxes[1].bell.heard());
     }

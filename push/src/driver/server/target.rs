@@ -404,9 +404,9 @@ mod tests {
         Zone(u32),
         Tag(usize),
         Ids(Vec<u8>),
-        Every(Vec<Naive>),
-        Any(Vec<Naive>),
-        Not(Box<Naive>),
+        Every(Vec<Self>),
+        Any(Vec<Self>),
+        Not(Box<Self>),
     }
 
     impl Naive {
@@ -430,7 +430,7 @@ mod tests {
                 Self::Kind(kind) => u16::from(n % 3) == *kind,
                 Self::Zone(zone) => u32::from(n % 4) == *zone,
                 Self::Tag(tag) => n >> tag & 1 == 1,
-                Self::Ids(ids) => n % 5 != 0 && ids.contains(&n),
+                Self::Ids(ids) => !n.is_multiple_of(5) && ids.contains(&n),
                 Self::Every(all) => all.iter().all(|one| one.holds(n)),
                 Self::Any(any) => any.iter().any(|one| one.holds(n)),
                 Self::Not(not) => !not.holds(n),
