@@ -1,6 +1,7 @@
 //! What a store server offers beyond one push, over real sockets on loopback.
 
 mod fan_out;
+mod payloads;
 mod retries;
 mod shards;
 mod talk;

@@ -205,3 +205,32 @@ async fn a_server_that_drains_accepts_nothing() {
     assert_eq!(late.report().await.unsettled(), 1);
     assert!(!late.cancel(), "the server has stopped");
 }
+
+#[tokio::test]
+async fn different_questions_at_their_limit_and_one_past_it() {
+    let lan = lan(66);
+    let devices = lan.devices(1..=65).await;
+    let server = lan.server(1..=65).shards(4).start().await.unwrap();
+    connected(&server, 65).await;
+    let mut questions = server.questions();
+    let mut asking = tokio::task::JoinSet::new();
+    for (n, device) in devices.iter().enumerate() {
+        for question in 0..4 {
+            let handle = device.handle().clone();
+            let subject = [u8::try_from(n).unwrap(), question];
+            asking.spawn(async move { handle.ask(PAPER, 1, &subject, SOON).await.unwrap().code });
+        }
+    }
+    for _ in 0..4 {
+        let answered = tokio::time::timeout(SOON, asking.join_next()).await.unwrap().unwrap().unwrap();
+        assert_eq!(answered, ReplyCode::BUSY, "256 of the 260 wait");
+    }
+    for _ in 0..256 {
+        let asked = tokio::time::timeout(SOON, questions.next()).await.unwrap().unwrap();
+        asked.reply(ReplyCode::OK, 1, Duration::ZERO, &[]);
+    }
+    while let Some(answered) = tokio::time::timeout(SOON, asking.join_next()).await.unwrap() {
+        assert_eq!(answered.unwrap(), ReplyCode::OK);
+    }
+    server.shutdown().await;
+}
