@@ -178,7 +178,7 @@ impl Shard {
             Message::Status(position, numbers, to) => self.ask_status(now, position, &numbers, to),
             Message::Reply(question, reply) => self.reply(now, &question, &reply),
             Message::Drain(within) => {
-                self.stopping.get_or_insert(now + within.min(DRAIN_WITHIN_MAX));
+                self.stopping.get_or_insert_with(|| now + within.min(DRAIN_WITHIN_MAX));
                 self.fleet.drain(now, within);
             }
             Message::Stop => {
