@@ -9,7 +9,7 @@ use wire_format::ids::Lane;
 use wire_format::time::Instant;
 
 use super::Fleet;
-use super::device::{State, flag};
+use super::device::{LaneState, State, flag};
 use super::devices::DeviceStorage;
 use super::list::NONE;
 use super::order::{MarkBytes, OrderStorage};
@@ -271,9 +271,11 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
 
     /// Whether there are outcomes the device may forget and was not told so.
     pub(super) fn owes_settled(&self, index: u32) -> bool {
-        Lane::ALL
-            .iter()
-            .any(|&lane| self.settled_upto(index, lane) > self.devices.at(index).lane(lane).settled)
+        let device = self.devices.at(index);
+        let owed = |lane: Lane, state: &LaneState| {
+            state.ended > state.settled && self.settled_upto(index, lane) > state.settled
+        };
+        Lane::ALL.into_iter().zip(&device.lanes).any(|(lane, state)| owed(lane, state))
     }
 
     #[inline]

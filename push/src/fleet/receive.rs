@@ -10,9 +10,9 @@ use wire_format::frame::{
 use wire_format::splitter::{Split, split};
 use wire_format::time::Instant;
 
-use super::device::{State, due, flag};
+use super::device::{State, due, flag, link};
 use super::devices::DeviceStorage;
-use super::list::NONE;
+use super::list::{List, NONE};
 use super::marks::End;
 use super::order::{MarkBytes, OrderStorage};
 use super::posts::{AskId, Question};
@@ -214,7 +214,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                 continue;
             };
             let mark = self.orders.at(slot).mark(index);
-            if mark.is_final() {
+            if mark.is_final() || mark.is_retried() {
                 self.note_ended(index, entry.lane, entry.number);
                 self.stats.outcomes_repeated = self.stats.outcomes_repeated.wrapping_add(1);
             } else if mark.is_out() || mark == Mark::REPEAT {
@@ -241,7 +241,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                 self.stats.numbers_unknown = self.stats.numbers_unknown.wrapping_add(1);
             }
         }
-        if self.owes_settled(index) {
+        if !List::<{ link::SETTLE }>::has(&self.devices, index) && self.owes_settled(index) {
             self.settle_soon(now, index);
         }
         self.wake_if_owed(index);

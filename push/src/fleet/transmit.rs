@@ -250,7 +250,11 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
 
     fn plan_settled(&mut self, index: u32, head: &mut Scratch<'_>, credit: &mut Credit) {
         for lane in Lane::ALL {
-            let (number, state) = (self.settled_upto(index, lane), *self.devices.at(index).lane(lane));
+            let state = self.devices.at(index).lane(lane);
+            if state.ended <= state.settled {
+                continue;
+            }
+            let (number, state) = (self.settled_upto(index, lane), *state);
             if number <= state.settled {
                 continue;
             }

@@ -110,3 +110,13 @@ fn an_attempt_in_doubt_gives_back_no_credit_of_another_order() {
     assert!(world.fleet.resolve(world.now, number, DeviceIndex(0), Code::IN_DOUBT));
     assert_eq!(used(&world), Some(1));
 }
+
+#[test]
+fn an_attempt_that_is_repeated_by_the_device_is_told_once() {
+    let (mut world, number) = busy(Code::BUSY);
+    world.cut(0);
+    world.advance(20_000);
+    assert_eq!(world.fleet.stats().sessions, 2, "the device tells it again");
+    assert_eq!((world.fleet.stats().attempts, world.fleet.stats().outcomes_repeated), (1, 1));
+    assert_eq!((world.mark(number, 0), world.devices[0].settled[2]), (Mark::RETRY_BUSY, number));
+}
