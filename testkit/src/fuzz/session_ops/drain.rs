@@ -4,6 +4,7 @@ use push::fleet::Event;
 use push::{Closed, DeviceIndex, Mark};
 use wire_format::frame::outcome::Code;
 
+use super::device::Handed;
 use super::{DRAIN_MAX, HONEST, HOSTILE, ORDERS, RING, World};
 
 impl World {
@@ -49,6 +50,11 @@ impl World {
     }
 
     fn drain_receiver(&mut self) {
+        while let Some(order) = self.receiver.poll_order(self.now) {
+            let order = Handed::of(&order);
+            let work = self.handed_over(order);
+            self.application.work = Some(work);
+        }
         let mut scratch = [0; push::receiver::SCRATCH_MIN];
         for round in 0.. {
             assert!(round < DRAIN_MAX, "the receiver never falls silent");

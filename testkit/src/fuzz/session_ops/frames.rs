@@ -1,17 +1,20 @@
 //! Frames a stranger makes up: right in form, whatever they say.
 
 use wire_format::crc;
-use wire_format::frame::hello::{Hello, LogHead};
-use wire_format::frame::order::{Delivery, KindFlags, Order};
+use wire_format::frame::hello::{self, Hello, LogHead};
+use wire_format::frame::order::{Delivery, KindFlags, Order, OrderOption};
 use wire_format::frame::outcome::{self, Code, Entry};
+use wire_format::frame::status::{Status, StatusRows};
 use wire_format::frame::welcome::{LaneFloor, LogFloors, Started, Welcome};
-use wire_format::frame::{Ack, Bye, Frame, Ping, Progress, Settled, Window, bye};
+use wire_format::frame::{
+    Ack, Ask, Bye, Cancel, Frame, Part, Ping, Progress, Reply, Settled, Window, bye, reply,
+};
 use wire_format::ids::{DeviceKind, Lane, Lineage, NodeId, OrderKind, Store, Tags};
 
 use crate::fuzz::Source;
 
 /// Bytes of the largest frame made here.
-const FRAME_MAX: usize = 2_048;
+const FRAME_MAX: usize = 4_608;
 
 /// Who speaks to whom in the made-up frames.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +60,7 @@ pub(super) fn of_server(source: &mut Source<'_>, parties: Parties) -> Vec<u8> {
     let kind = source.u8();
     let [number, lane, more] = source.array();
     let (number, lane) = (u64::from(number), lane_of(lane));
-    let frame = match kind % 8 {
+    let frame = match kind % 15 {
         0 | 1 => return hello(source, parties, number),
         2 | 3 => {
             let delivery = Delivery {
@@ -69,6 +72,25 @@ pub(super) fn of_server(source: &mut Source<'_>, parties: Parties) -> Vec<u8> {
             let len = usize::from(source.u8());
             let kind_flags = if more & 8 != 0 { KindFlags::IDEMPOTENT } else { KindFlags::NONE };
             return order(number, lane, kind_flags, &delivery, source.bytes(len));
+        }
+        8 | 9 => return keyed(source, number, lane, more),
+        10 => return large(source, number, more),
+        11 => {
+            let numbers = [number.max(1), number + u64::from(more)];
+            return emitted(|buffer| {
+                Cancel { durable: more & 1 != 0, numbers: (&numbers[..]).into() }.emit(buffer)
+            });
+        }
+        12 => {
+            let bytes = source.bytes(usize::from(more));
+            let offset = u32::from(source.u8()) * 4_096;
+            Frame::Part(Part { blob: number, offset, more: lane == Lane::Urgent, bytes })
+        }
+        13 => return question(source, number, more),
+        14 => {
+            let numbers = [number.max(1), number + 1 + u64::from(more)];
+            let rows = StatusRows::Question((&numbers[..]).into());
+            return emitted(|buffer| Status { durable: more & 1 != 0, rows }.emit(buffer));
         }
         4 => Frame::Settled(Settled { durable: more & 1 != 0, lane, number }),
         5 => Frame::Ping(Ping { token: u32::from(more) }),
@@ -101,6 +123,65 @@ pub(super) fn order(
         payload,
     };
     emitted(|buffer| order.emit(delivery, buffer))
+}
+
+/// An ORDER with keys, that may want a result.
+fn keyed(source: &mut Source<'_>, number: u64, lane: Lane, more: u8) -> Vec<u8> {
+    let delivery = Delivery {
+        durable: more & 1 != 0,
+        replay: more & 2 != 0,
+        needs_result: more & 4 != 0,
+        remaining_ms: None,
+    };
+    let order = Order {
+        number,
+        order_key: u64::from(more >> 4),
+        supersede_key: u64::from(more >> 3 & 3),
+        supersede_version: if more >> 3 & 3 == 0 { 0 } else { u64::from(source.u8()) },
+        kind: OrderKind::SHOW_PAGE,
+        lane,
+        kind_flags: KindFlags::NONE,
+        schema: 1,
+        options: &[],
+        payload: b"k",
+    };
+    emitted(|buffer| order.emit(&delivery, buffer))
+}
+
+/// An ORDER whose payload comes in pieces.
+fn large(source: &mut Source<'_>, number: u64, more: u8) -> Vec<u8> {
+    let mut options = [0; 64];
+    let parts =
+        OrderOption::Parts { blob: u64::from(more), size: u32::from(source.u16()), sha256: [more; 32] };
+    let len = parts.emit(&mut options).unwrap_or(0);
+    let delivery =
+        Delivery { durable: false, replay: more & 2 != 0, needs_result: false, remaining_ms: None };
+    let order = Order {
+        number,
+        order_key: 0,
+        supersede_key: 0,
+        supersede_version: 0,
+        kind: OrderKind::SHOW_PAGE,
+        lane: Lane::Bulk,
+        kind_flags: KindFlags::NONE,
+        schema: 1,
+        options: &options[..len],
+        payload: &[],
+    };
+    emitted(|buffer| order.emit(&delivery, buffer))
+}
+
+/// A question, or an answer nobody or somebody waits for.
+fn question(source: &mut Source<'_>, number: u64, more: u8) -> Vec<u8> {
+    let correlation = u32::try_from(number).unwrap_or(0);
+    let (generation, kind, payload) = (u32::from(more >> 4), OrderKind::STOCK_QUESTION, source.bytes(8));
+    if more & 1 == 0 {
+        let ask = Ask { correlation, generation, kind, schema: 1, deadline_ms: 1 + u32::from(more), payload };
+        return emitted(|buffer| ask.emit(buffer));
+    }
+    let code = reply::Code(more >> 1 & 3);
+    let reply = Reply { correlation, generation, kind, schema: 1, code, age_ms: 0, payload };
+    emitted(|buffer| reply.emit(buffer))
 }
 
 fn welcome(source: &mut Source<'_>, parties: Parties, boot: u64) -> Vec<u8> {
@@ -146,7 +227,7 @@ fn hello(source: &mut Source<'_>, parties: Parties, head: u64) -> Vec<u8> {
         fence: u64::from(fence % 4),
         epoch: 1,
         ping_interval_ms: 3_000,
-        features: 0,
+        features: u32::from(flags >> 3 & 1) * hello::feature::ASK,
         durable: if flags & 4 != 0 { log } else { LogHead::default() },
         volatile: log,
     };

@@ -2,9 +2,11 @@
 //! while a hostile device talks to the fleet and a hostile server to the receiver.
 //!
 //! What has to hold whatever happens: an order ends exactly once per device and a final mark never changes; APPLIED is
-//! never invented; an order that may not run twice does not; a lane is applied in log order; nobody speaks before a right
-//! HELLO; no timer stays and no table grows.
+//! never invented; an order that may not run twice does not; a lane is applied in log order, one order at a time, and no
+//! order starts after its lifetime; pieces come in order; nobody speaks before a right HELLO; no timer stays and no table
+//! grows.
 
+mod device;
 mod drain;
 mod frames;
 mod seeds;
@@ -14,7 +16,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use push::fleet::{DeviceSlot, Input, NewDevice, NewOrder, OrderSlot};
-use push::receiver::{ConnId, Fixed, Receiver, ReceiverConfig, Ticket, Verdict};
+use push::receiver::{ConnId, Fixed, Receiver, ReceiverConfig};
 use push::{Closed, DeviceIndex, DialError, Fleet, FleetConfig, Mark};
 use wire_format::frame::order::{Delivery, KindFlags};
 use wire_format::frame::{Kind, Raw};
@@ -22,6 +24,7 @@ use wire_format::ids::{Lane, Lineage, NodeId, Store};
 use wire_format::time::Instant;
 
 use super::Source;
+use device::Application;
 use frames::Parties;
 pub(super) use seeds::seeds;
 
@@ -99,7 +102,7 @@ struct World {
     hostile_down: Vec<u8>,
     honest: Peer,
     hostile: Peer,
-    work: Option<(Ticket, Lineage, bool)>,
+    application: Application,
     /// Per log of the device: what was handed over last in each lane.
     handed: HashMap<bool, (Lineage, [u64; 4])>,
     applied: HashMap<u64, u32>,
@@ -134,7 +137,7 @@ impl World {
             hostile_down: Vec::new(),
             honest: Peer::default(),
             hostile: Peer::default(),
-            work: None,
+            application: Application::default(),
             handed: HashMap::new(),
             applied: HashMap::new(),
             idempotent: HashSet::new(),
@@ -144,7 +147,7 @@ impl World {
     }
 
     fn operation(&mut self, source: &mut Source<'_>) {
-        match source.u8() % 16 {
+        match source.u8() % 17 {
             0 => self.wait(Duration::from_millis(u64::from(source.u16()))),
             1 => self.wait(Duration::from_millis(u64::from(source.u8()))),
             2 => self.submit(source),
@@ -179,7 +182,8 @@ impl World {
             12 => self.make_room(source.u8()),
             13 => self.reboot(),
             14 => self.connect_hostile_server(),
-            _ => self.administer(source.u8()),
+            15 => self.administer(source.u8()),
+            _ => self.speak(source.u8()),
         }
     }
 
@@ -282,16 +286,9 @@ impl World {
         loop {
             let Ok(input) = self.receiver.handle_bytes(self.now, conn, bytes) else { return false };
             let used = input.consumed;
-            if let Some(order) = input.order() {
-                assert!(self.work.is_none() && used > 0, "an order while another is being applied");
-                let (lineage, number, lane) = (order.lineage, order.order.number, order.order.lane);
-                let (known, last) = self.handed.entry(order.durable).or_insert((lineage, [0; 4]));
-                if *known != lineage {
-                    (*known, *last) = (lineage, [0; 4]);
-                }
-                assert!(number > last[lane.index()], "order {number} of lane {lane:?} out of order");
-                last[lane.index()] = number;
-                self.work = Some((order.ticket, lineage, order.redelivered));
+            if let Some(item) = input.item {
+                assert!(used > 0, "something from no bytes");
+                self.take_item(item);
             }
             bytes.drain(..used);
             if used == 0 {
@@ -317,19 +314,6 @@ impl World {
             bytes.truncate(8_192);
             self.hostile_down = bytes;
         }
-    }
-
-    fn complete(&mut self, how: u8) {
-        let Some((ticket, lineage, redelivered)) = self.work.take() else { return };
-        let (number, verdict) =
-            (ticket.number(), [Verdict::Applied, Verdict::Failed { detail: how }][usize::from(how & 1)]);
-        if lineage == LINEAGE && verdict == Verdict::Applied {
-            let times = self.applied.entry(number).or_default();
-            *times += 1;
-            let may_repeat = self.idempotent.contains(&number) && redelivered;
-            assert!(*times == 1 || may_repeat, "order {number} took effect {times} times");
-        }
-        self.receiver.complete(self.now, ticket, verdict, None);
     }
 
     fn make_room(&mut self, how: u8) {
@@ -363,7 +347,7 @@ impl World {
 
     fn reboot(&mut self) {
         self.boot += 1;
-        self.work = None;
+        self.application = Application::default();
         self.handed.clear();
         self.hostile = Peer::default();
         if self.honest.conn.take().is_some() {
@@ -415,10 +399,14 @@ impl World {
 }
 
 /// What the device keeps.
-type Memory = Fixed<RING, 4, 1_024, 1_024>;
+type Memory = Fixed<RING, 4, 512, 512>;
 
 fn receiver(boot: u64, now: Instant) -> Receiver<Memory, 3> {
-    let config = ReceiverConfig { window_orders: 4, ..ReceiverConfig::new(NodeId([1; 16]), store(), boot) };
+    let config = ReceiverConfig {
+        window_orders: 4,
+        parts: true,
+        ..ReceiverConfig::new(NodeId([1; 16]), store(), boot)
+    };
     Receiver::new(config, Memory::new(), now)
 }
 

@@ -30,6 +30,18 @@ pub(in crate::fuzz) fn seeds(seeds: &mut Vec<Seed>) {
         "dribble",
         &[&[0], &connect, &[12, 0x83], &submit(1, 0), &[4, 1, 12, 0x85, 4, 1, 5, 1, 12, 0], &apply],
     );
+    // A stranger's orders: one for later, others behind it, one cancelled, a result, questions, a large payload.
+    let [stuck, waits, another] = [2, 3, 4].map(|number| [9, 8, number, 2, 0x04]);
+    let cancel = [9, 11, 4, 0, 2];
+    push(
+        "later",
+        &[&[0], &hello, &stuck, &[11, 2], &waits, &another, &cancel, &[16, 0], &[11, 0x30], &[11, 0], &[6]],
+    );
+    let asks =
+        [&[14, 9, 0, 9, 0, 0, 1, 8, 5, 0][..], &[16, 2, 9, 13, 0, 0, 0x11], &[7; 8], &[9, 13, 7, 0, 0]];
+    push("questions", &[&[0], &asks.concat(), &[8; 8], &[16, 4, 9, 14, 1, 0, 0]]);
+    let large = [9, 10, 5, 0, 7, 3, 0];
+    push("pieces", &[&[0], &hello, &large, &[9, 12, 7, 1, 3, 1, 2, 3, 0], &[11, 0, 6]]);
     push("expires", &[&[0], &[2, 1, 0, 0, 5, 0, 0, 255, 8], &connect, &[15, 255], &submit(2, 0), &[15, 0]]);
 }
 
@@ -68,6 +80,14 @@ mod tests {
             hostile.handed.values().any(|(lineage, _)| *lineage != LINEAGE),
             "a stranger's order was handed over"
         );
+        let later = seed("later").receiver.stats();
+        assert_eq!((later.later, later.parked, later.cancelled, later.delivered), (1, 2, 1, 2));
+        assert_eq!((later.results, later.outcomes), (1, 3));
+        let questions = seed("questions").receiver.stats();
+        assert_eq!((questions.asked, questions.questions, questions.replies), (1, 1, 1));
+        assert_eq!((questions.late_replies, questions.unanswered), (0, 0));
+        let pieces = seed("pieces");
+        assert_eq!((pieces.application.pieces, pieces.receiver.stats().delivered), (1, 1));
         assert_eq!(outcomes(&seed("dribble"), Code::APPLIED), 1);
         assert_eq!(outcomes(&seed("expires"), Code::EXPIRED), 1);
     }
