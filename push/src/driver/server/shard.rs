@@ -402,7 +402,9 @@ impl Shard {
         self.stopping.is_some_and(|since| self.fleet.is_stopped() || now.since(since) > STOP_WITHIN)
     }
 
-    /// Sets the timer to the next thing that is due. False if that is now.
+    /// Sets the timer to the next thing that is due, or leaves it at an earlier time: setting it forward and back with
+    /// every order costs a system call each, a look for nothing now and then does not. False if something is due now, or
+    /// the time of such a look has come.
     fn sleep(&mut self, cx: &mut Context<'_>) -> bool {
         let dial = self.sockets.poll_timeout();
         let stop = self.stopping.map(|since| since + STOP_WITHIN);
@@ -412,7 +414,7 @@ impl Shard {
         };
         let at = self.clock.tokio(due);
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
-        if timer.deadline() != at {
+        if timer.deadline() > at || timer.is_elapsed() {
             timer.as_mut().reset(at);
         }
         timer.as_mut().poll(cx).is_pending()
