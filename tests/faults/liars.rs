@@ -183,7 +183,8 @@ async fn floods_delay_nobody_and_are_counted() {
     served_for(&judge, &server, GOOD, Duration::from_secs(2)).await;
     let after = stats(&server).await.fleet;
     assert!(after.frames_ignored > before.frames_ignored + 1_000, "the flood did not stop meanwhile");
-    assert!(after.broken >= 1 && after.dead == 0, "{after:?}");
+    // Who never acknowledges its order is given up after 5 s, however much else it says.
+    assert!(after.broken >= 1, "{after:?}");
     let (who, why) = timeout(SOON, next_end(&mut events)).await.expect("garbage ends a session");
     assert!(matches!(why, Ended::Broken(_)) && who == Some(id(5)), "{who:?} {why}");
     let report = to_all.report().await;

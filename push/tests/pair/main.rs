@@ -12,6 +12,7 @@ mod orders;
 mod questions;
 mod scenes;
 mod server;
+mod slow;
 mod wires;
 mod work;
 mod world;
