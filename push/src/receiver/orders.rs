@@ -417,8 +417,9 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
             }
             let place = Place { log, lane: slot.lane(), number };
             count(&mut self.stats.cancelled);
-            if self.lane(place.lane).is_fetching() && self.lane(place.lane).number() == number {
-                self.lane_mut(place.lane).free();
+            let lane = self.lane_mut(place.lane);
+            if lane.is_fetching() && (lane.log(), lane.number()) == (log, number) {
+                lane.free();
             }
             self.unpark(place);
             self.end(now, place, Code::CANCELLED, 0, None);
@@ -440,7 +441,13 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
             let state = self.lane_mut(lane);
             state.open = state.open.saturating_sub(freed.open);
             if state.is_busy() && state.log() == log && state.number() <= number {
-                if state.is_fetching() { state.free() } else { state.disown() }
+                if state.is_fetching() {
+                    let place = Place { log, lane, number: state.number() };
+                    state.free();
+                    self.forget_blob(place);
+                } else {
+                    state.disown();
+                }
             }
             self.release(log, lane);
         }

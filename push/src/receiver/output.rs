@@ -161,6 +161,14 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
 
     /// Fixes the ACKs of one log that are due: of lanes in which something received has not ended, up to the last that came.
     fn fix_acks(&mut self) -> u8 {
+        // What ended meanwhile needs none: then it is the other log's turn.
+        match self.fix_acks_of_a_log() {
+            0 => self.fix_acks_of_a_log(),
+            acks => acks,
+        }
+    }
+
+    fn fix_acks_of_a_log(&mut self) -> u8 {
         let due = self.session.take_acks();
         let mut acks = 0;
         for (durable, lane) in ack_lanes(due) {

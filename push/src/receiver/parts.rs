@@ -12,7 +12,7 @@
 use wire_format::error::ParseError;
 use wire_format::frame::order::{Order, OrderOption, options};
 use wire_format::frame::outcome::Code;
-use wire_format::frame::part::PIECE_MAX;
+use wire_format::frame::part::{self, PIECE_MAX};
 use wire_format::frame::want::{self, Want};
 use wire_format::frame::{Part, Raw, header};
 use wire_format::splitter::{Split, split};
@@ -147,6 +147,7 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
     /// Whether this device takes large payloads.
     pub(super) fn takes_parts(&self) -> bool {
         self.config.parts
+            && self.config.max_body as usize >= part::BODY_MAX
             && !self.desk.as_ref().is_empty()
             && self.park.capacity() > super::park::META_LEN
             && self.queue.capacity() >= header::LEN + want::BODY_LEN

@@ -202,6 +202,21 @@ fn an_order_of_a_lineage_that_is_gone_keeps_its_lane_and_owes_nothing() {
 }
 
 #[test]
+fn an_ack_of_one_log_does_not_wait_for_the_other() {
+    let mut world = later();
+    let conn = world.session();
+    let durable = Delivery { durable: true, ..FOREVER };
+    // The volatile one is about to be acknowledged when it ends; the durable one, in another lane, is not.
+    let bytes = [order(1), order_as(durable, Lane::Bulk, 7)].concat();
+    let first = world.receiver.handle_bytes(world.now, conn, &bytes).unwrap();
+    let (used, ticket) = (first.consumed, first.order().unwrap().ticket);
+    world.receiver.complete(world.now, ticket, Verdict::Busy { retry_after: Duration::ZERO }, None);
+    world.feed(conn, &bytes[used..]).unwrap();
+    let ack = Said::Ack { durable: true, lane: Lane::Bulk, number: 7 };
+    assert_eq!(world.said(conn), [ack, outcomes(&[(1, Code::BUSY, 0)])]);
+}
+
+#[test]
 fn a_number_below_one_that_waits_is_an_error() {
     let mut world = later();
     let conn = world.session();

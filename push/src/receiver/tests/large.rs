@@ -183,6 +183,18 @@ fn a_large_order_is_cancelled_while_it_is_fetched_and_its_lane_goes_on() {
 }
 
 #[test]
+fn a_large_order_the_server_gave_up_leaves_its_lane_and_its_pieces_have_no_place() {
+    let mut world = world();
+    let conn = world.session();
+    world.feed(conn, &large(5, 3, None)).unwrap();
+    serve(&mut world, conn, 3, 0, PIECE);
+    world.feed(conn, &[settled(Lane::Bulk, 5), part(3, PIECE)].concat()).unwrap();
+    assert_eq!((world.receiver.owed(), world.receiver.stats().pieces_dropped), (0, 1));
+    world.feed(conn, &order_as(FOREVER, Lane::Bulk, 6)).unwrap();
+    assert_eq!(world.begun(), [6]);
+}
+
+#[test]
 fn a_lifetime_that_ends_while_a_payload_is_fetched_ends_the_order() {
     let mut world = world();
     let conn = world.session();
