@@ -133,7 +133,7 @@ impl World {
         let result = [how; 256];
         let result = (how & 0x10 != 0).then_some(&result[..usize::from(how)]);
         self.receiver.complete(self.now, ticket, verdict, result);
-        if how & 0x20 != 0 {
+        if how & 0x20 != 0 && verdict != Verdict::Later {
             // A second time a ticket is worth nothing.
             self.receiver.complete(self.now, ticket, Verdict::Failed { detail: 1 }, None);
         }
