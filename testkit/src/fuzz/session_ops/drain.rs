@@ -117,6 +117,7 @@ impl World {
                         assert!(told || at_once, "the end of {number} on {device} was not told");
                     }
                 }
+                Event::Unanswered { ask, .. } => self.answered(ask),
                 _ => {}
             }
         }

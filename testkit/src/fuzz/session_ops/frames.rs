@@ -4,10 +4,10 @@ use wire_format::crc;
 use wire_format::frame::hello::{self, Hello, LogHead};
 use wire_format::frame::order::{Delivery, KindFlags, Order, OrderOption};
 use wire_format::frame::outcome::{self, Code, Entry};
-use wire_format::frame::status::{Status, StatusRows};
+use wire_format::frame::status::{State, StateEntry, States, Status, StatusRows};
 use wire_format::frame::welcome::{LaneFloor, LogFloors, Started, Welcome};
 use wire_format::frame::{
-    Ack, Ask, Bye, Cancel, Frame, Part, Ping, Progress, Reply, Settled, Window, bye, reply,
+    Ack, Ask, Bye, Cancel, Frame, Part, Ping, Progress, Reply, Settled, Want, Window, bye, reply,
 };
 use wire_format::ids::{DeviceKind, Lane, Lineage, NodeId, OrderKind, Store, Tags};
 
@@ -31,7 +31,7 @@ pub(super) fn of_device(source: &mut Source<'_>, parties: Parties) -> Vec<u8> {
     let kind = source.u8();
     let [number, lane, more] = source.array();
     let (number, lane) = (u64::from(number), lane_of(lane));
-    let frame = match kind % 8 {
+    let frame = match kind % 12 {
         0 | 1 => return welcome(source, parties, number),
         2 => Frame::Ack(Ack { durable: more & 1 != 0, lane, number_low: u32::from(source.u8()) }),
         3 => {
@@ -50,7 +50,31 @@ pub(super) fn of_device(source: &mut Source<'_>, parties: Parties) -> Vec<u8> {
         }),
         5 => Frame::Window(Window { orders: u16::from(more), bytes: u32::from(source.u16()) }),
         6 => Frame::Ping(Ping { token: u32::from(more) }),
-        _ => return raw(source),
+        7 => return raw(source),
+        8 => {
+            let pieces = u16::from(source.u8() % 66);
+            Frame::Want(Want { blob: number, offset: u32::from(more) * 4_096, pieces })
+        }
+        _ => return words(source, kind, u32::from(more), number),
+    };
+    emitted(|buffer| frame.emit(buffer))
+}
+
+/// ASK, REPLY or the answer to a STATUS, under any numbers.
+fn words(source: &mut Source<'_>, which: u8, correlation: u32, number: u64) -> Vec<u8> {
+    let (generation, kind) = (u32::from(source.u8()), OrderKind::STOCK_QUESTION);
+    let payload = source.bytes(usize::from(which >> 4));
+    let states = [StateEntry { number, state: State::Started, elapsed_ms: 1 }];
+    let frame = match which % 3 {
+        0 => Frame::Ask(Ask { correlation, generation, kind, schema: 1, deadline_ms: 800, payload }),
+        1 => {
+            let code = reply::Code(which & 3);
+            Frame::Reply(Reply { correlation, generation, kind, schema: 1, code, age_ms: 0, payload })
+        }
+        _ => {
+            let rows = StatusRows::Answer(States::from(&states));
+            Frame::Status(Status { durable: which & 0x80 != 0, rows })
+        }
     };
     emitted(|buffer| frame.emit(buffer))
 }
@@ -203,7 +227,7 @@ fn welcome(source: &mut Source<'_>, parties: Parties, boot: u64) -> Vec<u8> {
         window_orders: 1 + u16::from(window & 7),
         window_bytes: 64 * (1 + u32::from(window >> 3)),
         max_body: if flags & 16 != 0 { 448 } else { 65_536 },
-        features: 0,
+        features: if flags & 32 != 0 { 0x0F } else { 0 },
         tags: Tags::EMPTY,
         durable: LogFloors::default(),
         volatile: floors,
@@ -255,7 +279,7 @@ fn lane_of(number: u8) -> Lane {
 }
 
 /// What `emit` writes; nothing if the values are not allowed.
-fn emitted<E>(emit: impl FnOnce(&mut [u8]) -> Result<usize, E>) -> Vec<u8> {
+pub(super) fn emitted<E>(emit: impl FnOnce(&mut [u8]) -> Result<usize, E>) -> Vec<u8> {
     let mut bytes = vec![0; FRAME_MAX];
     let len = emit(&mut bytes).unwrap_or(0);
     bytes.truncate(len);

@@ -6,6 +6,7 @@
 //! order starts after its lifetime; pieces come in order; nobody speaks before a right HELLO; no timer stays and no table
 //! grows.
 
+mod asks;
 mod device;
 mod drain;
 mod frames;
@@ -15,7 +16,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use push::fleet::{DeviceSlot, Input, NewDevice, NewOrder, OrderSlot};
+use push::fleet::{AskId, DeviceSlot, Input, NewDevice, NewOrder, OrderSlot, Question};
 use push::receiver::{ConnId, Fixed, Receiver, ReceiverConfig};
 use push::{Closed, DeviceIndex, DialError, Fleet, FleetConfig, Mark};
 use wire_format::frame::order::{Delivery, KindFlags};
@@ -109,12 +110,16 @@ struct World {
     idempotent: HashSet<u64>,
     marks: HashMap<u64, Vec<u8>>,
     ended: HashSet<(DeviceIndex, u64)>,
+    /// Questions of the server without an end; questions of devices, the latest first.
+    asked: HashSet<AskId>,
+    questions: Vec<Question>,
 }
 
 impl World {
     fn new(mode: u8) -> Self {
         let now = Instant::from_millis(1_000);
-        let config = FleetConfig { run: 3, ..FleetConfig::new(NodeId([0xA; 16]), store(), LINEAGE) };
+        let config = FleetConfig::new(NodeId([0xA; 16]), store(), LINEAGE);
+        let config = FleetConfig { run: 3, answers_questions: true, ..config };
         let devices = vec![DeviceSlot::EMPTY; 2];
         let orders = (0..ORDERS).map(|_| OrderSlot::EMPTY).collect();
         let mut fleet = Fleet::new(config, devices, orders, now, u64::from(mode));
@@ -143,11 +148,13 @@ impl World {
             idempotent: HashSet::new(),
             marks: HashMap::new(),
             ended: HashSet::new(),
+            asked: HashSet::new(),
+            questions: Vec::new(),
         }
     }
 
     fn operation(&mut self, source: &mut Source<'_>) {
-        match source.u8() % 17 {
+        match source.u8() % 20 {
             0 => self.wait(Duration::from_millis(u64::from(source.u16()))),
             1 => self.wait(Duration::from_millis(u64::from(source.u8()))),
             2 => self.submit(source),
@@ -183,7 +190,10 @@ impl World {
             13 => self.reboot(),
             14 => self.connect_hostile_server(),
             15 => self.administer(source.u8()),
-            _ => self.speak(source.u8()),
+            16 => self.speak(source.u8()),
+            17 => self.ask(source),
+            18 => self.reply(source.u8()),
+            _ => self.submit_blob(source),
         }
     }
 
@@ -276,7 +286,12 @@ impl World {
             self.drain_events();
             match self.fleet.handle_bytes(self.now, device, bytes) {
                 Ok(Input { consumed: 0, .. }) => return true,
-                Ok(Input { consumed, .. }) => drop(bytes.drain(..consumed)),
+                Ok(Input { consumed, item }) => {
+                    if let Some(item) = item {
+                        self.told(&item);
+                    }
+                    bytes.drain(..consumed);
+                }
                 Err(_) => return false,
             }
         }

@@ -42,6 +42,11 @@ pub(in crate::fuzz) fn seeds(seeds: &mut Vec<Seed>) {
     push("questions", &[&[0], &asks.concat(), &[8; 8], &[16, 4, 9, 14, 1, 0, 0]]);
     let large = [9, 10, 5, 0, 7, 3, 0];
     push("pieces", &[&[0], &hello, &large, &[9, 12, 7, 1, 3, 1, 2, 3, 0], &[11, 0, 6]]);
+    let friendly = [8, 0, 5, 0, 0, 255, 0, 32, 0, 255];
+    // Questions to it, a REPLY under the numbers of the first, an ASK of its own and the answer to it.
+    let questions = [17, 1, 2, 200, 17, 1, 1, 7, 8, 10, 0, 0, 0, 1, 255, 8, 9, 0, 0, 5, 9, 255, 18, 0];
+    push("asks", &[&[0], &connect, &friendly, &questions, &[0, 255, 32]]);
+    push("large-payload", &[&[0], &connect, &friendly, &[19, 255], &[8, 8, 1, 0, 0, 64, 255], &[1, 5]]);
     push("expires", &[&[0], &[2, 1, 0, 0, 5, 0, 0, 255, 8], &connect, &[15, 255], &submit(2, 0), &[15, 0]]);
 }
 
@@ -90,5 +95,10 @@ mod tests {
         assert_eq!((pieces.application.pieces, pieces.receiver.stats().delivered), (1, 1));
         assert_eq!(outcomes(&seed("dribble"), Code::APPLIED), 1);
         assert_eq!(outcomes(&seed("expires"), Code::EXPIRED), 1);
+        let asks = seed("asks");
+        let stats = asks.fleet.stats();
+        assert_eq!((stats.asks, stats.replies, stats.unanswered), (2, 1, 1));
+        assert_eq!((stats.questions, stats.answers), (1, 1));
+        assert_eq!(seed("large-payload").fleet.stats().pieces, 3);
     }
 }
