@@ -117,8 +117,10 @@ impl DeviceBuilder {
             crate::metrics::device(every, self.find.id, listener.handle(), finder)
         });
         let handle = listener.handle();
+        // Before the task runs: its first session may open at once.
+        let sessions = listener.subscribe();
         let join = Join { finder, listener, events: events.clone() };
-        let task = tokio::spawn(join.run(stopping));
+        let task = tokio::spawn(join.run(sessions, stopping));
         Ok(Device {
             id: self.find.id,
             address,
@@ -272,8 +274,11 @@ struct Join {
 }
 
 impl Join {
-    async fn run(mut self, mut stopping: watch::Receiver<Option<Duration>>) {
-        let mut sessions = self.listener.subscribe();
+    async fn run(
+        mut self,
+        mut sessions: broadcast::Receiver<serving::Event>,
+        mut stopping: watch::Receiver<Option<Duration>>,
+    ) {
         loop {
             let found = async {
                 match &mut self.finder {

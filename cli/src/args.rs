@@ -9,7 +9,7 @@ use tillwire::{DeviceKind, NodeId, Security, StaticDevice, Store, Tags};
 #[cfg(target_os = "linux")]
 use crate::bench;
 use crate::error::Failure;
-use crate::{cancel, demo, device, explain, names, push, serve, status, watch};
+use crate::{ask, cancel, demo, device, explain, names, push, serve, status, watch};
 
 /// The port of discovery.
 pub(crate) const DISCOVERY_PORT: u16 = wire_format::datagram::PORT;
@@ -48,6 +48,8 @@ pub(crate) enum Command {
     Device(device::Args),
     /// Push an order through a running server and report every outcome.
     Push(Box<push::Args>),
+    /// Ask devices something, and show what each answers.
+    Ask(ask::Args),
     /// Cancel an order that is on its way.
     Cancel(cancel::Args),
     /// Show who is here, as it changes.

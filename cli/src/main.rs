@@ -1,6 +1,7 @@
 //! `tillwire`: the command line of tillwire. One file per command; `docs/CONTROL.md` has the control socket's lines.
 
 mod args;
+mod ask;
 #[cfg(target_os = "linux")]
 mod bench;
 mod cancel;
@@ -60,6 +61,7 @@ fn run(command: Command, json: bool) -> error::Outcome {
             Command::Serve(args) => serve::run(args, json).await,
             Command::Device(args) => device::run(args, json).await,
             Command::Push(args) => push::run(*args, json).await,
+            Command::Ask(args) => ask::run(args, json).await,
             Command::Cancel(args) => cancel::run(args, json).await,
             Command::Watch(args) => watch::run(args, json).await,
             Command::Status(args) => status::run(args, json).await,

@@ -1,23 +1,26 @@
 //! `tillwire serve`: the store server as a process, with a control socket for `push` and `watch`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
-use tillwire::{NodeId, StaticDevice, StoreServer};
+use tillwire::{NodeId, OrderKind, Questions, StaticDevice, StoreServer};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
+use wire_format::frame::reply::Code;
+use wire_format::payload::{Level, Payload, StockAnswer};
 
 use crate::args::{NetArgs, StoreArgs, say_clear_mode, static_device};
 use crate::control::listener::Listener;
 use crate::control::{Endpoint, default_endpoint, endpoint, session};
 use crate::error::{Failure, Outcome, Verdict};
 use crate::state::State;
-use crate::{json, out, start};
+use crate::{json, out, start, stock};
 
 /// Callers of the control socket at a time; more wait until one leaves.
 const CALLERS_MAX: usize = 64;
 /// Pause after the system refused to hand over a caller.
-const ACCEPT_PAUSE: core::time::Duration = core::time::Duration::from_millis(100);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -41,6 +44,9 @@ pub(crate) struct Args {
     /// How many devices the store is expected to have: paces their registration.
     #[arg(long, value_name = "N", default_value_t = 0)]
     expected: u32,
+    /// Answer what devices ask about stock: unknown, none, some, or a quantity.
+    #[arg(long, value_name = "LEVEL", value_parser = stock::level)]
+    answer_stock: Option<Level>,
     /// Tasks that share the devices, 1 to 64. Default: one per core, at most 4.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
     shards: Option<u8>,
@@ -93,6 +99,9 @@ pub(crate) async fn run(args: Args, json: bool) -> Outcome {
     let server = Arc::new(builder.start().await.map_err(|error| start::failure(&error))?);
     say_clear_mode();
     say_serving(&server, &store, &control, json);
+    if let Some(level) = args.answer_stock {
+        tokio::spawn(answer_stock(server.questions(), level));
+    }
     let served = Arc::new(session::Served::new(Arc::clone(&server)));
     serve(&served, &listener, &store, &mut end, json).await;
     drop((listener, served));
@@ -103,6 +112,20 @@ pub(crate) async fn run(args: Args, json: bool) -> Outcome {
         out::json(&json!({"event": "stopped"}));
     }
     Ok(Verdict::AllRight)
+}
+
+/// Answers the questions of devices until the server ends.
+async fn answer_stock(mut questions: Questions, level: Level) {
+    while let Some(asked) = questions.next().await {
+        let mut buffer = [0; stock::ANSWER_LEN_MAX];
+        let written = match asked.kind() {
+            OrderKind::STOCK_QUESTION => stock::answer(asked.payload(), level, &mut buffer),
+            _ => None,
+        };
+        let (code, len) = written.map_or((Code::UNKNOWN_KIND, 0), |len| (Code::OK, len));
+        // Whoever asked may have gone.
+        let _ = asked.reply(code, StockAnswer::SCHEMA, Duration::ZERO, buffer.get(..len).unwrap_or_default());
+    }
 }
 
 /// 16 bytes nobody else has: the hasher keys of this process are drawn from the system's randomness.

@@ -22,6 +22,11 @@ fn a_small_demo_is_all_right() {
     assert!(outcomes["rejected-kind"].as_u64() > Some(0), "one kind is refused by design");
     assert_eq!((&outcomes["cancelled"], &outcomes["superseded"]), (&1.into(), &1.into()), "{summary}");
     assert!(summary["results"].as_u64() > Some(0), "questions about stock are answered: {summary}");
+    assert_eq!(
+        (&summary["questions"], &summary["answers"]),
+        (&40.into(), &40.into()),
+        "both ways: {summary}"
+    );
     for field in ["discovery_ms", "latency_us", "bytes_out", "allocs_per_order", "secure"] {
         assert!(summary.get(field).is_some(), "{field} in {summary}");
     }

@@ -80,6 +80,15 @@ fn connected(id: &'static str) -> impl Fn(&Value) -> bool {
     move |line| line["event"] == "connected" && line["device"]["id"] == id
 }
 
+/// In whichever order they come.
+fn both_connected(server: &Running) {
+    let mut left = vec![KIOSK, TILL];
+    while !left.is_empty() {
+        let line = server.wait_for_event("connected");
+        left.retain(|id| line["device"]["id"] != *id);
+    }
+}
+
 #[test]
 fn discovered_devices_get_what_is_pushed_and_say_so() {
     let store = Store::new("discovery", 61);
@@ -166,9 +175,7 @@ fn a_stock_question_shows_what_each_device_answers() {
     let server = store.serve(&["--no-discovery", "--device", &devices[0], "--device", &devices[1]]);
     let _kiosk = store.device(KIOSK, 2, &["--no-discovery", "--answer-stock", "3.5"]);
     let _till = store.device(TILL, 3, &["--no-discovery", "--answer-stock", "none", "--later-ms", "50"]);
-    for id in [KIOSK, TILL] {
-        server.wait_for(connected(id));
-    }
+    both_connected(&server);
     let control = store.path("control.sock");
     let ask = |how: &[&str]| {
         let words = [&["push", "stock-question", "4006381333931", "--to", "all", "--control", &control], how];
@@ -187,6 +194,42 @@ fn a_stock_question_shows_what_each_device_answers() {
             assert_eq!(stock["level"], expected, "{answer}");
         }
     }
+}
+
+#[test]
+fn devices_are_asked_and_answer_or_not() {
+    let store = Store::new("ask", 71);
+    let devices = [2, 3, 9].map(|host| format!("{}:8081", store.host(host)));
+    let listed: Vec<&str> = devices.iter().flat_map(|device| ["--device", device]).collect();
+    let server = store.serve(&[&["--no-discovery", "--answer-stock", "12"], &listed[..]].concat());
+    let _kiosk = store.device(KIOSK, 2, &["--no-discovery", "--kind", "kiosk", "--answer-stock", "3.5"]);
+    let till = store.device(TILL, 3, &["--no-discovery", "--ask-stock", "7"]);
+    both_connected(&server);
+    let answer = till.wait_for_event("answer");
+    assert_eq!(
+        (&answer["code"], &answer["stock"]["quantity_milli"]),
+        (&"ok".into(), &12_000.into()),
+        "{answer}"
+    );
+    let control = store.path("control.sock");
+    let ask =
+        |whom: &str| run(&["ask", "stock", "4006381333931", "--to", whom, "--control", &control, "--json"]);
+    let output = ask("kind=kiosk");
+    let lines = json_lines(&output);
+    assert_eq!((code(&output), &lines[0]["code"], &lines[0]["device"]), (0, &"ok".into(), &KIOSK.into()));
+    assert_eq!(lines[0]["stock"]["quantity_milli"], 3_500, "{lines:#?}");
+    let output = ask("all");
+    let lines = json_lines(&output);
+    assert_eq!((code(&output), lines.len()), (1, 3), "the till cannot answer: {lines:#?}");
+    assert_eq!((&lines[2]["asked"], &lines[2]["answered"]), (&2.into(), &1.into()));
+    assert!(lines.iter().any(|line| line["device"] == TILL && line["code"] == "unknown-kind"));
+    assert_eq!(till.wait_for_event("question")["answer"], "unknown-kind");
+    assert_eq!(code(&ask("zone=77")), 2, "nobody is there");
+    drop(till);
+    server.wait_for(|line| line["event"] == "disconnected" && line["device"]["id"] == TILL);
+    let output = ask(&format!("id={TILL}"));
+    let lines = json_lines(&output);
+    assert_eq!((code(&output), &lines[0]["code"]), (1, &Value::Null), "nothing waits for it: {lines:#?}");
 }
 
 #[test]

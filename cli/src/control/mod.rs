@@ -3,6 +3,7 @@
 //! One JSON object a line in both directions, as `docs/CONTROL.md` describes. Who may open the socket may push orders:
 //! a Unix socket belongs to the server's user alone, TCP is taken on loopback addresses only.
 
+mod asking;
 pub(crate) mod client;
 pub(crate) mod listener;
 pub(crate) mod request;

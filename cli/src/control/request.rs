@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use serde_json::{Map, Value, json};
+use wire_format::frame::ask::PAYLOAD_MAX as QUESTION_MAX;
 use wire_format::frame::order::{KindFlags, PAYLOAD_MAX};
 use wire_format::ids::{Lane, OrderKind};
 
@@ -13,11 +14,16 @@ const WAIT_MS_MAX: u64 = 86_400_000;
 /// The longest lifetime of an order: 30 days.
 pub(crate) const LIFETIME_S_MAX: u64 = 30 * 86_400;
 
+/// The longest wait for the answer to a question: a minute.
+pub(crate) const ASK_WITHIN_MS_MAX: u64 = 60_000;
+
 /// A request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
     /// Push an order and wait for its outcomes.
     Push(Box<Push>),
+    /// Ask devices something.
+    Ask(Box<Ask>),
     /// End an order where it has not been started.
     Cancel(u64),
     /// The devices as they are, then every change.
@@ -61,6 +67,35 @@ pub(crate) struct Push {
     pub(crate) each: bool,
     /// A line per outcome as it comes.
     pub(crate) stream: bool,
+}
+
+/// A question to devices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ask {
+    /// What is asked.
+    pub(crate) kind: OrderKind,
+    /// The version of the payload's encoding.
+    pub(crate) schema: u16,
+    /// What it carries.
+    pub(crate) payload: Vec<u8>,
+    /// Whom.
+    pub(crate) to: To,
+    /// How long each answer is waited for.
+    pub(crate) within: Duration,
+}
+
+impl Ask {
+    /// The request as JSON.
+    pub(crate) fn json(&self) -> Value {
+        json!({
+            "do": "ask",
+            "kind": self.kind.to_string(),
+            "schema": self.schema,
+            "payload": hex(&self.payload),
+            "to": self.to.to_string(),
+            "within_ms": millis(self.within),
+        })
+    }
 }
 
 /// How many devices are enough.
@@ -142,6 +177,7 @@ impl Request {
         let Value::Object(fields) = object else { return Err("a request is an object".to_owned()) };
         match fields.get("do").and_then(Value::as_str) {
             Some("push") => read_push(fields).map(Box::new).map(Self::Push),
+            Some("ask") => read_ask(fields).map(Box::new).map(Self::Ask),
             Some("cancel") => match number(fields, "order", u64::MAX)? {
                 Some(order @ 1..) => Ok(Self::Cancel(order)),
                 _ => Err("\"order\" is the number of an order, 1 or more".to_owned()),
@@ -150,11 +186,34 @@ impl Request {
             Some("roster") => Ok(Self::Roster),
             Some("stats") => Ok(Self::Stats),
             Some(other) => Err(format!(
-                "\"do\" is {other:?}, and push, cancel, watch, roster, stats are what can be done"
+                "\"do\" is {other:?}, and push, ask, cancel, watch, roster, stats are what can be done"
             )),
             None => Err("\"do\" is missing".to_owned()),
         }
     }
+}
+
+fn read_ask(fields: &Map<String, Value>) -> Result<Ask, String> {
+    let payload = unhex(text(fields, "payload")?.unwrap_or_default())?;
+    if payload.len() > QUESTION_MAX {
+        return Err(format!(
+            "the payload has {} bytes, and a question carries at most {QUESTION_MAX}",
+            payload.len()
+        ));
+    }
+    let within = number(fields, "within_ms", ASK_WITHIN_MS_MAX)?.unwrap_or(2_000);
+    Ok(Ask {
+        kind: names::order_kind(text(fields, "kind")?.ok_or("\"kind\" is missing")?)?,
+        schema: schema(fields)?,
+        payload,
+        to: names::to(text(fields, "to")?.ok_or("\"to\" is missing")?)?,
+        within: Duration::from_millis(within.max(1)),
+    })
+}
+
+fn schema(fields: &Map<String, Value>) -> Result<u16, String> {
+    let schema = number(fields, "schema", u16::MAX.into())?;
+    Ok(schema.and_then(|schema| u16::try_from(schema).ok()).unwrap_or(0))
 }
 
 fn read_push(fields: &Map<String, Value>) -> Result<Push, String> {
@@ -178,9 +237,7 @@ fn read_push(fields: &Map<String, Value>) -> Result<Push, String> {
     }
     Ok(Push {
         kind: names::order_kind(text(fields, "kind")?.ok_or("\"kind\" is missing")?)?,
-        schema: number(fields, "schema", u16::MAX.into())?
-            .and_then(|schema| u16::try_from(schema).ok())
-            .unwrap_or(0),
+        schema: schema(fields)?,
         payload,
         lane,
         flags: flag("idempotent", KindFlags::IDEMPOTENT)?
@@ -316,6 +373,18 @@ mod tests {
         assert!(with("quorum", json!("101%")).contains("share"));
         assert!(with("each", json!("yes")).contains("true or false"));
         assert!(Request::read(&json!({})).is_err());
+        let question = Ask {
+            kind: OrderKind(0x8001),
+            schema: 2,
+            payload: vec![7; QUESTION_MAX],
+            to: names::to("zone=3").unwrap(),
+            within: Duration::from_secs(60),
+        };
+        assert_eq!(Request::read(&question.json()), Ok(Request::Ask(Box::new(question.clone()))));
+        let too_long = Ask { payload: vec![7; QUESTION_MAX + 1], ..question.clone() };
+        assert!(Request::read(&too_long.json()).unwrap_err().contains("4097"));
+        let too_late = Ask { within: Duration::from_millis(60_001), ..question };
+        assert!(Request::read(&too_late.json()).unwrap_err().contains("within_ms"));
         assert_eq!(Request::read(&json!({"do": "cancel", "order": 7})), Ok(Request::Cancel(7)));
         assert!(Request::read(&json!({"do": "cancel", "order": 0})).unwrap_err().contains("order"));
     }

@@ -9,6 +9,7 @@ use tillwire::{FanOut, NodeId, Order, Outcome, PushError, Report, Store, StoreSe
 use tokio::io::{AsyncBufReadExt, BufReader, ReadHalf, WriteHalf};
 use tokio::sync::broadcast::error::RecvError;
 
+use super::asking;
 use super::listener::Stream;
 use super::request::{Push, Quorum, Request};
 use super::{LineError, VERSION, read_line, write_line};
@@ -77,6 +78,7 @@ async fn answer_all(mut reader: Reader, mut writer: Writer, served: &Served) -> 
         };
         match request {
             Ok(Request::Push(order)) => push(&mut writer, served, &order).await?,
+            Ok(Request::Ask(question)) => asking::ask(&mut writer, &served.server, &question).await?,
             Ok(Request::Cancel(order)) => cancel(&mut writer, served, order).await?,
             Ok(Request::Watch) => return watch(&mut reader, &mut writer, server).await,
             Ok(Request::Roster) => drop(roster(&mut writer, server).await?),

@@ -3,7 +3,10 @@
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use tillwire::{Delivered, Device, DeviceHandle, Handler, Lane, ResultBuffer, Security, Ticket, Verdict};
+use tillwire::{
+    AnswerBuffer, AnswerCode, Delivered, Device, DeviceHandle, Handler, Lane, OrderKind, Question,
+    ResultBuffer, Security, Ticket, Verdict,
+};
 use wire_format::crc::crc32c;
 
 use super::payloads;
@@ -74,6 +77,11 @@ impl Farm {
         Ok(Self { devices })
     }
 
+    /// Ways to every device.
+    pub(super) fn handles(&self) -> impl ExactSizeIterator<Item = DeviceHandle> {
+        self.devices.iter().map(|running| running.device.handle().clone())
+    }
+
     /// What every device saw so far.
     pub(crate) fn seen(&self) -> Vec<Record> {
         let record = |seen: &Mutex<Vec<Seen>>| seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -140,9 +148,23 @@ impl Handler for Application {
     }
 
     fn handle_with_result(&mut self, delivered: &Delivered<'_>, result: &mut ResultBuffer<'_>) -> Verdict {
-        let len = payloads::answer(&delivered.order, result.spare());
+        let len = payloads::answer_to(delivered.order.payload, result.spare());
         result.advance(len);
         self.handle(delivered)
+    }
+
+    fn question(&mut self, question: &Question<'_>, answer: &mut AnswerBuffer<'_>) -> AnswerCode {
+        if question.kind != OrderKind::STOCK_QUESTION {
+            return AnswerCode::UnknownKind;
+        }
+        match payloads::answer_to(question.payload, answer.bytes.spare()) {
+            0 => AnswerCode::Failed,
+            len => {
+                answer.bytes.advance(len);
+                answer.schema = question.schema;
+                AnswerCode::Ok
+            }
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod farm;
 mod find;
 mod payloads;
 mod plan;
+mod questions;
 mod scene;
 mod serving;
 mod show;
@@ -23,6 +24,7 @@ use self::child::Process;
 use self::farm::{Farm, Part, Record};
 use self::find::Found;
 use self::plan::{DEVICES_MAX, Plan, Planned, Role, SERVER};
+use self::questions::Asked;
 use self::serving::Serving;
 use crate::args::{DISCOVERY_PORT, PUSH_PORT};
 use crate::error::{Failure, Outcome, Verdict};
@@ -97,14 +99,26 @@ async fn demo(args: Args, json: bool) -> Outcome {
     let bar = show::bar(u64::from(args.orders), "orders settled");
     let (served, pushed) = serving.counted(async |server| push_all(server, &plan, &bar).await).await?;
     bar.finish_and_clear();
+    let answering = questions::answer(&served.server);
+    let asked = questions::ask_devices(&served.server, &plan).await.and(devices.ask().await);
+    answering.abort();
     let stats = served.server.stats().await;
     let allocations = served.counts.allocations;
     let (devices, records) = devices.seen().await?;
     let wrong = check::check(&plan, &pushed, &records);
     served.shutdown().await;
     devices.shutdown().await;
-    let done =
-        Done { args, plan: &plan, found, pushed: &pushed, stats, allocations, wrong, took: begun.elapsed() };
+    let done = Done {
+        args,
+        plan: &plan,
+        found,
+        pushed: &pushed,
+        asked,
+        stats,
+        allocations,
+        wrong,
+        took: begun.elapsed(),
+    };
     let ok = done.is_right();
     if json {
         out::json(&done.json())
@@ -120,6 +134,7 @@ struct Done<'p> {
     plan: &'p Plan,
     found: Found,
     pushed: &'p [Pushed],
+    asked: Asked,
     stats: Option<tillwire::ServerStats>,
     /// By the server's thread, from the first push to the last outcome.
     allocations: u64,
@@ -140,6 +155,7 @@ impl Done<'_> {
         self.found.joined.len() == all
             && self.found.connected.len() == all
             && self.pushed.len() == self.plan.orders.len()
+            && self.asked.right == self.asked.asked
             && self.wrong.is_nothing()
     }
 }
@@ -213,6 +229,14 @@ impl Devices {
             process.ready().await?;
         }
         Ok(Self::Outside(processes))
+    }
+
+    /// Some of the devices ask the server. Those in processes of their own do not.
+    async fn ask(&self) -> Asked {
+        match self {
+            Self::Inside(farm) => questions::ask_server(farm.handles()).await,
+            Self::Outside(_) => Asked::default(),
+        }
     }
 
     async fn seen(self) -> Result<(Self, Vec<Record>), Failure> {

@@ -61,9 +61,9 @@ pub(crate) fn stock(article: u64) -> i64 {
     i64::try_from(article % 1_000).unwrap_or(0) * 1_000
 }
 
-/// The result a device of the demo gives to a question about stock. Bytes written; 0 if it is none.
-pub(crate) fn answer(order: &Order<'_>, buffer: &mut [u8]) -> usize {
-    let Ok(StockQuestion { article, .. }) = StockQuestion::from_order(order) else { return 0 };
+/// What a device of the demo answers to a question about stock. Bytes written; 0 if it is none.
+pub(crate) fn answer_to(question: &[u8], buffer: &mut [u8]) -> usize {
+    let Ok(StockQuestion { article, .. }) = StockQuestion::decode(question) else { return 0 };
     let answer = StockAnswer { article, level: Level::Counted(stock(article)), age_s: 0 };
     answer.encode(buffer).unwrap_or(0)
 }

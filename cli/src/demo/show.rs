@@ -105,6 +105,8 @@ impl Done<'_> {
             "outcomes": outcomes,
             "unsettled": self.unsettled(),
             "results": self.results(),
+            "questions": self.asked.asked,
+            "answers": self.asked.right,
             "latency_us": json::latency(&self.latency()),
             "bytes_out": self.bytes_out(),
             "allocs_per_order": self.allocations_per_order(),
@@ -136,7 +138,9 @@ impl Done<'_> {
         for (what, span) in [("p50", latency.p50), ("p99", latency.p99), ("max", latency.max)] {
             costs.add_row([what.to_owned(), duration(micros(span))]);
         }
-        costs.add_row(["answers about stock".to_owned(), self.results().to_string()]);
+        costs.add_row(["results of stock questions".to_owned(), self.results().to_string()]);
+        let asked = format!("{} of {}", self.asked.right, self.asked.asked);
+        costs.add_row(["live questions answered".to_owned(), asked]);
         costs.add_row(["bytes out".to_owned(), self.bytes_out().to_string()]);
         costs.add_row(["allocations per order".to_owned(), format!("{:.2}", self.allocations_per_order())]);
         let accepted =

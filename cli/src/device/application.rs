@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tillwire::push::receiver::AskError as NotAsked;
 use tillwire::{
-    AnswerBuffer, AnswerCode, Delivered, DeviceHandle, Handler, OrderKind, Question, ResultBuffer, Ticket,
-    Verdict,
+    AnswerBuffer, AnswerCode, AskError, Delivered, DeviceHandle, Handler, OrderKind, Question, ResultBuffer,
+    Ticket, Verdict,
 };
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use wire_format::payload::{Level, Payload, StockAnswer};
+use wire_format::payload::{Level, Payload, StockAnswer, StockQuestion};
 
 use crate::ledger::{Entry, Ledger};
 use crate::{out, stock};
@@ -20,6 +21,10 @@ pub(super) const LINES_MAX: usize = 4_096;
 const LATER_MAX: usize = 16;
 /// The detail of a failure whose order could not be entered into the ledger.
 const DETAIL_LEDGER: u8 = 1;
+/// How long the answer of the server is waited for.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// How soon it asks again whether a server is there.
+const SERVED_SOON: Duration = Duration::from_millis(100);
 
 /// The simulated application.
 pub(super) struct Application {
@@ -166,4 +171,25 @@ pub(super) async fn work(after: Duration, mut works: mpsc::Receiver<Work>, devic
             Some(&result).filter(|result| !result.is_empty()).map(|v| &v[..]),
         );
     }
+}
+
+/// Asks the server for its stock as soon as it serves this device, and has the answer printed.
+pub(super) async fn ask_stock(device: DeviceHandle, article: u64, lines: mpsc::Sender<Value>) {
+    let mut buffer = [0; StockQuestion::LEN_MAX];
+    let len = StockQuestion { article, place: "" }.encode(&mut buffer).unwrap_or(0);
+    let question = buffer.get(..len).unwrap_or_default();
+    let answer = loop {
+        match device.ask(StockQuestion::KIND, StockQuestion::SCHEMA, question, ANSWER_WITHIN).await {
+            Err(AskError::NotAsked(NotAsked::NotServed)) => tokio::time::sleep(SERVED_SOON).await,
+            answer => break answer,
+        }
+    };
+    let line = match answer {
+        Ok(answer) => json!({
+            "event": "answer", "code": answer.code.to_string(), "stock": stock::json(&answer.payload),
+        }),
+        Err(error) => json!({"event": "answer", "code": null, "detail": error.to_string()}),
+    };
+    // Nobody prints any more.
+    let _ = lines.send(line).await;
 }

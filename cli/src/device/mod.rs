@@ -55,6 +55,9 @@ pub(crate) struct Args {
     /// Answer questions about stock, asked or pushed: unknown, none, some, or a quantity.
     #[arg(long, value_name = "LEVEL", value_parser = stock::level)]
     answer_stock: Option<Level>,
+    /// Ask the server how many it has of this article, once it is served.
+    #[arg(long, value_name = "ARTICLE", value_parser = clap::value_parser!(u64).range(1..))]
+    ask_stock: Option<u64>,
     /// Work on each order for so many milliseconds, and complete it then; other lanes go on meanwhile.
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
     later_ms: Option<u64>,
@@ -101,13 +104,16 @@ pub(crate) async fn run(args: Args, json: bool) -> Outcome {
         rejected: args.rejected,
         stock: args.answer_stock,
         later: later.map(|after| (after, works)),
-        lines,
+        lines: lines.clone(),
         skipped: 0,
     };
     let device = builder.start(application).await.map_err(|error| start::failure(&error))?;
     if let Some(after) = later {
         // Ends with the handler, which holds the other end.
         tokio::spawn(application::work(after, working, device.handle().clone()));
+    }
+    if let Some(article) = args.ask_stock {
+        tokio::spawn(application::ask_stock(device.handle().clone(), article, lines));
     }
     say_clear_mode();
     if json {
@@ -196,8 +202,8 @@ const fn reason_name(reason: Reason) -> &'static str {
 fn people(line: &Value) -> String {
     let event = line["event"].as_str().unwrap_or_default();
     let fields = [
-        "kind", "order", "outcome", "answer", "bytes", "server", "address", "why", "detail", "reason",
-        "events",
+        "kind", "order", "outcome", "answer", "code", "stock", "bytes", "server", "address", "why", "detail",
+        "reason", "events",
     ];
     let said = fields.iter().filter_map(|&name| match &line[name] {
         Value::Null => None,
