@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use push::fleet::{DeviceSlot, Event, NewDevice, NewOrder, OrderSlot};
-use push::receiver::{ConnId, Receiver, ReceiverConfig, Verdict};
+use push::receiver::{ConnId, Receiver, ReceiverConfig, Ticket, Verdict};
 use push::{Closed, DeviceIndex, Ended, Fleet, FleetConfig, Mark};
-use testkit::history::{Event as Happened, Facts};
+use testkit::history::{Event as Happened, Facts, OrderId};
 use wire_format::frame::outcome::Code;
-use wire_format::ids::NodeId;
+use wire_format::ids::{Lane, NodeId};
 use wire_format::time::Instant;
 
 use crate::oracle::{Oracle, deadline, lineage_of, order_id};
@@ -35,6 +35,20 @@ struct Peer {
     on: bool,
     /// Its process stands still: connections are taken by its system, bytes wait.
     frozen: bool,
+    /// Normal orders are answered later: what is at work.
+    stuck: Option<Vec<(Ticket, OrderId)>>,
+}
+
+impl Peer {
+    /// The handler is called.
+    fn begin(&mut self, oracle: &Oracle, now: Instant, at: usize, (ticket, order): (Ticket, OrderId)) {
+        if let Some(stuck) = self.stuck.as_mut().filter(|_| ticket.lane() == Lane::Normal) {
+            stuck.push((ticket, order));
+            return self.receiver.complete(now, ticket, Verdict::Later, None);
+        }
+        oracle.answered(now, at, self.boot, order, Verdict::Applied);
+        self.receiver.complete(now, ticket, Verdict::Applied, None);
+    }
 }
 
 struct Crowd {
@@ -67,7 +81,16 @@ impl Crowd {
             oracle.record(now, Happened::Boot { device: at as u32, boot: config.boot });
             let (boot, memory) = (config.boot, memory(&config));
             let receiver = Receiver::new(config, memory, now);
-            Peer { receiver, boot, conn: None, down: vec![], up: vec![], on: true, frozen: false }
+            Peer {
+                receiver,
+                boot,
+                conn: None,
+                down: vec![],
+                up: vec![],
+                on: true,
+                frozen: false,
+                stuck: None,
+            }
         });
         let peers: Vec<_> = peers.collect();
         for at in 0..devices {
@@ -222,17 +245,20 @@ impl Crowd {
             };
             let used = input.consumed;
             if let Some(delivered) = input.order() {
-                let order = order_id(RUN, delivered.order.number);
                 self.oracle.handed_over(now, at, peer.boot, &delivered);
-                let ticket = delivered.ticket;
-                self.oracle.answered(now, at, peer.boot, order, Verdict::Applied);
-                peer.receiver.complete(now, ticket, Verdict::Applied, None);
+                let given = (delivered.ticket, order_id(RUN, delivered.order.number));
+                peer.begin(&self.oracle, now, at, given);
             }
             peer.down.drain(..used);
             if used == 0 {
                 break;
             }
             busy = true;
+        }
+        while let Some(delivered) = peer.receiver.poll_order(now) {
+            self.oracle.handed_over(now, at, peer.boot, &delivered);
+            let given = (delivered.ticket, order_id(RUN, delivered.order.number));
+            peer.begin(&self.oracle, now, at, given);
         }
         while let Some(transmit) = peer.receiver.poll_transmit(now, scratch) {
             let (conn, len) = (transmit.conn, transmit.head.len() + transmit.body.len());
@@ -391,4 +417,28 @@ fn a_device_is_owed_4096_orders_and_not_one_more() {
     crowd.pass(MS * 60_000);
     crowd.oracle.finish();
     assert_eq!(crowd.count(Code::APPLIED), 5_000 + u64::from(push::config::OWED_MAX));
+}
+
+#[test]
+fn an_urgent_order_is_applied_at_once_beside_sixteen_that_are_stuck() {
+    let mut crowd = Crowd::new(1, 64);
+    crowd.peers[0].stuck = Some(vec![]);
+    for n in 0..16 {
+        crowd.push(&Wish { idempotent: n % 2 == 0, ..Wish::default() }, &[0]);
+    }
+    // A minute in which nothing of the lane ends; what waits is acknowledged, so nobody is suspected.
+    crowd.pass(SECOND * 60);
+    assert_eq!((crowd.count(Code::APPLIED), crowd.fleet.stats().suspects), (0, 0));
+    crowd.push(&Wish { lane: Lane::Urgent, ..Wish::default() }, &[0]);
+    crowd.pass(MS * 49);
+    assert_eq!(crowd.count(Code::APPLIED), 1, "within 50 ms of its push");
+    while let Some((ticket, order)) = crowd.peers[0].stuck.as_mut().and_then(Vec::pop) {
+        let (now, boot) = (crowd.now, crowd.peers[0].boot);
+        crowd.oracle.answered(now, 0, boot, order, Verdict::Applied);
+        crowd.peers[0].receiver.complete(now, ticket, Verdict::Applied, None);
+        crowd.pass(SECOND);
+    }
+    crowd.pass(SECOND * 10);
+    crowd.oracle.finish();
+    assert_eq!((crowd.count(Code::APPLIED), crowd.fleet.stats().sessions), (17, 1));
 }
