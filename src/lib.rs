@@ -56,8 +56,9 @@ pub use push::driver::device::{Answer, AskError, HandOverError, Handle as Device
 pub use push::driver::server::AskError as AskDeviceError;
 #[cfg(feature = "tokio")]
 pub use push::driver::server::{
-    AddError, Asked, DeviceOutcome, DeviceResult, FanOut, Latency, Outcomes, Pending, Progress, PushError,
-    Questions, Quorum, Report, Resource, Snapshot, Standing, Target, TargetError,
+    Aborted, AddError, Asked, DeviceOutcome, DeviceResult, FanOut, Latency, Outcomes, Pending, Progress,
+    PushError, Questions, Quorum, Report, Resource, Rollout, RolloutReport, Snapshot, Standing, Target,
+    TargetError,
 };
 #[cfg(feature = "tokio")]
 pub use security::Security;

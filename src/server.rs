@@ -16,7 +16,9 @@ use wire_format::frame::status::StateEntry;
 use wire_format::ids::{DeviceKind, Lineage, NodeId, OrderKind, Store, Tags};
 
 use crate::chance;
-use crate::{AddError, Answer, FanOut, Order, PushError, Security, StartError, Target};
+use crate::{
+    AddError, Answer, FanOut, Order, PushError, Rollout, RolloutReport, Security, StartError, Target,
+};
 
 /// Events a subscriber may lag behind before it is told how many it missed.
 const EVENTS_MAX: usize = 1_024;
@@ -322,6 +324,31 @@ impl StoreServer {
         within: Duration,
     ) -> Result<FanOut, PushError> {
         self.pusher.push_wait(order, target, within).await
+    }
+
+    /// Pushes an order to some devices first and to all later, if nothing speaks against it: see
+    /// [`push::driver::server::Server::rollout`]. Dropping the future stops it after the step that is under way and cancels
+    /// nothing.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use tillwire::{Order, Rollout, StoreServer, Target};
+    /// # async fn example(server: StoreServer, update: Order<'_>) -> Result<(), tillwire::PushError> {
+    /// let careful = Rollout::steps([1, 10, 50]).abort_above(2).step_within(Duration::from_secs(600));
+    /// let report = server.rollout(&update, &Target::all(), &careful).await?;
+    /// if let Some(aborted) = report.aborted() {
+    ///     println!("{} of {} failed; {} never got it", aborted.failed, aborted.devices, report.not_reached().len());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn rollout(
+        &self,
+        order: &Order<'_>,
+        target: &Target,
+        plan: &Rollout,
+    ) -> Result<RolloutReport, PushError> {
+        self.pusher.rollout(order, target, plan).await
     }
 
     /// Lists a device, or gives a listed one (found by its id) its new address, which dials at once. What discovery finds

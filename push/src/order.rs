@@ -141,6 +141,13 @@ impl<'a> Order<'a> {
         Self { needs_result: true, ..self }
     }
 
+    /// It need not survive a restart of the server: no disk is waited for. The log in memory keeps none over a restart, so
+    /// today this says what is so anyway.
+    #[must_use]
+    pub const fn volatile(self) -> Self {
+        self
+    }
+
     /// What is asked for.
     #[must_use]
     pub const fn kind(&self) -> OrderKind {

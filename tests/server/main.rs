@@ -3,6 +3,7 @@
 mod fan_out;
 mod payloads;
 mod retries;
+mod rollouts;
 mod shards;
 mod talk;
 

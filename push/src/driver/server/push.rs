@@ -36,13 +36,22 @@ impl Server {
         target: &Target,
         within: Duration,
     ) -> Result<FanOut, PushError> {
+        self.with_room(within, || self.push(order, target)).await
+    }
+
+    /// Pushes again and again until there is room, `within` at most.
+    pub(super) async fn with_room(
+        &self,
+        within: Duration,
+        push: impl Fn() -> Result<FanOut, PushError>,
+    ) -> Result<FanOut, PushError> {
         let mut full = None;
-        let push = async {
+        let pushed = async {
             loop {
                 let mut freed = std::pin::pin!(self.shared.room.freed().notified());
                 // Room that becomes free from here on is not missed.
                 freed.as_mut().enable();
-                match self.push(order, target) {
+                match push() {
                     Err(error @ PushError::Full { retry_after, .. }) => {
                         full = Some(error);
                         // Time frees room as well: remembered keys grow old.
@@ -52,9 +61,9 @@ impl Server {
                 }
             }
         };
-        match tokio::time::timeout(within, push).await {
+        match tokio::time::timeout(within, pushed).await {
             Ok(pushed) => pushed,
-            Err(_) => full.map_or_else(|| self.push(order, target), Err),
+            Err(_) => full.map_or_else(&push, Err),
         }
     }
 }
