@@ -185,10 +185,22 @@ async fn floods_delay_nobody_and_are_counted() {
     assert!(after.frames_ignored > before.frames_ignored + 1_000, "the flood did not stop meanwhile");
     // Who never acknowledges its order is given up after 5 s, however much else it says.
     assert!(after.broken >= 1, "{after:?}");
-    let (who, why) = timeout(SOON, next_end(&mut events)).await.expect("garbage ends a session");
-    assert!(matches!(why, Ended::Broken(_)) && who == Some(id(5)), "{who:?} {why}");
+    let garbage = async {
+        loop {
+            if let (who, Ended::Broken(_)) = next_end(&mut events).await {
+                return who;
+            }
+        }
+    };
+    assert_eq!(timeout(SOON, garbage).await.expect("garbage ends a session"), Some(id(5)));
     let report = to_all.report().await;
-    assert_eq!((report.outcomes(), report.unsettled()), (vec![(Outcome::APPLIED, 1)], 5));
+    let doubt = report.count(Outcome::IN_DOUBT);
+    assert_eq!(
+        (report.count(Outcome::APPLIED), report.unsettled()),
+        (1, 5 - doubt),
+        "{:?}",
+        report.outcomes()
+    );
     judge.outcome(name, GOOD.into(), Outcome::APPLIED).await;
     judge.all_applied_once(SOON).await;
     timeout(SOON, server.shutdown()).await.expect("a flood does not hold up a shutdown");
