@@ -42,6 +42,8 @@ const TURNS_PER_POLL: usize = 16;
 /// The fleet's timers are for seconds: what is due in the same span of this length is done in one go, because a PING that
 /// has the task woken for itself costs twice as much as an order. Shorter than what dials may catch up (10 ms).
 const GRAIN: Duration = Duration::from_micros(8_192);
+/// Time after which no further turn begins: on a runtime whose threads all serve flooded shards, others wait this long.
+const POLL_WITHIN: Duration = Duration::from_millis(2);
 /// How long a stopping server waits for its last bytes to leave.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
 
@@ -129,8 +131,12 @@ impl Shard {
         if let Some(mailbox) = self.mailbox() {
             mailbox.bell.register(cx.waker());
         }
+        let began = self.clock.now();
         for _ in 0..TURNS_PER_POLL {
             let now = self.clock.now();
+            if now.since(began) > POLL_WITHIN {
+                break;
+            }
             let busy = self.turn(now, cx);
             if self.stopped(now) {
                 return Poll::Ready(());
