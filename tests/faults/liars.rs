@@ -133,13 +133,16 @@ fn serve(stream: &mut TcpStream) {
     }
 }
 
-/// Pushes to the good device for a while; each order must be applied within a second.
+/// Alone it takes 0.2 s; a machine that is busy with other things takes several times as long.
+const SERVED_WITHIN: Duration = Duration::from_secs(5);
+
+/// Pushes to the good device for a while; each order must be applied in time.
 async fn served_for(judge: &Judge, server: &StoreServer, good: u8, span: Duration) {
     let since = Instant::now();
     let mut orders = 0_u32;
     while since.elapsed() < span {
         let deed = judge.push(server, 1, once, 8, &[good]).await;
-        let report = judge.settled(&deed, Duration::from_secs(1)).await;
+        let report = judge.settled(&deed, SERVED_WITHIN).await;
         assert_eq!(report.count(Outcome::APPLIED), 1, "after {orders} orders: {:?}", report.pending());
         orders += 1;
         sleep(Duration::from_millis(5)).await;
