@@ -172,7 +172,7 @@ impl Report {
         count_each(reasons)
     }
 
-    /// Devices without an outcome. Nonzero after [`FanOut::settled`] ran out of time, or when the server stopped.
+    /// Devices without an outcome. Nonzero after [`super::FanOut::settled`] ran out of time, or when the server stopped.
     #[must_use]
     pub fn unsettled(&self) -> usize {
         let ended = self.devices.iter().filter(|device| matches!(device.standing, Standing::Ended(_)));
