@@ -11,7 +11,7 @@ use wire_format::crc::crc32c;
 
 use super::payloads;
 use super::plan::{BROADCAST, Spec, store};
-use super::scene::HOLD_KIND;
+use super::scene::{HOLD_KIND, MARKER_KIND};
 use crate::error::Failure;
 use crate::start;
 
@@ -139,6 +139,7 @@ impl Handler for Application {
             return Verdict::Later;
         }
         if order.lane == Lane::Urgent
+            && order.kind != MARKER_KIND
             && let (Some(held), Some(device)) = (self.held.take(), self.device.get())
         {
             // Its own device runs: it is the one that calls.

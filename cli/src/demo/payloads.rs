@@ -163,7 +163,7 @@ pub(crate) fn judge(order: &Order<'_>) -> Verdict {
         OrderKind::PREPARE_COLLECT => PrepareCollect::from_order(order).is_ok(),
         OrderKind::TRANSFER_CART => TransferCart::from_order(order).is_ok(),
         OrderKind::STOCK_QUESTION => StockQuestion::from_order(order).is_ok(),
-        super::scene::HOLD_KIND => true,
+        super::scene::HOLD_KIND | super::scene::MARKER_KIND => true,
         _ => return Verdict::RejectedKind,
     };
     if readable { Verdict::Applied } else { Verdict::RejectedPayload }

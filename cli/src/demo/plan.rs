@@ -122,7 +122,9 @@ pub(crate) enum Role {
     Cancelled,
     /// A version of the same prices.
     Prices(u64),
-    /// It passes all of them.
+    /// It passes all of them and releases nothing.
+    Marker,
+    /// It passes all of them, and its device releases what it held.
     Urgent,
 }
 
@@ -263,7 +265,7 @@ mod tests {
             }
             let unknown = a.orders.iter().filter(|order| order.outcome == Outcome::REJECTED_KIND).count();
             assert_eq!(unknown, 4);
-            assert_eq!((a.mixed, a.orders.len()), (43, 60));
+            assert_eq!((a.mixed, a.orders.len()), (42, 60));
             let outcomes = |outcome| a.orders.iter().filter(|order| order.outcome == outcome).count();
             assert_eq!((outcomes(Outcome::CANCELLED), outcomes(Outcome::SUPERSEDED)), (1, 1));
         }

@@ -2,8 +2,9 @@
 //! the rest follows in log order.
 //!
 //! The device answers HOLD *later* and fills its window with what follows. Prices wait at the server, so their next version
-//! takes their place there; one order that waits at the device is cancelled. The urgent order ends while all others still
-//! wait, and releases them.
+//! takes their place there; one order that waits at the device is cancelled. An order cancelled at the device ends in log
+//! order, so its outcome cannot be waited for while the lane is stuck: a first urgent order, pushed behind the cancellation,
+//! passes and shows that it has arrived. The second one ends while all others still wait, and releases them.
 
 use std::sync::Arc;
 
@@ -18,10 +19,12 @@ use crate::error::Failure;
 
 /// The order its device holds until the urgent one comes.
 pub(super) const HOLD_KIND: OrderKind = OrderKind(0x80DF);
+/// The urgent order that passes and leaves the lane as it is.
+pub(super) const MARKER_KIND: OrderKind = OrderKind(0x80DD);
 /// Orders that wait behind it at the device: with it they fill a window of 16, of which two places are not theirs.
 const QUEUED: usize = 13;
-/// Orders of the scene: the held one, the queue, two price lists, the urgent one.
-pub(super) const ORDERS: usize = 1 + QUEUED + 2 + 1;
+/// Orders of the scene: the held one, the queue, two price lists, two urgent ones.
+pub(super) const ORDERS: usize = 1 + QUEUED + 2 + 2;
 /// The device it plays on.
 const DEVICE: u32 = 0;
 
@@ -30,7 +33,7 @@ pub(super) fn orders(bytes: usize) -> Vec<Planned> {
     let planned = |role, outcome, typed: Typed| Planned {
         kind: typed.kind,
         schema: typed.schema,
-        lane: if role == Role::Urgent { Lane::Urgent } else { Lane::Normal },
+        lane: if matches!(role, Role::Marker | Role::Urgent) { Lane::Urgent } else { Lane::Normal },
         flags: typed.flags,
         payload: typed.payload,
         whom: Whom::One(DEVICE),
@@ -38,14 +41,14 @@ pub(super) fn orders(bytes: usize) -> Vec<Planned> {
         role,
     };
     let applied = |role, typed| planned(role, Outcome::APPLIED, typed);
-    let hold = Typed {
-        kind: HOLD_KIND,
+    let own = |kind| Typed {
+        kind,
         schema: 0,
         lane: Lane::Normal,
         flags: KindFlags::CANCELLABLE,
         payload: payloads::filler(bytes),
     };
-    let mut orders = vec![applied(Role::Held, hold)];
+    let mut orders = vec![applied(Role::Held, own(HOLD_KIND))];
     for number in 0..QUEUED {
         orders.push(match number {
             0 => planned(Role::Cancelled, Outcome::CANCELLED, payloads::message(bytes)),
@@ -54,6 +57,7 @@ pub(super) fn orders(bytes: usize) -> Vec<Planned> {
     }
     orders.push(planned(Role::Prices(1), Outcome::SUPERSEDED, payloads::prices(bytes, 1)));
     orders.push(applied(Role::Prices(2), payloads::prices(bytes, 2)));
+    orders.push(applied(Role::Marker, own(MARKER_KIND)));
     orders.push(applied(Role::Urgent, payloads::message(bytes)));
     orders
 }
@@ -67,10 +71,16 @@ pub(super) async fn play(
 ) -> Result<Vec<Pushed>, Failure> {
     let mut on_their_way: Vec<(usize, FanOut)> = Vec::with_capacity(ORDERS);
     for (at, planned) in plan.orders.iter().enumerate().skip(first) {
-        if planned.role == Role::Urgent {
-            cancel(plan, &on_their_way).await;
+        if planned.role == Role::Marker {
+            cancel(plan, &on_their_way);
         }
-        on_their_way.push((at, push_planned(server, plan, planned).await?));
+        let fan_out = push_planned(server, plan, planned).await?;
+        if planned.role == Role::Marker {
+            // What was pushed before it is at the device as well, the cancellation among it. One that does not come shows
+            // in its report.
+            fan_out.settled(ORDER_WITHIN).await;
+        }
+        on_their_way.push((at, fan_out));
     }
     let mut pushed = Vec::with_capacity(ORDERS);
     for (at, fan_out) in on_their_way {
@@ -80,12 +90,11 @@ pub(super) async fn play(
     Ok(pushed)
 }
 
-/// Cancels what the plan wants cancelled, and waits until it has ended: the urgent order that follows releases the lane.
-async fn cancel(plan: &Plan, on_their_way: &[(usize, FanOut)]) {
+/// Cancels what the plan wants cancelled.
+fn cancel(plan: &Plan, on_their_way: &[(usize, FanOut)]) {
     let cancelled = |at: usize| plan.orders.get(at).is_some_and(|planned| planned.role == Role::Cancelled);
     for (_, fan_out) in on_their_way.iter().filter(|(at, _)| cancelled(*at)) {
         // A server that has stopped shows in the report.
         let _ = fan_out.cancel();
-        fan_out.settled(ORDER_WITHIN).await;
     }
 }
