@@ -244,11 +244,11 @@ impl Directory {
         match target.named() {
             Some(ids) if ids.len() < self.slots.len() / 8 => {
                 let positions = ids.iter().filter_map(|&id| self.find(id));
-                self.share(positions.filter(|&position| self.is_meant(position, target)), marks)
+                self.share(positions.filter(|&position| self.is_meant(position, target)), false, marks)
             }
             _ => {
                 let positions = self.entries().filter(|(_, entry)| target.matches(entry));
-                self.share(positions.map(|(position, _)| position), marks)
+                self.share(positions.map(|(position, _)| position), true, marks)
             }
         }
     }
@@ -257,10 +257,11 @@ impl Directory {
         self.entry(position).is_some_and(|entry| target.matches(entry))
     }
 
-    /// The shares of these devices.
+    /// The shares of these devices. `dense` if most devices may be among them.
     pub(super) fn share(
         &self,
         positions: impl Iterator<Item = u32>,
+        dense: bool,
         mut marks: impl FnMut() -> Vec<u8>,
     ) -> (Vec<Share>, usize) {
         let mut by_shard: Vec<Option<Share>> = self.loads.iter().map(|_| None).collect();
@@ -271,6 +272,11 @@ impl Directory {
             let share = share.get_or_insert_with(|| {
                 let mut marks = marks();
                 marks.clear();
+                // A byte for each device that may follow, and not twice as many, as a growing buffer would take.
+                if dense {
+                    let last = self.locals.get(shard).map_or(0, Vec::len);
+                    marks.reserve_exact(last.saturating_sub(local.0 as usize));
+                }
                 Share { shard, first: local, marks }
             });
             share.insert(local);

@@ -188,7 +188,7 @@ impl Server {
                         directory.entry(*at).is_some_and(|entry| entry.id == device.id || device.id.is_none())
                     });
                     let (shares, targets) =
-                        directory.share(listed.map(|(at, _)| *at), || self.shared.pools.take_marks());
+                        directory.share(listed.map(|(at, _)| *at), false, || self.shared.pools.take_marks());
                     let none = || PushError::NoTarget { target: target.clone() };
                     if targets == 0 { Err(none()) } else { Ok((shares, targets)) }
                 })
