@@ -76,7 +76,12 @@ fn fleet(store: Store, bytes: &[u8], buffer: &mut [u8]) {
     black_box((fleet.find(black_box(NodeId([3; 16]))), fleet.id(device), fleet.is_open(device)));
     black_box(fleet.marks(black_box(1)).is_some());
     black_box((fleet.cancel(now(), black_box(1)), fleet.retry_begins(black_box(2), device)));
-    black_box(fleet.resolve(now(), black_box(2), device, black_box(wire_format::frame::outcome::Code::APPLIED)));
+    black_box(fleet.resolve(
+        now(),
+        black_box(2),
+        device,
+        black_box(wire_format::frame::outcome::Code::APPLIED),
+    ));
     black_box((fleet.view(device), fleet.fence_heard()));
     fleet.take_over(black_box(7));
     fleet.handle_closed(now(), device, black_box(Closed::Eof));
