@@ -36,7 +36,7 @@ pub(crate) fn json(payload: &[u8]) -> Option<Value> {
     Some(json!({"article": article, "level": name, "quantity_milli": quantity, "age_s": age_s}))
 }
 
-/// What [`json`] says, for people.
+/// What [`json()`] says, for people.
 pub(crate) fn people(answer: &Value) -> String {
     match answer["quantity_milli"].as_i64() {
         Some(milli) if milli % 1_000 == 0 => format!("{} in stock", milli / 1_000),
