@@ -54,7 +54,7 @@ pub(crate) enum Command {
     Cancel(cancel::Args),
     /// Show who is here, as it changes.
     Watch(watch::Args),
-    /// Show what a running server counts.
+    /// Show what a running server counts, or how one device stands.
     Status(status::Args),
     /// Explain datagrams, frames and payloads field by field.
     Explain(explain::Args),

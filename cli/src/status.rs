@@ -1,10 +1,11 @@
-//! `tillwire status`: what a running server counts.
+//! `tillwire status`: what a running server counts, or how one device stands.
 
 use serde_json::{Value, json};
 
 use crate::control::client::Client;
 use crate::control::{Endpoint, endpoint};
 use crate::error::{Outcome, Verdict};
+use crate::names;
 use crate::out::{self, title};
 use crate::push::duration;
 use crate::watch::table;
@@ -12,31 +13,82 @@ use crate::watch::table;
 const EXAMPLES: &str = "\
 Examples:
   tillwire status
+  tillwire status 6f9619ff
   tillwire status --all --json";
 
-/// Show a running server's devices, live orders, latencies and counters.
+/// Show a running server's devices, live orders, latencies and counters; or how one device stands.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
+    /// A device: its id, or the first digits of it (8 or more).
+    #[arg(value_name = "ID", value_parser = names::id_prefix)]
+    device: Option<String>,
     /// Where the server is reached: a path, or a loopback IP:PORT. Default: the socket of this user.
     #[arg(long, value_name = "SOCKET", value_parser = endpoint)]
     control: Option<Endpoint>,
     /// Counters that stand at 0 as well.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "device")]
     all: bool,
 }
 
 /// Asks once, shows the answer.
 pub(crate) async fn run(args: Args, json: bool) -> Outcome {
     let mut client = Client::connect(args.control.as_ref()).await?;
-    client.ask(&json!({"do": "stats"})).await?;
-    let stats = client.expect().await?;
+    let request = match &args.device {
+        Some(device) => json!({"do": "view", "device": device}),
+        None => json!({"do": "stats"}),
+    };
+    client.ask(&request).await?;
+    let answer = client.expect().await?;
     if json {
-        out::json(&stats);
+        out::json(&answer);
+    } else if args.device.is_some() {
+        out::text(&one(&answer));
     } else {
-        out::text(&people(&stats, args.all));
+        out::text(&people(&answer, args.all));
     }
     Ok(Verdict::AllRight)
+}
+
+/// How one device stands.
+fn one(view: &Value) -> String {
+    let (device, window) = (&view["device"], &view["window"]);
+    let text = |name: &str| device[name].as_str().unwrap_or("-").to_owned();
+    let mut session = view["session"].as_str().unwrap_or("-").to_owned();
+    for (name, words) in [("suspect", ", silent although it should answer"), ("draining", ", about to leave")]
+    {
+        if view[name] == true {
+            session.push_str(words);
+        }
+    }
+    let mut rows = table(&["", ""]);
+    rows.add_row(["address".to_owned(), text("address")]);
+    rows.add_row(["kind, zone".to_owned(), format!("{}, {}", text("kind"), device["zone"])]);
+    rows.add_row(["seen by discovery".to_owned(), text("state")]);
+    rows.add_row(["session".to_owned(), session]);
+    rows.add_row(["round trip".to_owned(), view["rtt_us"].as_u64().map_or_else(|| "-".to_owned(), duration)]);
+    for (what, name) in [
+        ("orders to be written", "owed"),
+        ("orders written, no outcome yet", "out"),
+        ("orders to be tried again", "retried"),
+    ] {
+        rows.add_row([what.to_owned(), view[name].to_string()]);
+    }
+    for (what, name, used) in
+        [("window, orders", "orders", "orders_used"), ("window, bytes", "bytes", "bytes_used")]
+    {
+        rows.add_row([what.to_owned(), format!("{} of {}", window[used], window[name])]);
+    }
+    for (what, name) in [
+        ("sessions", "sessions"),
+        ("orders written again", "replays"),
+        ("times silent", "suspects"),
+        ("sessions that ended so", "deads"),
+        ("orders that ended as poison", "poisons"),
+    ] {
+        rows.add_row([what.to_owned(), view["counters"][name].to_string()]);
+    }
+    format!("{}\n{rows}\n", title(&format!("{} {}", text("id"), text("name"))))
 }
 
 fn people(stats: &Value, all: bool) -> String {
@@ -82,5 +134,19 @@ mod tests {
             "{text}"
         );
         assert!(people(&stats, true).contains("broken"));
+    }
+
+    #[test]
+    fn one_device_is_shown_with_its_window_and_its_counters() {
+        let text = one(&json!({
+            "device": {"id": "6f96", "name": "Till 3", "kind": "till", "zone": 3, "address": "10.0.0.9:8081"},
+            "session": "open", "suspect": true, "draining": false, "owed": 4, "out": 2, "retried": 0, "rtt_us": 1_500,
+            "window": {"orders": 16, "orders_used": 2, "bytes": 65_536, "bytes_used": 0},
+            "counters": {"sessions": 7, "replays": 0, "suspects": 1, "deads": 0, "poisons": 0},
+        }));
+        let text = anstream::adapter::strip_str(&text).to_string();
+        for part in ["Till 3", "open, silent", "1.5 ms", "2 of 16", "0 of 65536"] {
+            assert!(text.contains(part), "{part} is missing in {text}");
+        }
     }
 }

@@ -7,7 +7,9 @@ mod asking;
 pub(crate) mod client;
 pub(crate) mod listener;
 pub(crate) mod request;
+mod rollout;
 pub(crate) mod session;
+mod view;
 
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;

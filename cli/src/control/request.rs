@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use serde_json::{Map, Value, json};
+use tillwire::push::driver::server::STEPS_MAX;
 use wire_format::frame::ask::PAYLOAD_MAX as QUESTION_MAX;
 use wire_format::frame::order::{KindFlags, PAYLOAD_MAX};
 use wire_format::ids::{Lane, OrderKind};
@@ -30,6 +31,8 @@ pub(crate) enum Request {
     Watch,
     /// The devices as they are.
     Roster,
+    /// How one device stands; its id, or the beginning of it.
+    View(String),
     /// The server's counters.
     Stats,
 }
@@ -67,6 +70,35 @@ pub(crate) struct Push {
     pub(crate) each: bool,
     /// A line per outcome as it comes.
     pub(crate) stream: bool,
+    /// To some devices first, and to the others if nothing speaks against it.
+    pub(crate) rollout: Option<Steps>,
+}
+
+/// The steps of a rollout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Steps {
+    /// So many of a hundred devices have it after each step; they rise.
+    pub(crate) percents: Vec<u8>,
+    /// It stops when more than so many of a hundred devices of a step fail.
+    pub(crate) abort_above: u8,
+    /// How long a step waits for its outcomes.
+    pub(crate) within: Duration,
+}
+
+/// Devices of a hundred that may fail, unless said otherwise.
+pub(crate) const ABORT_ABOVE: u8 = 5;
+/// How long a step waits for its outcomes, unless said otherwise.
+pub(crate) const STEP_WITHIN: Duration = Duration::from_secs(60);
+
+/// Whether these can be steps: at most [`STEPS_MAX`], from 1 to 100, each above the one before.
+pub(crate) fn steps(percents: &[u64]) -> Result<Vec<u8>, String> {
+    let wrong = || format!("steps are up to {STEPS_MAX} rising shares from 1 to 100, such as 1,10,50,100");
+    let rising = percents.windows(2).all(|pair| matches!(pair, [before, after] if before < after));
+    if percents.is_empty() || percents.len() > STEPS_MAX || !rising {
+        return Err(wrong());
+    }
+    let step = |percent: &u64| u8::try_from(*percent).ok().filter(|percent| (1..=100).contains(percent));
+    percents.iter().map(|percent| step(percent).ok_or_else(wrong)).collect()
 }
 
 /// A question to devices.
@@ -163,6 +195,11 @@ impl Push {
         if let Some(lifetime) = self.lifetime {
             object["lifetime_ms"] = json!(millis(lifetime));
         }
+        if let Some(steps) = &self.rollout {
+            object["rollout"] = json!(steps.percents);
+            object["abort_above"] = json!(steps.abort_above);
+            object["step_within_ms"] = json!(millis(steps.within));
+        }
         object
     }
 }
@@ -185,8 +222,11 @@ impl Request {
             Some("watch") => Ok(Self::Watch),
             Some("roster") => Ok(Self::Roster),
             Some("stats") => Ok(Self::Stats),
+            Some("view") => {
+                names::id_prefix(text(fields, "device")?.ok_or("\"device\" is missing")?).map(Self::View)
+            }
             Some(other) => Err(format!(
-                "\"do\" is {other:?}, and push, ask, cancel, watch, roster, stats are what can be done"
+                "\"do\" is {other:?}, and push, ask, cancel, watch, roster, stats, view are what can be done"
             )),
             None => Err("\"do\" is missing".to_owned()),
         }
@@ -235,7 +275,7 @@ fn read_push(fields: &Map<String, Value>) -> Result<Push, String> {
     if lifetime == Some(0) {
         return Err("a lifetime of 0 is over before the order is sent".to_owned());
     }
-    Ok(Push {
+    let push = Push {
         kind: names::order_kind(text(fields, "kind")?.ok_or("\"kind\" is missing")?)?,
         schema: schema(fields)?,
         payload,
@@ -253,7 +293,30 @@ fn read_push(fields: &Map<String, Value>) -> Result<Push, String> {
         result: bool(fields, "result")?,
         each: bool(fields, "each")?,
         stream: bool(fields, "stream")?,
-    })
+        rollout: read_steps(fields)?,
+    };
+    if push.rollout.is_some() && (push.quorum.is_some() || push.stream || push.supersede.is_some()) {
+        return Err("a rollout judges its steps itself, and each is an order: \"quorum\", \"stream\" and \
+                    \"supersede_key\" do not go with it"
+            .to_owned());
+    }
+    Ok(push)
+}
+
+fn read_steps(fields: &Map<String, Value>) -> Result<Option<Steps>, String> {
+    let abort_above = number(fields, "abort_above", 100)?;
+    let within = number(fields, "step_within_ms", WAIT_MS_MAX)?;
+    let percents: Vec<u64> = match fields.get("rollout") {
+        None | Some(Value::Null) => return Ok(None),
+        // What is no number is no share.
+        Some(Value::Array(list)) => list.iter().map(|step| step.as_u64().unwrap_or(0)).collect(),
+        Some(_) => return Err("\"rollout\" has to be a list of numbers".to_owned()),
+    };
+    Ok(Some(Steps {
+        percents: steps(&percents)?,
+        abort_above: abort_above.and_then(|percent| u8::try_from(percent).ok()).unwrap_or(ABORT_ABOVE),
+        within: within.map_or(STEP_WITHIN, Duration::from_millis),
+    }))
 }
 
 fn read_supersede(fields: &Map<String, Value>) -> Result<Option<(String, u64)>, String> {
@@ -329,7 +392,40 @@ mod tests {
             result: true,
             each: true,
             stream: true,
+            rollout: None,
         }
+    }
+
+    #[test]
+    fn a_rollout_reads_back_and_its_steps_rise() {
+        let steps_of = |percents| Steps { percents, abort_above: 2, within: Duration::from_millis(1) };
+        let rollout = |percents| Push {
+            quorum: None,
+            stream: false,
+            supersede: None,
+            rollout: Some(steps_of(percents)),
+            ..push()
+        };
+        let careful = rollout(vec![1, 10, 100]);
+        assert_eq!(Request::read(&careful.json()), Ok(Request::Push(Box::new(careful.clone()))));
+        let with = |name: &str, value: Value| {
+            let mut request = careful.json();
+            request[name] = value;
+            Request::read(&request)
+        };
+        for wrong in
+            [json!([]), json!([0]), json!([101]), json!([5, 5]), json!([9, 5]), json!(["1"]), json!(1)]
+        {
+            assert!(with("rollout", wrong.clone()).is_err(), "{wrong}");
+        }
+        assert!(with("rollout", json!((1..=32).collect::<Vec<_>>())).is_ok());
+        assert!(with("rollout", json!((1..=33).collect::<Vec<_>>())).unwrap_err().contains("32"));
+        assert!(with("abort_above", json!(100)).is_ok() && with("abort_above", json!(101)).is_err());
+        for (name, value) in [("quorum", json!("1")), ("stream", json!(true))] {
+            assert!(with(name, value).unwrap_err().contains("rollout"));
+        }
+        let Ok(Request::Push(plain)) = with("abort_above", json!(null)) else { panic!("it is a push") };
+        assert_eq!(plain.rollout.unwrap().abort_above, ABORT_ABOVE);
     }
 
     #[test]
@@ -387,5 +483,8 @@ mod tests {
         assert!(Request::read(&too_late.json()).unwrap_err().contains("within_ms"));
         assert_eq!(Request::read(&json!({"do": "cancel", "order": 7})), Ok(Request::Cancel(7)));
         assert!(Request::read(&json!({"do": "cancel", "order": 0})).unwrap_err().contains("order"));
+        let view = Request::read(&json!({"do": "view", "device": "6F9619FF"}));
+        assert_eq!(view, Ok(Request::View("6f9619ff".to_owned())));
+        assert!(Request::read(&json!({"do": "view", "device": "6f"})).unwrap_err().contains("digits"));
     }
 }

@@ -9,10 +9,10 @@ use tillwire::{FanOut, NodeId, Order, Outcome, PushError, Report, Store, StoreSe
 use tokio::io::{AsyncBufReadExt, BufReader, ReadHalf, WriteHalf};
 use tokio::sync::broadcast::error::RecvError;
 
-use super::asking;
 use super::listener::Stream;
 use super::request::{Push, Quorum, Request};
 use super::{LineError, VERSION, read_line, write_line};
+use super::{asking, rollout, view};
 use crate::error::Failure;
 use crate::json::Known;
 use crate::names::To;
@@ -44,8 +44,8 @@ impl Served {
     }
 }
 
-type Reader = BufReader<ReadHalf<Box<dyn Stream>>>;
-type Writer = WriteHalf<Box<dyn Stream>>;
+pub(super) type Reader = BufReader<ReadHalf<Box<dyn Stream>>>;
+pub(super) type Writer = WriteHalf<Box<dyn Stream>>;
 
 /// Serves a caller until it leaves, or sends something that is no request's line.
 pub(crate) async fn run(stream: Box<dyn Stream>, served: Arc<Served>, store: Store) {
@@ -77,11 +77,15 @@ async fn answer_all(mut reader: Reader, mut writer: Writer, served: &Served) -> 
             }
         };
         match request {
-            Ok(Request::Push(order)) => push(&mut writer, served, &order).await?,
+            Ok(Request::Push(order)) => match &order.rollout {
+                Some(steps) => rollout::run(&mut reader, &mut writer, server, &order, steps).await?,
+                None => push(&mut writer, served, &order).await?,
+            },
             Ok(Request::Ask(question)) => asking::ask(&mut writer, &served.server, &question).await?,
             Ok(Request::Cancel(order)) => cancel(&mut writer, served, order).await?,
             Ok(Request::Watch) => return watch(&mut reader, &mut writer, server).await,
             Ok(Request::Roster) => drop(roster(&mut writer, server).await?),
+            Ok(Request::View(device)) => view::view(&mut writer, server, &device).await?,
             Ok(Request::Stats) => stats(&mut writer, server).await?,
             Err(wrong) => {
                 let failure = Failure::start(wrong, "see docs/CONTROL.md");
@@ -92,7 +96,7 @@ async fn answer_all(mut reader: Reader, mut writer: Writer, served: &Served) -> 
 }
 
 /// Returns when the caller has closed its side; requests it sends meanwhile wait.
-async fn gone(reader: &mut Reader) {
+pub(super) async fn gone(reader: &mut Reader) {
     if reader.fill_buf().await.is_ok_and(|bytes| !bytes.is_empty()) {
         core::future::pending().await
     }
@@ -162,7 +166,7 @@ async fn stream(writer: &mut Writer, fan_out: &FanOut, push: &Push) -> std::io::
 }
 
 /// A line per device, with its result.
-async fn each(writer: &mut Writer, push: &Push, report: &Report) -> std::io::Result<()> {
+pub(super) async fn each(writer: &mut Writer, push: &Push, report: &Report) -> std::io::Result<()> {
     let mut results = report.results().peekable();
     for device in report.devices() {
         let mut line = json::result(device);
@@ -197,6 +201,11 @@ fn enough(quorum: Quorum) -> tillwire::Quorum {
 
 async fn start_push(server: &StoreServer, push: &Push) -> Result<FanOut, Failure> {
     let target = target(server, &push.to).await?;
+    server.push(&order(push), &target).await.map_err(|error| refused(&error))
+}
+
+/// The order that is asked for.
+pub(super) fn order(push: &Push) -> Order<'_> {
     let mut order = Order::new(push.kind, push.schema, &push.payload).lane(push.lane).with_flags(push.flags);
     if let Some(lifetime) = push.lifetime {
         order = order.lifetime(lifetime);
@@ -210,11 +219,11 @@ async fn start_push(server: &StoreServer, push: &Push) -> Result<FanOut, Failure
     if let Some(key) = &push.key {
         order = order.key(key);
     }
-    server.push(&order, &target).await.map_err(|error| refused(&error))
+    order
 }
 
 /// `to` against the devices known now: ids may be shortened.
-async fn target(server: &StoreServer, to: &To) -> Result<Target, Failure> {
+pub(super) async fn target(server: &StoreServer, to: &To) -> Result<Target, Failure> {
     let mut target = Target::all();
     if let Some(kind) = to.kind {
         target = target.and_kind(kind);
@@ -233,7 +242,7 @@ async fn target(server: &StoreServer, to: &To) -> Result<Target, Failure> {
     Ok(target)
 }
 
-fn refused(error: &PushError) -> Failure {
+pub(super) fn refused(error: &PushError) -> Failure {
     let help = match error {
         PushError::NoTarget { .. } => {
             "tillwire watch shows who is known; devices that come later get nothing of it"

@@ -10,7 +10,7 @@ use serde_json::Value;
 use wire_format::ids::{Lane, OrderKind};
 
 use crate::control::client::Client;
-use crate::control::request::{LIFETIME_S_MAX, Push, Quorum, quorum};
+use crate::control::request::{ABORT_ABOVE, LIFETIME_S_MAX, Push, Quorum, STEP_WITHIN, Steps, quorum, steps};
 use crate::control::{Endpoint, endpoint};
 use crate::error::{Failure, Outcome, Verdict};
 use crate::names::{self, To};
@@ -27,7 +27,8 @@ Examples:
   tillwire push price-list --list 1 --version 42 --currency EUR --change 4006381333931=129 --to all
   tillwire push print --file receipt.bin --format esc-pos --to id=6f9619ff
   tillwire push custom 0x8001 --hex 0102 --to tag=bakery --each
-  tillwire push show-page /promo --to all --quorum 95% --wait 5 --supersede-key page --supersede-version 7";
+  tillwire push show-page /promo --to all --quorum 95% --wait 5 --supersede-key page --supersede-version 7
+  tillwire push refresh-content --to all --rollout 1,10,50,100 --abort-above 2% --step-within 600";
 
 /// Push an order and wait for the outcome of every device.
 #[derive(clap::Args, Debug)]
@@ -77,9 +78,46 @@ pub(crate) struct Common {
     /// A line for each outcome as it comes.
     #[arg(long)]
     stream: bool,
+    /// To so many of a hundred devices first, then to more, as long as no step fails; each step is an order of its own. All
+    /// devices are the last step, said or not.
+    #[arg(long, value_name = "P,P,…", value_parser = rollout, conflicts_with_all = ["quorum", "stream", "supersede_key", "wait"])]
+    rollout: Option<StepShares>,
+    /// A rollout stops when more than this share of a step's devices fail: they ended otherwise than applied, duplicate or
+    /// superseded. Those without an outcome do not count. Default: 5%.
+    #[arg(long, value_name = "P%", value_parser = share, requires = "rollout")]
+    abort_above: Option<u8>,
+    /// Seconds each step waits for its outcomes. Default: 60.
+    #[arg(long, value_name = "S", value_parser = seconds, requires = "rollout")]
+    step_within: Option<f64>,
     /// Ask the devices for results. (A stock question always does.)
     #[arg(long)]
     results: bool,
+}
+
+/// The steps of a rollout in percent.
+#[derive(Clone, Debug)]
+struct StepShares(Vec<u8>);
+
+fn rollout(text: &str) -> Result<StepShares, String> {
+    // What is no number is no share.
+    let shares = text.split(',').map(|step| step.trim().trim_end_matches('%').parse().unwrap_or(0));
+    steps(&shares.collect::<Vec<u64>>()).map(StepShares)
+}
+
+fn share(text: &str) -> Result<u8, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).parse().ok();
+    number.filter(|percent| *percent <= 100).ok_or_else(|| "a share from 0% to 100%".to_owned())
+}
+
+impl Common {
+    fn steps(&self) -> Option<Steps> {
+        let StepShares(percents) = self.rollout.clone()?;
+        Some(Steps {
+            percents,
+            abort_above: self.abort_above.unwrap_or(ABORT_ABOVE),
+            within: self.step_within.map_or(STEP_WITHIN, Duration::from_secs_f64),
+        })
+    }
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -92,6 +130,7 @@ fn seconds(text: &str) -> Result<f64, String> {
 /// Pushes; right only if every device, or as many as are enough, applied the order in time.
 pub(crate) async fn run(args: Args, json: bool) -> Outcome {
     let (encoded, common) = args.order.encode()?;
+    let rollout = common.steps();
     let request = Push {
         kind: encoded.kind,
         schema: encoded.schema,
@@ -108,12 +147,13 @@ pub(crate) async fn run(args: Args, json: bool) -> Outcome {
         result: common.results || encoded.kind == OrderKind::STOCK_QUESTION,
         each: common.each || (encoded.kind == OrderKind::STOCK_QUESTION && !common.stream),
         stream: common.stream,
+        rollout,
     };
     let mut end = crate::start::End::listen()?;
     let mut client = Client::connect(common.control.as_ref()).await?;
     client.ask(&request.json()).await?;
     let accepted = client.expect().await?;
-    if accepted["event"] != "accepted" {
+    if !matches!(accepted["event"].as_str(), Some("accepted" | "rolling-out")) {
         return Err(Failure::broken(format!("the server answered {accepted}"), "is it of the same version?"));
     }
     if json {
@@ -126,17 +166,19 @@ pub(crate) async fn run(args: Args, json: bool) -> Outcome {
                 if line["event"] == "summary" {
                     return Ok(finish(&line, json));
                 }
-                if json { out::json(&line) } else { out::line(&report::device(&line)) }
+                if json { out::json(&line) } else { out::line(&report::line(&line)) }
             }
-            () = end.told() => {
-                let order = &accepted["order"];
-                return Err(Failure::broken(
-                    format!("interrupted; order {order} is on its way all the same"),
-                    "its outcomes are in the server's counters only",
-                ));
-            }
+            () = end.told() => return Err(interrupted(&accepted)),
         }
     }
+}
+
+fn interrupted(accepted: &Value) -> Failure {
+    let what = match &accepted["order"] {
+        Value::Null => "the rollout ends with the step that is under way".to_owned(),
+        order => format!("order {order} is on its way all the same"),
+    };
+    Failure::broken(format!("interrupted; {what}"), "its outcomes are in the server's counters only")
 }
 
 fn finish(summary: &Value, json: bool) -> Verdict {

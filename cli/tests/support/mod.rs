@@ -172,3 +172,83 @@ pub(crate) fn scratch(name: &str) -> Scratch {
     std::fs::create_dir_all(&dir).expect("a directory");
     Scratch(dir)
 }
+
+pub(crate) const KIOSK: &str = "11111111111111111111111111111111";
+pub(crate) const TILL: &str = "22222222222222222222222222222222";
+
+/// A store of one test: a port of discovery, and addresses, of its own.
+pub(crate) struct Store {
+    dir: Scratch,
+    pub(crate) discovery: u16,
+    net: u8,
+}
+
+impl Store {
+    pub(crate) fn new(name: &str, net: u8) -> Self {
+        Self { dir: scratch(name), discovery: 20_000 + u16::from(net), net }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.dir.path(name)
+    }
+
+    pub(crate) fn host(&self, host: u8) -> String {
+        format!("127.{}.0.{host}", self.net)
+    }
+
+    /// Starts its server.
+    pub(crate) fn serve(&self, more: &[&str]) -> Running {
+        let (control, bind, port) = (self.path("control.sock"), self.host(1), self.discovery.to_string());
+        let mut words = vec!["serve", "--store", "TEST", "--entity", "7", "--staging", "--open-network"];
+        words.extend(["--control", &control, "--bind", &bind]);
+        if !more.contains(&"--no-discovery") {
+            words.extend(["--broadcast", "127.255.255.255", "--discovery-port", &port]);
+        }
+        words.extend(more);
+        let server = Running::start(&words);
+        server.wait_for_event("serving");
+        server
+    }
+
+    /// Starts a device with a ledger.
+    pub(crate) fn device(&self, id: &str, host: u8, more: &[&str]) -> Running {
+        let (bind, port) = (self.host(host), self.discovery.to_string());
+        let ledger = self.path(&format!("{id}.jsonl"));
+        let mut words =
+            vec!["device", "--store", "TEST", "--entity", "7", "--staging", "--open-network", "--id", id];
+        words.extend(["--bind", &bind, "--ledger", &ledger]);
+        if !more.contains(&"--no-discovery") {
+            words.extend(["--broadcast", "127.255.255.255", "--discovery-port", &port]);
+        }
+        words.extend(more);
+        let device = Running::start(&words);
+        device.wait_for_event("listening");
+        device
+    }
+
+    /// Pushes with `--json`; exit code and summary.
+    pub(crate) fn push(&self, words: &[&str]) -> (i32, Value) {
+        let control = self.path("control.sock");
+        let output = run(&[&["push"], words, &["--control", &control, "--json"]].concat());
+        let lines = json_lines(&output);
+        (code(&output), lines.last().unwrap_or_else(|| panic!("{}", stderr(&output))).clone())
+    }
+
+    pub(crate) fn ledger(&self, id: &str) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.path(&format!("{id}.jsonl"))).expect("a ledger");
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+}
+
+pub(crate) fn connected(id: &'static str) -> impl Fn(&Value) -> bool {
+    move |line| line["event"] == "connected" && line["device"]["id"] == id
+}
+
+/// In whichever order they come.
+pub(crate) fn both_connected(server: &Running) {
+    let mut left = vec![KIOSK, TILL];
+    while !left.is_empty() {
+        let line = server.wait_for_event("connected");
+        left.retain(|id| line["device"]["id"] != *id);
+    }
+}
