@@ -1,4 +1,4 @@
-//! Orders in steps, and how one device stands: through processes of their own, over loopback.
+//! Orders in steps, large payloads, and how one device stands: through processes of their own, over loopback.
 
 mod support;
 
@@ -133,4 +133,53 @@ fn status_shows_how_one_device_stands() {
     let people = run(&["status", "11111111", "--control", &control]);
     assert_eq!(code(&people), 0);
     assert!(String::from_utf8_lossy(&people.stdout).contains("session"));
+}
+
+#[test]
+fn a_large_payload_goes_from_a_file_to_every_device() {
+    use sha2::{Digest, Sha256};
+    let (store, _server, _devices) = two_devices("large", 77);
+    let file = store.path("layout.bin");
+    for (size, status) in [(65_536, 0), (65_537, 0), (300_000, 0), ((8 << 20) + 1, 2)] {
+        let bytes: Vec<u8> = (0..size).map(|n: u32| (n * 31 % 253) as u8).collect();
+        std::fs::write(&file, &bytes).expect("written");
+        let words = ["custom", "0x8002", "--payload-file", &file, "--to", "all", "--wait", "20"];
+        let (code, lines) = push(&store, &words);
+        assert_eq!(code, status, "{size}: {lines:#?}");
+        if status == 0 {
+            let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+            for id in [KIOSK, TILL] {
+                let line = store.ledger(id).pop().expect("an order");
+                assert_eq!(line["payload_sha256"], digest, "{size} bytes on {id}");
+            }
+        }
+    }
+    assert_eq!(store.ledger(KIOSK).len(), 3);
+    let words = ["custom", "0x8002", "--file", &file, "--to", "all", "--rollout", "50"];
+    std::fs::write(&file, vec![7; 100_000]).expect("written");
+    assert_eq!(push(&store, &words).0, 0, "in steps as well");
+}
+
+#[test]
+fn a_refused_request_with_a_payload_behind_it_ends_the_connection() {
+    use std::io::{BufRead, BufReader, Write};
+    let store = Store::new("refused", 78);
+    let _server = store.serve(&["--no-discovery"]);
+    let say = |line: &str, body: &[u8]| -> Vec<String> {
+        let path = store.path("control.sock");
+        let mut stream = std::os::unix::net::UnixStream::connect(path).expect("it listens");
+        stream.write_all(&[line.as_bytes(), b"\n", body].concat()).expect("written");
+        let lines = BufReader::new(stream.try_clone().expect("a second handle")).lines();
+        stream.shutdown(std::net::Shutdown::Write).expect("half closed");
+        lines.map_while(Result::ok).collect()
+    };
+    let stats = b"{\"do\":\"stats\"}\n";
+    let said = say("{\"do\":\"push\",\"payload_bytes\":8388609,\"kind\":\"message\",\"to\":\"all\"}", stats);
+    assert_eq!(said.len(), 2, "hello and one error: {said:?}");
+    let said = say("{\"do\":\"push\",\"payload_bytes\":9,\"kind\":\"message\",\"to\":\"all\"}", b"short");
+    assert_eq!(said.len(), 1, "the payload never came: {said:?}");
+    let body = [b"123456789", &stats[..]].concat();
+    let said = say("{\"do\":\"push\",\"payload_bytes\":9,\"kind\":\"message\",\"to\":\"all\"}", &body);
+    assert_eq!(said.len(), 3, "nobody is there, and the next request begins behind it: {said:?}");
+    assert!(said[2].contains("\"event\":\"stats\""), "{said:?}");
 }

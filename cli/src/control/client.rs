@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 
 use serde_json::Value;
-use tokio::io::{BufReader, ReadHalf, WriteHalf};
+use tokio::io::{AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::listener::Stream;
@@ -39,6 +39,15 @@ impl Client {
     /// Sends a request.
     pub(crate) async fn ask(&mut self, request: &Value) -> Result<(), Failure> {
         write_line(&mut self.writer, request).await.map_err(|error| lost(&error.to_string()))
+    }
+
+    /// Sends what follows a request's line.
+    pub(crate) async fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let sent = match self.writer.write_all(bytes).await {
+            Ok(()) => self.writer.flush().await,
+            error => error,
+        };
+        sent.map_err(|error| lost(&error.to_string()))
     }
 
     /// The next line; an error the server sends ends the command with it.

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use tillwire::push::driver::server::STEPS_MAX;
 use wire_format::frame::ask::PAYLOAD_MAX as QUESTION_MAX;
 use wire_format::frame::order::{KindFlags, PAYLOAD_MAX};
+use wire_format::frame::part::BLOB_MAX;
 use wire_format::ids::{Lane, OrderKind};
 
 use crate::names::{self, To};
@@ -46,6 +47,8 @@ pub(crate) struct Push {
     pub(crate) schema: u16,
     /// What it carries.
     pub(crate) payload: Vec<u8>,
+    /// Bytes behind the request's line that are the payload, instead of one inside it; 0 if there are none.
+    pub(crate) follow: usize,
     /// Its priority class.
     pub(crate) lane: Lane,
     /// What it may do.
@@ -170,7 +173,6 @@ impl Push {
             "do": "push",
             "kind": self.kind.to_string(),
             "schema": self.schema,
-            "payload": hex(&self.payload),
             "lane": self.lane.index(),
             "idempotent": self.flags.contains(KindFlags::IDEMPOTENT),
             "perishable": self.flags.contains(KindFlags::PERISHABLE),
@@ -182,6 +184,10 @@ impl Push {
             "each": self.each,
             "stream": self.stream,
         });
+        match self.follow {
+            0 => object["payload"] = json!(hex(&self.payload)),
+            bytes => object["payload_bytes"] = json!(bytes),
+        }
         if let Some(key) = &self.key {
             object["key"] = json!(key);
         }
@@ -271,6 +277,13 @@ fn read_push(fields: &Map<String, Value>) -> Result<Push, String> {
             payload.len()
         ));
     }
+    let follow = number(fields, "payload_bytes", BLOB_MAX.into())?.unwrap_or(0);
+    if follow > 0 && !payload.is_empty() {
+        return Err(
+            "the payload is in the line or behind it: \"payload\" and \"payload_bytes\" do not go together"
+                .to_owned(),
+        );
+    }
     let lifetime = number(fields, "lifetime_ms", LIFETIME_S_MAX * 1_000)?;
     if lifetime == Some(0) {
         return Err("a lifetime of 0 is over before the order is sent".to_owned());
@@ -279,6 +292,7 @@ fn read_push(fields: &Map<String, Value>) -> Result<Push, String> {
         kind: names::order_kind(text(fields, "kind")?.ok_or("\"kind\" is missing")?)?,
         schema: schema(fields)?,
         payload,
+        follow: usize::try_from(follow).unwrap_or(0),
         lane,
         flags: flag("idempotent", KindFlags::IDEMPOTENT)?
             .with(flag("perishable", KindFlags::PERISHABLE)?)
@@ -380,6 +394,7 @@ mod tests {
             kind: OrderKind(0x8001),
             schema: 3,
             payload: vec![0xAB, 0],
+            follow: 0,
             lane: Lane::Urgent,
             flags: KindFlags::IDEMPOTENT.with(KindFlags::CANCELLABLE),
             to: names::to("kind=kiosk,zone=3").unwrap(),
@@ -461,6 +476,16 @@ mod tests {
         assert!(with("lane", json!(4)).contains("lane"));
         assert!(with("payload", json!("abc")).contains("pairs"));
         assert!(with("payload", json!("00".repeat(PAYLOAD_MAX + 1))).contains("65537"));
+        assert!(with("payload_bytes", json!(1)).contains("go together"));
+        let behind = |bytes: u32| {
+            let mut request = push().json();
+            (request["payload"], request["payload_bytes"]) = (Value::Null, bytes.into());
+            Request::read(&request)
+        };
+        assert!(behind(BLOB_MAX + 1).unwrap_err().contains("payload_bytes"));
+        let Ok(Request::Push(large)) = behind(BLOB_MAX) else { panic!("it is a push") };
+        assert_eq!((large.follow, large.payload.len()), (8 << 20, 0));
+        assert_eq!(Request::read(&large.json()), Ok(Request::Push(large)));
         assert!(with("lifetime_ms", json!(0)).contains("lifetime"));
         assert!(with("lifetime_ms", json!(LIFETIME_S_MAX * 1_000 + 1)).contains("whole number"));
         assert!(with("wait_ms", json!(-1)).contains("wait_ms"));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tillwire::{FanOut, NodeId, Order, Outcome, PushError, Report, Store, StoreServer, Target};
-use tokio::io::{AsyncBufReadExt, BufReader, ReadHalf, WriteHalf};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, ReadHalf, WriteHalf};
 use tokio::sync::broadcast::error::RecvError;
 
 use super::listener::Stream;
@@ -66,7 +66,19 @@ async fn answer_all(mut reader: Reader, mut writer: Writer, served: &Served) -> 
     let mut partial = Vec::new();
     loop {
         let request = match read_line(&mut reader, &mut partial).await {
-            Ok(Some(object)) => Request::read(&object),
+            Ok(Some(object)) => match (Request::read(&object), object.get("payload_bytes")) {
+                (Ok(Request::Push(mut push)), _) if push.follow > 0 => {
+                    if !read_payload(&mut reader, &mut push).await? {
+                        return Ok(());
+                    }
+                    Ok(Request::Push(push))
+                }
+                // Where the payload behind it ends is not known.
+                (Err(wrong), Some(_)) => {
+                    return write_line(&mut writer, &error_line(&no_request(wrong))).await;
+                }
+                (request, _) => request,
+            },
             Ok(None) => return Ok(()),
             Err(LineError::Io(error)) => return Err(error),
             // Whoever sends this is no caller of ours (a browser, say): one answer, and the end.
@@ -88,11 +100,21 @@ async fn answer_all(mut reader: Reader, mut writer: Writer, served: &Served) -> 
             Ok(Request::View(device)) => view::view(&mut writer, server, &device).await?,
             Ok(Request::Stats) => stats(&mut writer, server).await?,
             Err(wrong) => {
-                let failure = Failure::start(wrong, "see docs/CONTROL.md");
-                write_line(&mut writer, &error_line(&failure)).await?;
+                write_line(&mut writer, &error_line(&no_request(wrong))).await?;
             }
         }
     }
+}
+
+/// Reads the payload that follows a request's line; false if the caller left before its end.
+async fn read_payload(reader: &mut Reader, push: &mut Push) -> std::io::Result<bool> {
+    // The memory grows with what comes, not with what is announced.
+    let mut payload = reader.take(push.follow as u64);
+    Ok(payload.read_to_end(&mut push.payload).await? == push.follow)
+}
+
+fn no_request(wrong: String) -> Failure {
+    Failure::start(wrong, "see docs/CONTROL.md")
 }
 
 /// Returns when the caller has closed its side; requests it sends meanwhile wait.

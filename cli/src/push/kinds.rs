@@ -268,8 +268,9 @@ pub(crate) struct CustomArgs {
     /// The payload in hexadecimal digits.
     #[arg(long, conflicts_with_all = ["file", "text"])]
     pub(super) hex: Option<String>,
-    /// The payload is this file's bytes, at most 65,536 of them.
-    #[arg(long, value_name = "FILE", conflicts_with = "text")]
+    /// The payload is this file's bytes, at most 8,388,608 of them. More than 65,536 go in pieces on lane 3 (bulk), behind
+    /// everything else, and go on after a cut.
+    #[arg(long, visible_alias = "payload-file", value_name = "FILE", conflicts_with = "text")]
     pub(super) file: Option<PathBuf>,
     /// The payload is this text.
     #[arg(long)]

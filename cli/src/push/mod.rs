@@ -7,6 +7,7 @@ mod report;
 use std::time::Duration;
 
 use serde_json::Value;
+use wire_format::frame::order::PAYLOAD_MAX;
 use wire_format::ids::{Lane, OrderKind};
 
 use crate::control::client::Client;
@@ -27,6 +28,7 @@ Examples:
   tillwire push price-list --list 1 --version 42 --currency EUR --change 4006381333931=129 --to all
   tillwire push print --file receipt.bin --format esc-pos --to id=6f9619ff
   tillwire push custom 0x8001 --hex 0102 --to tag=bakery --each
+  tillwire push custom 0x8002 --payload-file layout.bin --to kind=signage --wait 60
   tillwire push show-page /promo --to all --quorum 95% --wait 5 --supersede-key page --supersede-version 7
   tillwire push refresh-content --to all --rollout 1,10,50,100 --abort-above 2% --step-within 600";
 
@@ -134,6 +136,7 @@ pub(crate) async fn run(args: Args, json: bool) -> Outcome {
     let request = Push {
         kind: encoded.kind,
         schema: encoded.schema,
+        follow: if encoded.payload.len() > PAYLOAD_MAX { encoded.payload.len() } else { 0 },
         payload: encoded.payload,
         lane: common.lane.unwrap_or(encoded.lane),
         flags: encoded.flags,
@@ -152,6 +155,9 @@ pub(crate) async fn run(args: Args, json: bool) -> Outcome {
     let mut end = crate::start::End::listen()?;
     let mut client = Client::connect(common.control.as_ref()).await?;
     client.ask(&request.json()).await?;
+    if request.follow > 0 {
+        client.send(&request.payload).await?;
+    }
     let accepted = client.expect().await?;
     if !matches!(accepted["event"].as_str(), Some("accepted" | "rolling-out")) {
         return Err(Failure::broken(format!("the server answered {accepted}"), "is it of the same version?"));

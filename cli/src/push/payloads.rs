@@ -5,6 +5,7 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 use wire_format::error::EmitError;
 use wire_format::frame::order::{KindFlags, PAYLOAD_MAX};
+use wire_format::frame::part::BLOB_MAX;
 use wire_format::ids::{Lane, NodeId, OrderKind};
 use wire_format::payload::{
     CartLine, CollectLine, Content, Document, Fetch, Format, Handover, List, Message, Payload,
@@ -173,7 +174,7 @@ impl CustomArgs {
     pub(super) fn encode(&self) -> Result<Encoded, Failure> {
         let payload = match (&self.hex, &self.file, &self.text) {
             (Some(hex), ..) => unhex(hex).map_err(|why| Failure::start(why, "for instance --hex 0a1b2c"))?,
-            (_, Some(file), _) => read(file, PAYLOAD_MAX)?,
+            (_, Some(file), _) => read(file, BLOB_MAX as usize)?,
             (.., text) => text.clone().unwrap_or_default().into_bytes(),
         };
         let flag = |on, flag| if on { flag } else { KindFlags::NONE };
