@@ -25,6 +25,8 @@ fn discovered_devices_get_what_is_pushed_and_say_so() {
     assert_eq!((code, &summary["ok"], &summary["targets"]), (0, &true.into(), &2.into()), "{summary}");
     assert_eq!(summary["outcomes"]["applied"], 2);
     assert!(summary["latency_us"]["max"].as_u64().expect("a number") > 0);
+    let (code, again) = store.push(&["message", "Lane 3 please", "--to", "all", "--key", "k-1"]);
+    assert_eq!((code, &again["order"]), (0, &summary["order"]), "one deed, one order: {again}");
 
     let (code, summary) = store.push(&["custom", "0x8001", "--hex", "0102", "--to", "all", "--each"]);
     assert_eq!((code, &summary["ok"]), (1, &false.into()), "the till refuses it: {summary}");

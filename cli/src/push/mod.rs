@@ -49,7 +49,8 @@ pub(crate) struct Common {
     /// Where the server is reached: a path, or a loopback IP:PORT. Default: the socket of this user.
     #[arg(long, value_name = "SOCKET", value_parser = endpoint)]
     control: Option<Endpoint>,
-    /// The application's name for this deed; the device sees it beside the order's number.
+    /// The application's name for this deed: a second push under the same key is the first one, as long as the server runs
+    /// (a rollout is always a new one). Devices see it beside the order's number.
     #[arg(long, value_name = "TEXT")]
     key: Option<String>,
     /// What the order is a version of: on each device it takes the place of older versions of the same thing.
