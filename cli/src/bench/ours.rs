@@ -76,6 +76,11 @@ pub(super) async fn connected(
         };
         seen.push((now, stats.push.fleet.dials));
         if stats.push.connected == usize::try_from(devices).unwrap_or(usize::MAX) {
+            // Who is connected is known at once, what the shards counted when they were asked: a moment before.
+            let Some(stats) = server.stats().await else {
+                return Err(Failure::broken("the server stopped", ""));
+            };
+            seen.push((now, stats.push.fleet.dials));
             return Ok(Dialled { per_s_max: most_in_a_second(&seen), failed: stats.push.fleet.dials_failed });
         }
         if now > deadline {

@@ -17,10 +17,10 @@ pub const TARGET_DEPTH_MAX: usize = 16;
 /// use wire_format::ids::DeviceKind;
 /// let kiosks_of_zone_3 = Target::kind(DeviceKind::KIOSK).and_zone(3);
 /// assert_eq!(kiosks_of_zone_3.to_string(), "kind=kiosk,zone=3");
-/// let screens = Target::any_of([Target::kind(DeviceKind::SCREEN), Target::tag("wall")]);
+/// let screens = Target::any_of([Target::kind(DeviceKind::SIGNAGE), Target::tag("wall")]);
 /// let these = screens.excluding(Target::zone(9));
-/// assert_eq!(these.to_string(), "(kind=screen|tag=wall),!zone=9");
-/// assert_eq!("(kind=screen|tag=wall),!zone=9".parse(), Ok(these));
+/// assert_eq!(these.to_string(), "(kind=signage|tag=wall),!zone=9");
+/// assert_eq!("(kind=signage|tag=wall),!zone=9".parse(), Ok(these));
 /// ```
 ///
 /// As text: words `all`, `none`, `kind=`, `zone=`, `tag=`, `id=` (several ids with `+` between), joined by `,` (and) and `|`
