@@ -189,7 +189,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                 device.dial_at = now + Duration::from_millis(drain.after_ms.into()).min(DRAIN_MAX);
             }
             Frame::Bye(bye) => return Err(self.handle_bye(now, index, bye)),
-            // Nothing here asked for them, and no feature bit offered to take them: they change nothing.
+            // An answer nobody waits for, and a question beyond what is answered, are dropped and counted.
             Frame::Ask(asked) => return Ok(self.handle_ask(now, index, &asked)),
             Frame::Reply(reply) => return Ok(self.handle_reply(now, index, &reply)),
             Frame::Status(status) => return Ok(self.handle_status(now, index, &status)),

@@ -1,8 +1,8 @@
 //! The device's half of order push: it listens, serves one server at a time, and hands orders over one by one.
 //!
 //! [`Receiver`] is a state machine without sockets, clock, thread or allocation. Time comes in as an argument, bytes come
-//! in from the driver and go out through the driver's scratch, and the only memory besides its own is the outcome ring
-//! the caller hands to [`Receiver::new`].
+//! in from the driver and go out through the driver's scratch, and the only memory besides its own is what the caller hands
+//! to [`Receiver::new`].
 //!
 //! # Shape
 //!

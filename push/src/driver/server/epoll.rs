@@ -1,7 +1,7 @@
 //! The poller on Linux: one epoll instance per shard, and a plain socket of twelve bytes per device.
 //!
 //! ```text
-//! tokio's reactor ──(one descriptor: the epoll instance)──▶ shard task ── epoll_wait ──▶ up to 1,024 devices at once
+//! tokio's reactor ──(one descriptor: the epoll instance)──▶ shard task ── epoll_wait ──▶ up to 256 devices at once
 //! ```
 //!
 //! A socket is registered once, edge-triggered, for both directions: no further system call when a dial ends or a write
