@@ -71,8 +71,9 @@ async fn outcomes_come_one_by_one_and_each_once() {
         let all: Vec<_> = applied.chain([(Some(id(5)), Outcome::NOT_TARGETED)]).collect();
         assert_eq!(heard, all);
     }
-    // Settled long ago: everything is told at once, and then the stream ends.
+    // Settled long ago: everything is told at once, also when the stream is all that is left of the push.
     let mut after = fan_out.outcomes();
+    drop(fan_out);
     let mut heard = 0;
     while tokio::time::timeout(SOON, after.next()).await.unwrap().is_some() {
         heard += 1;

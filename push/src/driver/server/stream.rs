@@ -9,8 +9,8 @@ use wire_format::frame::outcome::Code;
 use wire_format::ids::NodeId;
 
 use super::directory::Place;
-use super::fan_out::{FanOut, Part, State};
-use super::shared::{Message, Shared};
+use super::fan_out::{FanOut, Part};
+use super::shared::Message;
 use crate::fleet::DeviceIndex;
 use crate::mark::Mark;
 
@@ -45,18 +45,19 @@ pub(super) type Listener = mpsc::Sender<Told>;
 #[derive(Debug)]
 pub struct Outcomes {
     told: mpsc::Receiver<Told>,
-    state: Arc<State>,
-    shared: Arc<Shared>,
+    /// A handle of its own: what a shard has handed over stays until it was told.
+    fan_out: FanOut,
 }
 
 impl Outcomes {
     /// The next outcome; `None` after the last one, or when the server has stopped. Cancel safe.
     pub async fn next(&mut self) -> Option<DeviceOutcome> {
         let Told { place, code, latency } = self.told.recv().await?;
-        let directory = self.shared.directory();
-        let (_, entry) = directory.holder(place, self.state.number);
+        let FanOut { state, shared } = &self.fan_out;
+        let directory = shared.directory();
+        let (_, entry) = directory.holder(place, state.number);
         let (id, address) = entry.map(|entry| (entry.id, entry.address)).unwrap_or_default();
-        Some(DeviceOutcome { id, address, code, latency, result: self.state.result(place) })
+        Some(DeviceOutcome { id, address, code, latency, result: state.result(place) })
     }
 }
 
@@ -81,7 +82,7 @@ impl FanOut {
                 self.state.with_part(shard, |part| tell_all(shard, part, &listener));
             }
         }
-        Outcomes { told, state: Arc::clone(&self.state), shared: Arc::clone(&self.shared) }
+        Outcomes { told, fan_out: self.clone() }
     }
 }
 
