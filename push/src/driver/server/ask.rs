@@ -330,7 +330,8 @@ impl Shard {
             Item::Result { number, payload } => {
                 if let Some(ledger) = self.fleet.ledger(number) {
                     // An attempt's result is the order's: both share what the handle looks at.
-                    ledger.state.keep_result(self.place(device), payload);
+                    let make_room = || self.shared.keys.forget_results();
+                    ledger.state.keep_result(self.place(device), payload, make_room);
                 }
             }
             Item::Reply { ask, code, schema, age_ms, payload } => {

@@ -112,7 +112,7 @@ pub(super) struct State {
     counters: Counters,
     /// Handles that wait for a number of outcomes.
     watchers: AtomicUsize,
-    handles: AtomicUsize,
+    pub(super) handles: AtomicUsize,
     changed: Notify,
     /// What the application called the order; 0 nothing.
     pub(super) key: u64,
@@ -123,8 +123,7 @@ pub(super) struct State {
 
 impl Drop for State {
     fn drop(&mut self) {
-        let results = core::mem::take(&mut *lock(&self.results));
-        self.room.give_back(results.values().map(|result| result.len()).sum());
+        self.forget_results();
     }
 }
 
@@ -157,12 +156,25 @@ impl State {
         state
     }
 
-    /// Keeps a device's result if there is room.
-    pub(super) fn keep_result(&self, place: Place, result: &[u8]) {
-        if self.room.take(result.len()) {
+    /// Keeps a device's result if there is room, or `make_room` finds some. It is lost otherwise, and counted.
+    pub(super) fn keep_result(&self, place: Place, result: &[u8], make_room: impl FnOnce() -> bool) {
+        let len = result.len();
+        if self.room.take(len) || (make_room() && self.room.take(len)) {
             let before = lock(&self.results).insert(place, result.into());
             self.room.give_back(before.map_or(0, |before| before.len()));
+        } else {
+            self.room.lose();
         }
+    }
+
+    /// Gives up the results if nobody holds a handle; true if there were any.
+    pub(super) fn forget_results(&self) -> bool {
+        if self.handles.load(Ordering::Acquire) > 0 {
+            return false;
+        }
+        let results = core::mem::take(&mut *lock(&self.results));
+        self.room.give_back(results.values().map(|result| result.len()).sum());
+        !results.is_empty()
     }
 
     /// A device's result, if it was kept.

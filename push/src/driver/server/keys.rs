@@ -43,6 +43,13 @@ impl Keys {
         table
     }
 
+    /// Gives up the results of remembered orders of which nobody holds a handle, all at once: those that come now are
+    /// waited for. True if there were any.
+    pub(super) fn forget_results(&self) -> bool {
+        let table = lock(&self.0);
+        table.by_key.values().fold(false, |any, kept| kept.state.forget_results() | any)
+    }
+
     /// The order of a key has settled.
     pub(super) fn settled(&self, now: Instant, key: u64) {
         let mut table = lock(&self.0);
@@ -89,7 +96,15 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
+    use wire_format::ids::OrderKind;
+
+    use super::super::directory::Place;
+    use super::super::shared::{RESULTS_BYTES_MAX, ResultRoom};
     use super::*;
+    use crate::fleet::DeviceIndex;
+    use crate::order::Order;
 
     fn state(number: u64) -> Arc<State> {
         Arc::new(State::new(number, 1, 1, 1))
@@ -115,6 +130,27 @@ mod tests {
         assert_eq!(keys.open(at(4 + kept)).check(), full);
         assert_eq!(keys.open(at(5 + kept)).check(), Ok(()));
         assert!(keys.open(at(5 + kept)).find(7).is_none());
+    }
+
+    #[test]
+    fn results_nobody_holds_make_room_for_those_that_come() {
+        let (keys, room) = (Keys::default(), Arc::new(ResultRoom::default()));
+        let order = Order::new(OrderKind::MESSAGE, 1, b"").key("request");
+        let remembered = |number| Arc::new(State::new(number, 1, 1, 1).of(&order, &room));
+        let place = Place { shard: 0, local: DeviceIndex(0) };
+        let (held, let_go) = (remembered(1), remembered(2));
+        held.handles.store(1, Ordering::Relaxed);
+        for (key, state) in [(1, &held), (2, &let_go)] {
+            keys.open(at(0)).insert(key, Arc::clone(state), 0);
+            state.keep_result(place, &[7; 3], || false);
+        }
+        assert!(room.take(RESULTS_BYTES_MAX - 6));
+        let comes = remembered(3);
+        comes.keep_result(place, &[9; 3], || keys.forget_results());
+        assert_eq!((comes.result(place).as_deref(), room.lost()), (Some(&[9; 3][..]), 0));
+        assert_eq!((held.result(place).is_some(), let_go.result(place)), (true, None));
+        comes.keep_result(Place { shard: 1, ..place }, &[9; 3], || keys.forget_results());
+        assert_eq!(room.lost(), 1, "nothing is left to give up");
     }
 
     #[test]

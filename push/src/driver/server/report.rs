@@ -120,7 +120,8 @@ impl Report {
     /// The results devices sent, of an order that asked for them ([`crate::order::Order::wants_result`]).
     ///
     /// A result that was cut off with its session, or for which there was no room ([`super::RESULTS_BYTES_MAX`]), is lost:
-    /// the order keeps its outcome.
+    /// the order keeps its outcome. When there is no room, results of keyed orders that are remembered without a handle go
+    /// first.
     pub fn results(&self) -> impl Iterator<Item = (&DeviceResult, &[u8])> {
         self.results.iter().filter_map(|(at, result)| Some((self.devices.get(*at)?, &**result)))
     }
