@@ -66,6 +66,13 @@ impl DeviceBuilder {
         self
     }
 
+    /// What runs on it, told to the server. Default: not said.
+    #[must_use]
+    pub fn firmware(mut self, firmware: crate::Firmware) -> Self {
+        self.find.firmware = Some(firmware);
+        self
+    }
+
     /// The TCP port where it listens for orders. Default 8081.
     #[must_use]
     pub fn port(mut self, port: u16) -> Self {

@@ -27,6 +27,7 @@ pub use push::order::Order;
 pub use push::receiver::{
     AnswerBuffer, AnswerCode, Delivered, Handler, Question, QuestionId, ResultBuffer, Ticket, Verdict,
 };
+pub use wire_format::datagram::{Firmware, Service};
 pub use wire_format::frame::outcome::Code as Outcome;
 pub use wire_format::frame::reply::Code as ReplyCode;
 pub use wire_format::ids::{DeviceKind, IdError, Lane, Lineage, NodeId, OrderKind, Store, Tags};

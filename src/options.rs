@@ -73,6 +73,13 @@ macro_rules! shared {
             self
         }
 
+        /// A service it offers, told to the other side; at most eight, further ones are left out. Default: none.
+        #[must_use]
+        pub fn service(mut self, service: crate::Service) -> Self {
+            let _no_room = !self.find.services.push(service);
+            self
+        }
+
         /// Its boot epoch: must rise at each start, so keep it on disk. Default: a random one.
         #[must_use]
         pub fn epoch(mut self, epoch: u32) -> Self {

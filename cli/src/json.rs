@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
+use tillwire::discovery::config::Services;
 use tillwire::discovery::driver::server::ServerEvent as RosterEvent;
 use tillwire::discovery::{Fields, State, What};
 use tillwire::push::driver::server::Event as SessionEvent;
@@ -11,11 +12,12 @@ use tillwire::{
     DeviceInfo, DeviceOutcome, DeviceResult, FanOut, Latency, NodeId, OrderKind, Outcome, Report,
     ServerEvent, Standing, StoreServer, Tags,
 };
+use tillwire::{Firmware, Service};
 
 use crate::control::request::hex;
 use crate::stock;
 
-/// A device: `{id, name, kind, zone, tags, address, state, connected}`.
+/// A device: `{id, name, kind, zone, tags, services, firmware, address, state, connected}`.
 pub(crate) fn device(info: &DeviceInfo) -> Value {
     let push = &info.push;
     json!({
@@ -24,6 +26,8 @@ pub(crate) fn device(info: &DeviceInfo) -> Value {
         "kind": push.kind.to_string(),
         "zone": push.zone,
         "tags": tags(&push.tags),
+        "services": info.roster.map(|device| services(&device.services)),
+        "firmware": info.roster.and_then(|device| device.firmware).map(firmware),
         "address": push.address.map(|address| address.to_string()),
         "state": info.roster.map_or("listed", |device| state(device.state)),
         "connected": push.connected,
@@ -32,6 +36,17 @@ pub(crate) fn device(info: &DeviceInfo) -> Value {
 
 fn tags(tags: &Tags) -> Value {
     tags.iter().collect::<Vec<_>>().into()
+}
+
+/// `[{id, port, protocol, version}]`, the numbers as announced.
+fn services(services: &Services) -> Value {
+    let one = |service: Service| json!({"id": service.id, "port": service.port, "protocol": service.protocol, "version": service.version});
+    services.iter().map(one).collect::<Vec<_>>().into()
+}
+
+/// `VERSION.BUILD`.
+fn firmware(firmware: Firmware) -> String {
+    format!("{}.{}", firmware.version, firmware.build)
 }
 
 const fn state(state: State) -> &'static str {
@@ -51,6 +66,7 @@ fn from_roster(found: &RosterEvent, connected: bool) -> Value {
         Some(device) => json!({
             "id": device.id.to_string(), "name": device.name.to_string(), "kind": device.kind.to_string(),
             "zone": device.zone.unwrap_or(0), "tags": tags(&device.tags), "address": address,
+            "services": services(&device.services), "firmware": device.firmware.map(firmware),
             "state": state(device.state), "connected": connected,
         }),
         None => json!({"id": found.event.id.to_string(), "address": address}),

@@ -13,6 +13,7 @@ mod explain;
 mod json;
 mod ledger;
 mod names;
+mod offer;
 mod out;
 mod push;
 mod serve;

@@ -14,6 +14,7 @@ use crate::args::{NetArgs, StoreArgs, say_clear_mode, static_device};
 use crate::control::listener::Listener;
 use crate::control::{Endpoint, default_endpoint, endpoint, session};
 use crate::error::{Failure, Outcome, Verdict};
+use crate::offer::OfferArgs;
 use crate::state::State;
 use crate::{json, out, start, stock};
 
@@ -25,6 +26,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const EXAMPLES: &str = "\
 Examples:
   tillwire serve --store PARIS-12 --entity 7 --open-network
+  tillwire serve --store PARIS-12 --open-network --http 80,8000-8005
   tillwire serve --store BENCH --open-network --no-discovery --device 192.168.1.20:8081,kind=kiosk";
 
 /// Run a store server until Ctrl-C.
@@ -56,6 +58,8 @@ pub(crate) struct Args {
     /// A name for people.
     #[arg(long, value_name = "TEXT", default_value = "")]
     name: String,
+    #[command(flatten)]
+    offer: OfferArgs,
 }
 
 /// Runs until told to end.
@@ -85,6 +89,9 @@ pub(crate) async fn run(args: Args, json: bool) -> Outcome {
     }
     for &port in &args.push_ports {
         builder = builder.push_port(port);
+    }
+    for service in args.offer.services() {
+        builder = builder.service(service);
     }
     for device in &args.devices {
         builder = builder.device(*device);

@@ -15,8 +15,11 @@ use support::{KIOSK, Running, Store, TILL, both_connected, code, connected, json
 fn discovered_devices_get_what_is_pushed_and_say_so() {
     let store = Store::new("discovery", 61);
     let server = store.serve(&[]);
-    let kiosk =
-        store.device(KIOSK, 2, &["--kind", "kiosk", "--zone", "3", "--tag", "bakery", "--name", "Kiosk 2"]);
+    let about = "--kind kiosk --zone 3 --tag bakery --name Kiosk-2 --firmware 12.4711 --http 8082";
+    let kiosk = store.device(KIOSK, 2, &about.split(' ').collect::<Vec<_>>());
+    let arrived = server.wait_for(|line| line["event"] == "joined" && line["device"]["id"] == KIOSK);
+    assert_eq!(arrived["device"]["firmware"], "12.4711", "{arrived}");
+    assert_eq!(arrived["device"]["services"][0]["port"], 8_082, "{arrived}");
     server.wait_for(connected(KIOSK));
     let _till = store.device(TILL, 3, &["--reject", "0x8001"]);
     server.wait_for(connected(TILL));

@@ -10,15 +10,17 @@ use serde_json::{Value, json};
 use tillwire::discovery::SeekerEvent;
 use tillwire::push::driver::device::Event as ListenerEvent;
 use tillwire::push::receiver::Event as SessionEvent;
-use tillwire::{Device, DeviceEvent, OrderKind};
+use tillwire::{Device, DeviceEvent, Firmware, OrderKind};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
+
 use wire_format::datagram::bye::Reason;
 use wire_format::payload::Level;
 
 use crate::args::{AboutArgs, NetArgs, PUSH_PORT, StoreArgs, say_clear_mode, seed};
 use crate::error::{Outcome, Verdict};
 use crate::ledger::Ledger;
+use crate::offer::{OfferArgs, firmware};
 use crate::state::State;
 use crate::{names, out, start, stock};
 
@@ -38,6 +40,11 @@ pub(crate) struct Args {
     store: StoreArgs,
     #[command(flatten)]
     about: AboutArgs,
+    #[command(flatten)]
+    offer: OfferArgs,
+    /// What runs on it: the release, and its build.
+    #[arg(long, value_name = "VERSION[.BUILD]", value_parser = firmware)]
+    firmware: Option<Firmware>,
     #[command(flatten)]
     net: NetArgs,
     /// The TCP port where it listens for orders.
@@ -86,6 +93,12 @@ pub(crate) async fn run(args: Args, json: bool) -> Outcome {
     }
     if let Some(broadcast) = args.net.broadcast {
         builder = builder.broadcast(broadcast);
+    }
+    if let Some(firmware) = args.firmware {
+        builder = builder.firmware(firmware);
+    }
+    for service in args.offer.services() {
+        builder = builder.service(service);
     }
     for &server in &args.seeds {
         builder = builder.seed(server);
