@@ -8,7 +8,7 @@ use push::driver::device as serving;
 use push::receiver::{Event as Served, Handler, ReceiverConfig};
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
-use wire_format::ids::{DeviceKind, NodeId, OrderKind, Store, Tags};
+use wire_format::ids::{DeviceCode, DeviceKind, NodeId, OrderKind, Store, Tags};
 
 use crate::chance;
 use crate::{Security, StartError};
@@ -56,6 +56,13 @@ impl DeviceBuilder {
     #[must_use]
     pub fn zone(mut self, zone: u32) -> Self {
         self.find.zone = (zone != 0).then_some(zone);
+        self
+    }
+
+    /// The product's code of it, shown to people at the server. Default: none.
+    #[must_use]
+    pub fn code(mut self, code: DeviceCode) -> Self {
+        self.find.code = code;
         self
     }
 

@@ -30,7 +30,7 @@ pub use push::receiver::{
 pub use wire_format::datagram::{Firmware, Service};
 pub use wire_format::frame::outcome::Code as Outcome;
 pub use wire_format::frame::reply::Code as ReplyCode;
-pub use wire_format::ids::{DeviceKind, IdError, Lane, Lineage, NodeId, OrderKind, Store, Tags};
+pub use wire_format::ids::{DeviceCode, DeviceKind, IdError, Lane, Lineage, NodeId, OrderKind, Store, Tags};
 
 #[cfg(feature = "tokio")]
 mod chance;

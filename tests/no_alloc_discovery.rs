@@ -43,6 +43,7 @@ fn announce(number: u8, sequence: u32, buffer: &mut [u8]) -> usize {
         caps: None,
         zone: None,
         tags: None,
+        code: None,
         nonce: None,
         app: None,
         pad_to: 96,

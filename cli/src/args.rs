@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use tillwire::{DeviceKind, NodeId, Security, StaticDevice, Store, Tags};
+use tillwire::{DeviceCode, DeviceKind, NodeId, Security, StaticDevice, Store, Tags};
 
 #[cfg(target_os = "linux")]
 use crate::bench;
@@ -197,6 +197,9 @@ pub(crate) struct AboutArgs {
     /// A name for people.
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub(crate) name: String,
+    /// The product's code of it, as on its label: at most 16 bytes.
+    #[arg(long = "code", value_name = "CODE", value_parser = names::device_code)]
+    pub(crate) device_code: Option<DeviceCode>,
 }
 
 impl AboutArgs {

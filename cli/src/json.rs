@@ -17,12 +17,13 @@ use tillwire::{Firmware, Service};
 use crate::control::request::hex;
 use crate::stock;
 
-/// A device: `{id, name, kind, zone, tags, services, firmware, address, state, connected}`.
+/// A device: `{id, name, code, kind, zone, tags, services, firmware, address, state, connected}`.
 pub(crate) fn device(info: &DeviceInfo) -> Value {
     let push = &info.push;
     json!({
         "id": push.id.map(|id| id.to_string()),
         "name": info.roster.map_or_else(String::new, |device| device.name.to_string()),
+        "code": info.roster.map_or_else(String::new, |device| device.code.to_string()),
         "kind": push.kind.to_string(),
         "zone": push.zone,
         "tags": tags(&push.tags),
@@ -64,8 +65,8 @@ fn from_roster(found: &RosterEvent, connected: bool) -> Value {
     let address = found.event.address.to_string();
     match &found.device {
         Some(device) => json!({
-            "id": device.id.to_string(), "name": device.name.to_string(), "kind": device.kind.to_string(),
-            "zone": device.zone.unwrap_or(0), "tags": tags(&device.tags), "address": address,
+            "id": device.id.to_string(), "name": device.name.to_string(), "code": device.code.to_string(),
+            "kind": device.kind.to_string(), "zone": device.zone.unwrap_or(0), "tags": tags(&device.tags), "address": address,
             "services": services(&device.services), "firmware": device.firmware.map(firmware),
             "state": state(device.state), "connected": connected,
         }),
@@ -186,6 +187,7 @@ fn changed(what: &What) -> Value {
         (Fields::SERVICES, "services"),
         (Fields::FIRMWARE, "firmware"),
         (Fields::CAPS, "caps"),
+        (Fields::CODE, "code"),
     ];
     names
         .iter()

@@ -1,6 +1,6 @@
 //! The words people type and read: ids by their beginning, kinds, lanes, targets.
 
-use wire_format::ids::{DeviceKind, Lane, NodeId, OrderKind};
+use wire_format::ids::{DeviceCode, DeviceKind, Lane, NodeId, OrderKind};
 
 use crate::error::Failure;
 
@@ -43,6 +43,13 @@ pub(crate) fn resolve(prefix: &str, known: &[NodeId]) -> Result<NodeId, Failure>
             "give more digits of the one that is meant",
         )),
     }
+}
+
+/// A device's code; as a value parser.
+pub(crate) fn device_code(text: &str) -> Result<DeviceCode, String> {
+    DeviceCode::new(text)
+        .filter(|code| !code.is_empty())
+        .ok_or_else(|| "a device code is 1 to 16 bytes of text without control characters".to_owned())
 }
 
 /// An order kind by name or number (`0x8001`, `32769`); as a value parser.
@@ -160,6 +167,14 @@ mod tests {
         assert!(resolve("00000000", &known).unwrap_err().cause.contains("no device"));
         assert!(id_prefix("6f9619f").is_err(), "one digit short");
         assert!(id_prefix("6f9619fg").is_err());
+    }
+
+    #[test]
+    fn a_device_code_at_its_limit_and_one_past_it() {
+        assert_eq!(device_code(&"x".repeat(16)).unwrap().as_str(), "x".repeat(16));
+        for wrong in ["", &"x".repeat(17), "a\tb"] {
+            assert!(device_code(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

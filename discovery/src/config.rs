@@ -5,15 +5,15 @@ use core::time::Duration;
 
 pub use wire_format::datagram::PORT;
 use wire_format::datagram::{Firmware, ServiceList};
-use wire_format::ids::{DeviceKind, Name, NodeId, Store, Tags};
+use wire_format::ids::{DeviceCode, DeviceKind, Name, NodeId, Store, Tags};
 
 /// Default TCP port where a device listens for orders.
 pub const PUSH_PORT: u16 = 8_081;
-/// Services kept per node. The product has 7; with 12 a slot stays below 400 bytes and a BEACON below [`BEACON_LEN_MAX`].
-pub const SERVICES_MAX: usize = 12;
+/// Services kept per node. The product has 7; with 8 a slot stays below 400 bytes and a BEACON below [`BEACON_LEN_MAX`].
+pub const SERVICES_MAX: usize = 8;
 /// Static servers of one device.
 pub const SEEDS_MAX: usize = 4;
-/// Bytes of the largest BEACON a roster sends: header, STORE, NAME, 12 SERVICES, PRIORITY at their longest. A SEEK is
+/// Bytes of the largest BEACON a roster sends: header, STORE, NAME, 8 SERVICES, PRIORITY at their longest. A SEEK is
 /// padded to this, so the BEACON it asks for is never larger.
 pub const BEACON_LEN_MAX: usize = 48 + (4 + 36) + (4 + 32) + (4 + 8 * SERVICES_MAX) + (4 + 4);
 /// Bytes of the smallest ANNOUNCE: it is padded to this, so that no ACK or CHALLENGE is larger.
@@ -127,6 +127,8 @@ pub struct DeviceConfig {
     pub port: u16,
     /// Display name. Default none.
     pub name: Name,
+    /// The product's code of it, shown to people. Default none.
+    pub code: DeviceCode,
     /// Where it stands. Default unknown.
     pub zone: Option<u32>,
     /// Its tags. Default none.
@@ -154,6 +156,7 @@ impl DeviceConfig {
             epoch_random: true,
             port: PUSH_PORT,
             name: Name::EMPTY,
+            code: DeviceCode::EMPTY,
             zone: None,
             tags: Tags::EMPTY,
             services: Services::EMPTY,

@@ -66,25 +66,27 @@ pub enum What {
 
 /// A set of things a device says about itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Fields(pub(crate) u8);
+pub struct Fields(pub(crate) u16);
 
 impl Fields {
     /// Its kind.
-    pub const KIND: Self = Self(0x01);
+    pub const KIND: Self = Self(0x001);
     /// Its display name.
-    pub const NAME: Self = Self(0x02);
+    pub const NAME: Self = Self(0x002);
     /// The port where it takes orders.
-    pub const PORT: Self = Self(0x04);
+    pub const PORT: Self = Self(0x004);
     /// Its zone.
-    pub const ZONE: Self = Self(0x08);
+    pub const ZONE: Self = Self(0x008);
     /// Its tags.
-    pub const TAGS: Self = Self(0x10);
+    pub const TAGS: Self = Self(0x010);
     /// Its services.
-    pub const SERVICES: Self = Self(0x20);
+    pub const SERVICES: Self = Self(0x020);
     /// Its firmware.
-    pub const FIRMWARE: Self = Self(0x40);
+    pub const FIRMWARE: Self = Self(0x040);
     /// Its capabilities.
-    pub const CAPS: Self = Self(0x80);
+    pub const CAPS: Self = Self(0x080);
+    /// The product's code of it.
+    pub const CODE: Self = Self(0x100);
 
     /// Whether every field of `other` is in it.
     #[must_use]

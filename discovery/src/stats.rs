@@ -102,7 +102,7 @@ counters! {
     answers_dropped,
     /// A goodbye that was taken back: the device answered when asked.
     bye_refuted,
-    /// Services of an announce beyond the 12 that are kept.
+    /// Services of an announce beyond the 8 that are kept.
     services_cut,
     /// Times this process was found to have slept through its own deadlines.
     pauses,

@@ -156,6 +156,9 @@ impl<const N: usize> fmt::Debug for Text<N> {
 /// A display name: at most 32 bytes.
 pub type Name = Text<32>;
 
+/// The product's code of a device, as people read it off a label or a screen: at most 16 bytes. Shown, never compared.
+pub type DeviceCode = Text<16>;
+
 /// Which shop: the legal entity's number and the store's code (1 to 32 bytes). Both must match for two nodes to talk.
 ///
 /// ```

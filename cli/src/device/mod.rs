@@ -82,6 +82,7 @@ pub(crate) async fn run(args: Args, json: bool) -> Outcome {
         .zone(args.about.zone)
         .tags(args.about.tags()?)
         .name(&args.about.name)
+        .code(args.about.device_code.unwrap_or_default())
         .port(args.port);
     if args.net.no_discovery {
         builder = builder.no_discovery();

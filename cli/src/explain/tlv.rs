@@ -51,7 +51,7 @@ fn type_of(value: u64) -> String {
     format!("{}{critical}", value & 0x7FFF)
 }
 
-const NAMES: [(u16, &str); 14] = [
+const NAMES: [(u16, &str); 15] = [
     (1, "STORE"),
     (2, "NAME"),
     (3, "SERVICES"),
@@ -65,6 +65,7 @@ const NAMES: [(u16, &str); 14] = [
     (11, "APP"),
     (12, "PRIORITY"),
     (13, "TAGS"),
+    (14, "CODE"),
     (0xFF, "AUTH"),
 ];
 
@@ -94,6 +95,7 @@ fn datagram_value(walk: &mut Walk<'_>, kind: u16, length: usize) -> Result<(), S
         8 => walk.optional("NONCE bytes", rest, hex),
         10 => walk.optional("PAD zeros", rest, zero),
         11 => walk.optional("APP bytes", rest, hex),
+        14 => walk.optional("CODE text", rest, text),
         _ => Ok(()),
     }
 }

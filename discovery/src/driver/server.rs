@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use wire_format::datagram::Firmware;
-use wire_format::ids::{DeviceKind, Name, NodeId, Tags};
+use wire_format::ids::{DeviceCode, DeviceKind, Name, NodeId, Tags};
 use wire_format::time::Instant;
 
 use super::run::{self, Core, Task};
@@ -117,6 +117,8 @@ pub struct Device {
     pub kind: DeviceKind,
     /// Its display name, empty if it has none.
     pub name: Name,
+    /// The product's code of it, empty if it has none.
+    pub code: DeviceCode,
     /// Where it takes orders: the address its datagrams come from, and the port it announced.
     pub address: SocketAddrV4,
     /// Where its datagrams come from.
@@ -146,7 +148,8 @@ impl Device {
         Self {
             id: view.id,
             kind: view.kind,
-            name: Name::new(view.name).unwrap_or(Name::EMPTY),
+            name: Name::new(view.name).unwrap_or_default(),
+            code: DeviceCode::new(view.code).unwrap_or_default(),
             address: view.address,
             source: view.source,
             link: view.link,

@@ -18,6 +18,8 @@ mod lease;
 mod notice;
 mod slot;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use wire_format::datagram::bye::Reason;
 use wire_format::ids::NodeId;

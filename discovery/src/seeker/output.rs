@@ -1,7 +1,9 @@
 //! What a device sends: SEEK, ANNOUNCE, BYE and answers to CHALLENGE.
 
 use wire_format::datagram::bye::Reason;
-use wire_format::datagram::{Announce, Bye, Challenge, Kind, Node, Seek, StoreRef, TagsRef, TextRef};
+use wire_format::datagram::{
+    Announce, Bye, Challenge, CodeRef, Kind, Node, Seek, StoreRef, TagsRef, TextRef,
+};
 use wire_format::error::EmitError;
 use wire_format::time::Instant;
 
@@ -91,6 +93,7 @@ impl Seeker {
             caps: config.caps,
             zone: config.zone,
             tags: TagsRef::new(&config.tags),
+            code: CodeRef::new(config.code.as_str()),
             nonce: Some(self.nonce),
             app: None,
             pad_to: ANNOUNCE_LEN_MIN as u16,

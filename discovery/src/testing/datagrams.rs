@@ -34,6 +34,7 @@ pub(crate) fn announce_of<'a>(from: Node, store: &'a Store) -> Announce<'a> {
         caps: None,
         zone: None,
         tags: None,
+        code: None,
         nonce: Some(Nonce::Short([7; 8])),
         app: None,
         pad_to: ANNOUNCE_LEN_MIN as u16,

@@ -33,7 +33,7 @@ fn the_longest_beacon_is_as_long_as_a_seek() {
     let mut config = server_config();
     config.store = Store::new(u32::MAX, &"x".repeat(32)).unwrap();
     config.name = Name::new(&"n".repeat(32)).unwrap();
-    config.services = Services::copy_of(services(12).as_services().unwrap());
+    config.services = Services::copy_of(services(8).as_services().unwrap());
     let mut roster = roster(config.clone());
     let mut buffer = [0; 1_200];
     let len = roster.poll_transmit(Instant::ZERO, &mut buffer).unwrap().len;
@@ -76,8 +76,8 @@ fn an_announce_of_ninety_six_bytes_is_taken_and_a_shorter_one_is_not() {
 }
 
 #[test]
-fn twelve_services_are_kept_and_a_thirteenth_is_counted() {
-    for (count, cut) in [(12, 0), (13, 1)] {
+fn eight_services_are_kept_and_a_ninth_is_counted() {
+    for (count, cut) in [(8, 0), (9, 1)] {
         let (from, store, list) = (datagrams::node(1, 1, 1), store(), services(count));
         let announce = Announce { services: list.as_services(), ..datagrams::announce_of(from, &store) };
         let mut roster = roster(server_config());

@@ -155,6 +155,7 @@ fn a_change_is_told_with_what_changed() {
     };
     assert!(fields.contains(Fields::ZONE) && fields.contains(Fields::PORT));
     assert!(!fields.contains(Fields::NAME) && !fields.contains(Fields::TAGS));
+    assert!(!fields.contains(Fields::CODE));
     let view = world.roster(0).find(id(1)).unwrap();
     assert_eq!((view.zone, view.address.port()), (Some(3), 9_000));
 }

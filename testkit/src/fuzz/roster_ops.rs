@@ -330,6 +330,7 @@ fn datagram<'a>(
             caps: None,
             zone: (flip & 4 != 0).then_some(u32::from(flip)),
             tags: None,
+            code: None,
             nonce: (flip & 8 != 0).then_some(nonce),
             app: None,
             pad_to: pad_to.max(96),

@@ -29,10 +29,11 @@
 //! | – | – | PAD | optional; makes the datagram at least as long as its answer |
 //! | – | – | APP | optional |
 //! | – | – | TAGS | optional |
+//! | – | – | CODE | optional |
 //! | – | – | AUTH | optional |
 
 use super::addr::Addrs;
-use super::entry::{Auth, Firmware, Nonce, StoreRef, TagsRef, TextRef};
+use super::entry::{Auth, CodeRef, Firmware, Nonce, StoreRef, TagsRef, TextRef};
 use super::header::{Kind, Node};
 use super::service::Services;
 use super::tlv::{self, Opened, Tlvs, number};
@@ -62,6 +63,8 @@ pub struct Announce<'a> {
     pub zone: Option<u32>,
     /// Its tags.
     pub tags: Option<TagsRef<'a>>,
+    /// The product's code of it.
+    pub code: Option<CodeRef<'a>>,
     /// Comes back in the ACK.
     pub nonce: Option<Nonce>,
     /// Opaque, 1 to 128 bytes.
@@ -94,6 +97,7 @@ impl<'a> Announce<'a> {
             number::CAPS => self.caps = Some(tlv::u64_value(value)?),
             number::ZONE => self.zone = Some(tlv::u32_value(value)?),
             number::TAGS => self.tags = Some(TagsRef::parse(value)?),
+            number::CODE => self.code = Some(CodeRef::parse(value)?),
             number::NONCE => self.nonce = Some(tlv::nonce(value)?),
             number::APP => self.app = Some(tlv::app(value)?),
             number::PAD => self.pad_to = tlv::pad(value).map(|()| len)?,
@@ -116,6 +120,7 @@ impl<'a> Announce<'a> {
             caps: None,
             zone: None,
             tags: None,
+            code: None,
             nonce: None,
             app: None,
             pad_to: 0,
@@ -134,6 +139,7 @@ impl<'a> Announce<'a> {
             caps: self.caps,
             zone: self.zone,
             tags: self.tags,
+            code: self.code,
             nonce: self.nonce,
             app: self.app,
             pad_to: self.pad_to,
@@ -199,6 +205,14 @@ mod tests {
         });
     }
 
+    #[test]
+    fn golden_vector_with_a_code() {
+        with_sample(|announce| {
+            let announce = Announce { code: CodeRef::new("KIO-0003"), services: None, ..announce };
+            samples::check_vector("datagram ANNOUNCE with CODE", &Datagram::Announce(announce));
+        });
+    }
+
     /// A later minor version: header of 13 words, an unknown entry, reserved flags.
     #[test]
     fn a_newer_minor_version_is_read() {
@@ -240,6 +254,7 @@ mod tests {
             caps: Some(0),
             zone: Some(0),
             tags: TagsRef::new(&tags),
+            code: CodeRef::new("0123456789abcdef"),
             nonce: Some(Nonce::Long([1; 16])),
             app: Some(&[1; 128]),
             pad_to: 1_200,
@@ -273,6 +288,7 @@ mod tests {
                 caps: parts.caps,
                 zone: parts.zone,
                 tags: parts.tags(),
+                code: parts.code(),
                 nonce: parts.nonce,
                 app: parts.app(),
                 auth: parts.auth(),

@@ -8,6 +8,8 @@ use crate::ids::{IdError, Store, Tags};
 
 /// Bytes of a store code or a name.
 pub const TEXT_MAX: usize = 32;
+/// Bytes of a device code.
+pub const CODE_MAX: usize = 16;
 
 /// A short text still in the datagram's bytes: 1 to 32 bytes of UTF-8 without control characters, so that a log may
 /// print it as it stands.
@@ -61,6 +63,53 @@ impl fmt::Display for TextRef<'_> {
 impl fmt::Debug for TextRef<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+/// CODE: the product's code of a device, 1 to 16 bytes of clean text, still in the datagram's bytes.
+///
+/// ```
+/// use wire_format::datagram::CodeRef;
+/// assert_eq!(CodeRef::new("KIO-0003").map(|code| code.as_str()), Some("KIO-0003"));
+/// assert_eq!(CodeRef::new("seventeen letters"), None);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CodeRef<'a>(TextRef<'a>);
+
+impl<'a> CodeRef<'a> {
+    /// `code`, or `None` if it is empty, longer than 16 bytes or holds a control character.
+    #[must_use]
+    pub fn new(code: &'a str) -> Option<Self> {
+        Self::parse(code.as_bytes()).ok()
+    }
+
+    #[inline]
+    pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, Fault> {
+        if bytes.len() > CODE_MAX { Err(Fault::Length) } else { TextRef::parse(bytes).map(Self) }
+    }
+
+    /// The code.
+    #[must_use]
+    pub fn as_str(&self) -> &'a str {
+        self.0.as_str()
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &'a [u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl fmt::Display for CodeRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for CodeRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
     }
 }
 

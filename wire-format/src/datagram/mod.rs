@@ -36,7 +36,7 @@ pub use announce::Announce;
 pub use beacon::Beacon;
 pub use bye::Bye;
 pub use challenge::Challenge;
-pub use entry::{Auth, Firmware, Nonce, Status, StoreRef, TagsRef, TextRef};
+pub use entry::{Auth, CodeRef, Firmware, Nonce, Status, StoreRef, TagsRef, TextRef};
 pub use header::{DATAGRAM_MAX, Header, Kind, Node, peek};
 pub use seek::Seek;
 pub use service::{Service, ServiceList, Services};

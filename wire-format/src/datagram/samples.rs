@@ -104,6 +104,7 @@ pub(super) struct Parts {
     pub(super) caps: Option<u64>,
     pub(super) zone: Option<u32>,
     tags: Tags,
+    code: Option<String>,
     pub(super) nonce: Option<Nonce>,
     app: Option<Vec<u8>>,
     pub(super) priority: Option<u16>,
@@ -131,6 +132,10 @@ impl Parts {
 
     pub(super) fn tags(&self) -> Option<TagsRef<'_>> {
         TagsRef::new(&self.tags)
+    }
+
+    pub(super) fn code(&self) -> Option<CodeRef<'_>> {
+        self.code.as_deref().and_then(CodeRef::new)
     }
 
     pub(super) fn app(&self) -> Option<&[u8]> {
@@ -213,7 +218,7 @@ fn nonce() -> impl Strategy<Value = Nonce> {
 pub(super) fn parts() -> impl Strategy<Value = Parts> {
     let header = (node(0..u16::MAX), node(Just(u16::MAX)), any::<u32>(), any::<bool>());
     let store = proptest::option::of((any::<u32>(), text()));
-    let tags = proptest::collection::vec("[a-z0-9-]{1,11}", 0..4);
+    let tags = (proptest::collection::vec("[a-z0-9-]{1,11}", 0..4), proptest::option::of("[ -~]{1,16}"));
     let status = (any::<u8>(), any::<u8>(), any::<u16>());
     let numbers = proptest::option::of((any::<(u32, u32)>(), any::<u64>(), any::<u32>(), any::<u16>()));
     let app = proptest::option::of(proptest::collection::vec(any::<u8>(), 1..=128));
@@ -221,8 +226,15 @@ pub(super) fn parts() -> impl Strategy<Value = Parts> {
         (app, status, proptest::option::of(any::<(u16, u8, [u8; 16])>()), proptest::option::of(0_u16..40));
     let texts = (store, proptest::option::of(text()), tags, proptest::option::of(nonce()));
     (header, texts, services(), addrs(), numbers, ends).prop_map(
-        |((device, server, aux, flag), (store, name, tags, nonce), services, addrs, numbers, ends)| {
-            let (app, (code, retry_after_s, detail), auth, pad) = ends;
+        |(
+            (device, server, aux, flag),
+            (store, name, (tags, code), nonce),
+            services,
+            addrs,
+            numbers,
+            ends,
+        )| {
+            let (app, (status, retry_after_s, detail), auth, pad) = ends;
             Parts {
                 device,
                 server,
@@ -236,10 +248,11 @@ pub(super) fn parts() -> impl Strategy<Value = Parts> {
                 caps: numbers.map(|(_, caps, ..)| caps),
                 zone: numbers.map(|(_, _, zone, _)| zone),
                 tags: Tags::new(tags.iter().map(String::as_str)).unwrap(),
+                code,
                 nonce,
                 app,
                 priority: numbers.map(|(.., priority)| priority),
-                status: Status { code: Code(code), retry_after_s, detail },
+                status: Status { code: Code(status), retry_after_s, detail },
                 auth,
                 pad,
             }

@@ -114,7 +114,7 @@ fn a_known_entry_the_kind_does_not_use_is_not_looked_at() {
 
 #[test]
 fn unknown_entries_are_skipped_unless_critical() {
-    for number in [0, 14, 15, 0x00FE, 0x0100, 0x7FFF] {
+    for number in [0, 15, 16, 0x00FE, 0x0100, 0x7FFF] {
         let bytes = with_entry(&with_entry(&bare(), number, b"?"), number, b"once more");
         assert_eq!(parse(&bytes), parse(&bare()), "{number}");
         refused(&with_entry(&bare(), number | CRITICAL, b"?"), "TLV", 48, Fault::UnknownCritical);
@@ -185,6 +185,7 @@ fn values_at_their_limits_and_one_past_each() {
             vec![vec![], long[..7].to_vec(), long[..12].to_vec()],
         ),
         (13, "TAGS", vec![b"\x01a".to_vec()], vec![vec![], b"\x02a".to_vec(), b"\x00".to_vec()]),
+        (14, "CODE", vec![text[..1].to_vec(), text[..16].to_vec()], vec![vec![], text[..17].to_vec()]),
     ] {
         for value in right {
             assert!(parse(&with_entry(&bare(), number, &value)).is_ok(), "{name} of {} bytes", value.len());
@@ -201,6 +202,7 @@ fn values_at_their_limits_and_one_past_each() {
 fn no_text_can_poison_a_log() {
     for wrong in ["a\nb", "a\0", "\u{1b}[31m", "\u{7f}", "\u{85}", "tab\there", "12345678\u{9b}"] {
         refused(&with_entry(&bare(), 2, wrong.as_bytes()), "NAME", 48, Fault::Text);
+        refused(&with_entry(&bare(), 14, wrong.as_bytes()), "CODE", 48, Fault::Text);
         let store = [&[7, 0, 0, 0], wrong.as_bytes()].concat();
         refused(&with_entry(&bare(), 1, &store), "STORE", 48, Fault::Text);
         let tag = [&[u8::try_from(wrong.len()).unwrap()], wrong.as_bytes()].concat();
@@ -346,6 +348,7 @@ proptest::proptest! {
                 8 => &[5; 16],
                 12 => &[1; 2],
                 13 => b"\x01a\x02bc",
+                14 => b"KIO-0003",
                 _ => &[0; 5],
             };
             bytes = with_entry(&bytes, number | if parts.flag { CRITICAL } else { 0 }, value);

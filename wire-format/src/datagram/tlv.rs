@@ -25,11 +25,12 @@
 //! | 11 | APP | bytes | 1 to 128 bytes, opaque |
 //! | 12 | PRIORITY | priority 2 | lower wins |
 //! | 13 | TAGS | packed tags | 1 to 48 bytes, at most 8 tags, none twice |
+//! | 14 | CODE | text | 1 to 16 bytes of clean text, for display only |
 //! | 0x80FF | AUTH | key id 2, algorithm 1, tag length 1, tag 16 | last; present if and only if flag AUTH is set |
 
 use super::ack::Code;
 use super::addr::Addrs;
-use super::entry::{self, Auth, Firmware, Nonce, Status, StoreRef, TagsRef, TextRef};
+use super::entry::{self, Auth, CodeRef, Firmware, Nonce, Status, StoreRef, TagsRef, TextRef};
 use super::header::{self, Kind, Node};
 use super::service::Services;
 use crate::bytes::{Writer, u16_at, u32_at};
@@ -50,6 +51,7 @@ pub(super) mod number {
     pub(in super::super) const APP: u16 = 11;
     pub(in super::super) const PRIORITY: u16 = 12;
     pub(in super::super) const TAGS: u16 = 13;
+    pub(in super::super) const CODE: u16 = 14;
     pub(in super::super) const AUTH: u16 = 0x00FF;
 }
 
@@ -131,7 +133,7 @@ impl<'a> Opened<'a> {
             {
                 return Err(error("TLV padding", at().wrapping_add(padded.len()), Fault::NotZero));
             }
-            if let known @ number::STORE..=number::TAGS = number & !CRITICAL {
+            if let known @ number::STORE..=number::CODE = number & !CRITICAL {
                 if seen >> known & 1 != 0 {
                     return Err(error(name(known), at(), Fault::Repeated));
                 }
@@ -256,6 +258,7 @@ const fn name(number: u16) -> &'static str {
         number::APP => "APP",
         number::PRIORITY => "PRIORITY",
         number::TAGS => "TAGS",
+        number::CODE => "CODE",
         _ => "TLV",
     }
 }
@@ -277,6 +280,7 @@ pub(super) struct Tlvs<'a> {
     pub(super) app: Option<&'a [u8]>,
     pub(super) priority: Option<u16>,
     pub(super) tags: Option<TagsRef<'a>>,
+    pub(super) code: Option<CodeRef<'a>>,
     pub(super) auth: Option<Auth<'a>>,
 }
 
@@ -296,6 +300,7 @@ impl Tlvs<'_> {
         app: None,
         priority: None,
         tags: None,
+        code: None,
         auth: None,
     };
 
@@ -372,6 +377,9 @@ impl Tlvs<'_> {
         }
         if let Some(tags) = &self.tags {
             bytes(writer, number::TAGS, tags.as_packed());
+        }
+        if let Some(code) = self.code {
+            bytes(writer, number::CODE, code.as_bytes());
         }
         if let Some(Auth { key_id, algorithm, tag }) = &self.auth {
             put(writer, number::AUTH | CRITICAL, AUTH_LEN, |writer| {
