@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use tillwire::discovery::driver::{Net, Subnet};
 use tillwire::{DeviceCode, DeviceKind, NodeId, Security, StaticDevice, Store, Tags};
 
 #[cfg(target_os = "linux")]
@@ -125,9 +126,18 @@ pub(crate) struct NetArgs {
     /// Run without keys and without encryption: whoever reaches the network can read and push orders.
     #[arg(long)]
     open_network: bool,
+    #[command(flatten)]
+    interfaces: InterfaceArgs,
 }
 
 impl NetArgs {
+    /// What discovery is told about the network; nothing if there is to be none.
+    pub(crate) fn discovery(&self) -> Option<Net> {
+        let net = self.interfaces.net();
+        let (bind, broadcast, port) = (self.bind, self.broadcast, self.discovery_port);
+        (!self.no_discovery).then_some(Net { bind, broadcast, port, ..net })
+    }
+
     /// The security that was chosen; there is no silent one.
     pub(crate) fn security(&self) -> Result<Security, Failure> {
         if self.open_network {
@@ -137,6 +147,37 @@ impl NetArgs {
             "no security was chosen: without keys whoever reaches the network can read orders and push their own",
             "if the network is closed by other means (a VLAN of its own, a bench), say so with --open-network",
         ))
+    }
+}
+
+/// Which interfaces discovery uses, and whom it listens to there.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub(crate) struct InterfaceArgs {
+    /// Use this interface although it is point-to-point or its name is that of a container, a virtual machine or a
+    /// tunnel (docker*, br-*, veth*, tun*, …). A name, or its beginning and `*`; may be repeated.
+    #[arg(long = "interface", value_name = "NAME")]
+    allow: Vec<String>,
+    /// Never use this interface, whatever else is said. A name, or its beginning and `*`; may be repeated.
+    #[arg(long = "not-interface", value_name = "NAME")]
+    deny: Vec<String>,
+    /// Send every broadcast to the subnet's own broadcast address as well, for networks that stop 255.255.255.255.
+    #[arg(long)]
+    directed: bool,
+    /// Listen also to senders of this subnet, which lies behind a router: `10.57.0.0/16`. May be repeated.
+    #[arg(long = "from", value_name = "SUBNET")]
+    sources: Vec<Subnet>,
+}
+
+impl InterfaceArgs {
+    /// The same in the library's words: bound to no address, at the standard port.
+    pub(crate) fn net(&self) -> Net {
+        Net {
+            allow: self.allow.clone(),
+            deny: self.deny.clone(),
+            directed: self.directed,
+            sources: self.sources.clone(),
+            ..Net::default()
+        }
     }
 }
 
@@ -235,6 +276,25 @@ mod tests {
         {
             assert!(static_device(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn interfaces_and_sources_reach_discovery() {
+        let words = "tillwire serve --store X --open-network --interface wg0 --interface br-* --not-interface eth1 \
+                     --directed --from 10.57.0.0/16 --from 10.58.0.9 --discovery-port 41401";
+        let discovery = |words: &str| match Cli::parse_from(words.split_whitespace()).command {
+            Command::Serve(args) => args.net.discovery(),
+            other => panic!("{other:?}"),
+        };
+        let net = discovery(words).unwrap();
+        assert_eq!((net.allow.join(" "), net.deny.join(" ")), ("wg0 br-*".into(), "eth1".into()));
+        assert_eq!((net.directed, net.port, net.bind, net.broadcast), (true, 41_401, None, None));
+        assert_eq!(net.sources, ["10.57.0.0/16".parse().unwrap(), "10.58.0.9/32".parse().unwrap()]);
+        assert!(discovery(&format!("{words} --no-discovery")).is_none());
+        let net = discovery("tillwire serve --store X --bind 127.0.0.1 --broadcast 127.255.255.255").unwrap();
+        assert_eq!((net.bind, net.port), (Some(Ipv4Addr::LOCALHOST), DISCOVERY_PORT));
+        assert_eq!(net.broadcast, Some(Ipv4Addr::new(127, 255, 255, 255)));
+        assert!(!net.directed && net.allow.is_empty() && net.deny.is_empty() && net.sources.is_empty());
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub(crate) struct Args {
     #[arg(long = "device", value_name = "IP:PORT[=ID][,kind=K][,zone=Z][,tag=T]…", value_parser = static_device)]
     devices: Vec<StaticDevice>,
     #[command(flatten)]
-    net: NetArgs,
+    pub(crate) net: NetArgs,
     /// Where push and watch reach this server: a path, or a loopback IP:PORT. Default: a socket of this user.
     #[arg(long, value_name = "SOCKET", value_parser = endpoint)]
     control: Option<Endpoint>,
@@ -73,16 +73,12 @@ pub(crate) async fn run(args: Args, json: bool) -> Outcome {
         .staging(args.net.staging)
         .expected_devices(args.expected)
         .name(&args.name);
-    if args.net.no_discovery {
-        builder = builder.no_discovery();
-    } else {
-        builder = builder.discovery_port(args.net.discovery_port);
-    }
+    builder = match args.net.discovery() {
+        Some(net) => builder.discovery_net(net),
+        None => builder.no_discovery(),
+    };
     if let Some(bind) = args.net.bind {
         builder = builder.bind(bind);
-    }
-    if let Some(broadcast) = args.net.broadcast {
-        builder = builder.broadcast(broadcast);
     }
     if let Some(shards) = args.shards {
         builder = builder.shards(shards.into());

@@ -29,6 +29,7 @@ fn usage_is_explained() {
     refused(&["serve", "--store", "", "--open-network"], "store code", "--store");
     refused(&["serve", "--store", "X", "--open-network", "--device", "here"], "here", "help");
     refused(&["serve", "--store", "X", "--open-network", "--control", "10.0.0.1:5"], "loopback", "help");
+    refused(&["serve", "--store", "X", "--open-network", "--from", "shop"], "10.57.0.0/16", "help");
     refused(&["push", "message", "hi"], "--to", "usage");
     refused(&["push", "message", "hi", "--to", "everyone"], "everyone", "help");
     refused(&["push", "custom", "0x8001", "--hex", "0", "--to", "all"], "pairs", "--hex");

@@ -84,16 +84,12 @@ pub(crate) async fn run(args: Args, json: bool) -> Outcome {
         .name(&args.about.name)
         .code(args.about.device_code.unwrap_or_default())
         .port(args.port);
-    if args.net.no_discovery {
-        builder = builder.no_discovery();
-    } else {
-        builder = builder.discovery_port(args.net.discovery_port);
-    }
+    builder = match args.net.discovery() {
+        Some(net) => builder.discovery_net(net),
+        None => builder.no_discovery(),
+    };
     if let Some(bind) = args.net.bind {
         builder = builder.bind(bind);
-    }
-    if let Some(broadcast) = args.net.broadcast {
-        builder = builder.broadcast(broadcast);
     }
     if let Some(firmware) = args.firmware {
         builder = builder.firmware(firmware);
