@@ -549,7 +549,7 @@ impl Join {
                 tags: device.tags,
             };
             // Full: the roster has the same capacity, and says so where an operator looks.
-            let _ = self.pusher.set_device(target).await;
+            let _ = self.pusher.announce_device(target).await;
         }
         let _ = self.events.send(ServerEvent::Roster(event));
     }

@@ -39,6 +39,15 @@ pub const DIAL_GUARD: Duration = Duration::from_secs(5);
 pub const FAREWELL_WITHIN: Duration = Duration::from_secs(1);
 /// Connect timeout of a driver: a dead host takes 3 s of address resolution, a living one milliseconds.
 pub const CONNECT_WITHIN: Duration = Duration::from_millis(1_500);
+/// Dials started per second at most: 10,000 devices are back in 5 s, and no SYN burst fills a switch.
+pub const DIALS_PER_S: u32 = 2_000;
+/// Of these, to addresses that were only announced: whoever forges announces makes a server no port scanner. A device from
+/// the list, or at the address of its last session, is not held up by them.
+pub const ANNOUNCED_DIALS_PER_S: u32 = 200;
+/// Dials and handshakes under way at most.
+pub const HALF_OPEN_MAX: u32 = 512;
+/// Of these, to devices that never answered, or not at this address: dead addresses must not slow living devices.
+pub const STRANGERS_MAX: u32 = 128;
 /// First step of the backoff between dials; it doubles with each failure, with full jitter.
 pub const BACKOFF_STEP: Duration = Duration::from_millis(200);
 /// Longest backoff when nobody answers.
@@ -88,11 +97,13 @@ pub struct FleetConfig {
     pub run: u64,
     /// Largest body accepted from a device, in bytes; at least 1,044 (WELCOME and OUTCOME must fit).
     pub body_max: u32,
-    /// Dials started per second at most (default 2,000): 10,000 devices are back in 5 s, and no SYN burst fills a switch.
+    /// Dials started per second at most (default [`DIALS_PER_S`]).
     pub dials_per_s: u32,
-    /// Dials and handshakes under way at most (default 512).
+    /// Of these, to addresses that were only announced (default [`ANNOUNCED_DIALS_PER_S`]).
+    pub announced_dials_per_s: u32,
+    /// Dials and handshakes under way at most (default [`HALF_OPEN_MAX`]).
     pub half_open_max: u32,
-    /// Of these, for devices that never answered yet (default 128): dead addresses must not slow living devices.
+    /// Of these, to devices that never answered, or not at this address (default [`STRANGERS_MAX`]).
     pub strangers_max: u32,
     /// The application answers questions of devices: declared in HELLO. Without it they are not heard (default).
     pub answers_questions: bool,
@@ -125,9 +136,10 @@ impl FleetConfig {
             lineage,
             run: 1,
             body_max: BODY_MAX,
-            dials_per_s: 2_000,
-            half_open_max: 512,
-            strangers_max: 128,
+            dials_per_s: DIALS_PER_S,
+            announced_dials_per_s: ANNOUNCED_DIALS_PER_S,
+            half_open_max: HALF_OPEN_MAX,
+            strangers_max: STRANGERS_MAX,
             answers_questions: false,
             ping_after: Duration::from_secs(3),
             suspect_after: Duration::from_secs(2),

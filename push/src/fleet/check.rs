@@ -22,7 +22,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             let connected = dialling || matches!(device.state, State::Open | State::Ending | State::Closing);
             connections += u32::from(connected);
             half_open += u32::from(dialling);
-            strangers += u32::from(dialling && !device.is(flag::KNOWN));
+            strangers += u32::from(dialling && device.is(flag::STRANGER));
             self.check_device(index);
         }
         assert_eq!(

@@ -74,7 +74,7 @@ pub(crate) mod flag {
     pub(crate) const KNOWN: u32 = 1 << 5;
     /// It has an address.
     pub(crate) const ADDRESSED: u32 = 1 << 6;
-    /// The address changed or was confirmed while it was dialled.
+    /// The address changed while another one was dialled.
     pub(crate) const REDIAL: u32 = 1 << 7;
     /// A PING is unanswered.
     pub(crate) const PINGED: u32 = 1 << 8;
@@ -84,6 +84,8 @@ pub(crate) mod flag {
     pub(crate) const REMOVED: u32 = 1 << 10;
     /// A session is open or was, this connection.
     pub(crate) const OPENED: u32 = 1 << 11;
+    /// Its address was only announced: nobody listed it, and no session was there.
+    pub(crate) const ANNOUNCED: u32 = 1 << 12;
     /// This side is about to leave: no new orders, BYE when nothing is out there any more.
     pub(crate) const LEAVING: u32 = 1 << 13;
     /// Of `DOUBT`: nobody knows what became of these orders. Else they were cancelled before their start.
@@ -94,6 +96,8 @@ pub(crate) mod flag {
     pub(crate) const SHORT: u32 = 1 << 17;
     /// An order seems to bring it down: one at a time until one has ended.
     pub(crate) const NARROW: u32 = 1 << 18;
+    /// The dial under way counts among those to strangers.
+    pub(crate) const STRANGER: u32 = 1 << 19;
     /// An order that is owed again was begun in an earlier boot: it cannot be withdrawn.
     pub(crate) const BEGUN: u32 = 1 << 15;
 }

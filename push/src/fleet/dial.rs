@@ -5,7 +5,7 @@ use core::time::Duration;
 use wire_format::time::Instant;
 
 use super::device::{Partial, State, due, flag};
-use super::devices::DeviceStorage;
+use super::devices::{DeviceStorage, Devices};
 use super::event::Dial;
 use super::list::List;
 use super::order::{MarkBytes, OrderStorage};
@@ -27,13 +27,8 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         if now < self.dial_gate_at()? {
             return None;
         }
-        let index = match self.queue.pop_front(&mut self.devices) {
-            Some(index) => index,
-            None => self.strangers.pop_front(&mut self.devices)?,
-        };
-        let pace = Duration::from_secs(1) / self.config.dials_per_s.max(1);
-        let earliest = Instant::from_micros(now.as_micros().saturating_sub(micros(BURST)));
-        self.dial_gate = self.dial_gate.max(earliest) + pace;
+        let index = self.next_to_dial(now)?;
+        self.dial_gate = paced(self.dial_gate, now, self.config.dials_per_s);
         self.half_open = self.half_open.saturating_add(1);
         self.connections = self.connections.saturating_add(1);
         self.stats.dials = self.stats.dials.wrapping_add(1);
@@ -43,17 +38,42 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         device.since = since;
         device.dialled_at = now;
         device.set(flag::REDIAL, false);
-        let (stranger, address) = (!device.is(flag::KNOWN), device.address.get());
+        let stranger = !device.is(flag::KNOWN) || device.is(flag::ANNOUNCED);
+        device.set(flag::STRANGER, stranger);
+        let address = device.address.get();
         self.half_open_strangers = self.half_open_strangers.saturating_add(u32::from(stranger));
         self.arm(index, now + crate::config::DIAL_GUARD);
         Some(Dial { device: DeviceIndex(index), address })
     }
 
+    /// Whose turn it is: devices that answered before, then the others, listed and announced ones in turns.
+    fn next_to_dial(&mut self, now: Instant) -> Option<u32> {
+        if let Some(index) = self.queue.pop_front(&mut self.devices) {
+            return Some(index);
+        }
+        let announced = !self.announced.is_empty() && self.announced_gate <= now;
+        if announced && (self.announced_turn || self.strangers.is_empty()) {
+            self.announced_turn = false;
+            self.announced_gate = paced(self.announced_gate, now, self.config.announced_dials_per_s);
+            return self.announced.pop_front(&mut self.devices);
+        }
+        self.announced_turn = true;
+        self.strangers.pop_front(&mut self.devices)
+    }
+
     /// When the next dial may start; `None` if none waits or too many are under way.
     pub(super) fn dial_gate_at(&self) -> Option<Instant> {
-        let strangers = !self.strangers.is_empty() && self.half_open_strangers < self.config.strangers_max;
-        let waiting = !self.queue.is_empty() || strangers;
-        (waiting && self.half_open < self.config.half_open_max).then_some(self.dial_gate)
+        if self.half_open >= self.config.half_open_max {
+            return None;
+        }
+        let strangers = self.half_open_strangers < self.config.strangers_max;
+        if !self.queue.is_empty() || strangers && !self.strangers.is_empty() {
+            Some(self.dial_gate)
+        } else if strangers && !self.announced.is_empty() {
+            Some(self.dial_gate.max(self.announced_gate))
+        } else {
+            None
+        }
     }
 
     /// The connection a [`Dial`] asked for stands. The HELLO is ready to be written.
@@ -94,7 +114,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         let device = self.devices.at(index);
         if matches!(device.state, State::Dialling | State::Greeting) {
             self.half_open = self.half_open.saturating_sub(1);
-            let stranger = u32::from(!device.is(flag::KNOWN));
+            let stranger = u32::from(device.is(flag::STRANGER));
             self.half_open_strangers = self.half_open_strangers.saturating_sub(stranger);
         }
     }
@@ -172,10 +192,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         }
         device.state = State::Queued;
         device.dial_at = Instant::NEVER;
-        let known = device.is(flag::KNOWN);
         self.timers.cancel(&mut self.devices, index);
-        let queue: &mut List<{ link::QUEUE }> = if known { &mut self.queue } else { &mut self.strangers };
-        queue.push_back(&mut self.devices, index);
+        let (queue, devices) = self.queue_of(index);
+        queue.push_back(devices, index);
     }
 
     /// Nobody dials this device any more.
@@ -192,15 +211,32 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         self.tell.push_back(&mut self.devices, index);
     }
 
-    fn unqueue(&mut self, index: u32) {
+    /// A device that waits for its dial does not wait any more.
+    pub(super) fn unqueue(&mut self, index: u32) {
         if self.devices.at(index).state == State::Queued {
-            let known = self.devices.at(index).is(flag::KNOWN);
-            let queue = if known { &mut self.queue } else { &mut self.strangers };
-            queue.remove(&mut self.devices, index);
+            let (queue, devices) = self.queue_of(index);
+            queue.remove(devices, index);
+            self.devices.at_mut(index).state = State::Idle;
         }
+    }
+
+    /// Where a device waits for its dial.
+    fn queue_of(&mut self, index: u32) -> (&mut List<{ link::QUEUE }>, &mut Devices<D>) {
+        let device = self.devices.at(index);
+        let queue = if device.is(flag::ANNOUNCED) {
+            &mut self.announced
+        } else if device.is(flag::KNOWN) {
+            &mut self.queue
+        } else {
+            &mut self.strangers
+        };
+        (queue, &mut self.devices)
     }
 }
 
-fn micros(span: Duration) -> u64 {
-    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+/// When the next one may follow what leaves now, at so many a second and a burst of [`BURST`].
+fn paced(gate: Instant, now: Instant, per_s: u32) -> Instant {
+    let burst = u64::try_from(BURST.as_micros()).unwrap_or(u64::MAX);
+    let earliest = Instant::from_micros(now.as_micros().saturating_sub(burst));
+    gate.max(earliest) + Duration::from_secs(1) / per_s.max(1)
 }

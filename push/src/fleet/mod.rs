@@ -104,9 +104,10 @@ pub struct Fleet<D, O, B, M> {
     stats: Stats,
     /// Devices to which something can be written, first come first served.
     ready: List<{ link::READY }>,
-    /// Devices to dial that answered before, and those that never did.
+    /// Devices to dial: those that answered before, listed ones that never did, and those whose address was only announced.
     queue: List<{ link::QUEUE }>,
     strangers: List<{ link::QUEUE }>,
+    announced: List<{ link::QUEUE }>,
     /// Device slots free to be used again, first freed first.
     free: List<{ link::QUEUE }>,
     /// Device slots from here on were never used.
@@ -137,8 +138,11 @@ pub struct Fleet<D, O, B, M> {
     paused: u64,
     /// The latest time it was told.
     now: Instant,
-    /// When the next dial may start.
+    /// When the next dial may start, and the next one to an address that was only announced.
     dial_gate: Instant,
+    announced_gate: Instant,
+    /// The last stranger dialled was a listed one: the next is an announced one.
+    announced_turn: bool,
     half_open: u32,
     half_open_strangers: u32,
     /// Devices with a dial or a connection.
@@ -158,6 +162,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             ready: List::EMPTY,
             queue: List::EMPTY,
             strangers: List::EMPTY,
+            announced: List::EMPTY,
             free: List::EMPTY,
             fresh: 0,
             settle: List::EMPTY,
@@ -179,6 +184,8 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             paused: 0,
             now,
             dial_gate: Instant::ZERO,
+            announced_gate: Instant::ZERO,
+            announced_turn: false,
             half_open: 0,
             half_open_strangers: 0,
             connections: 0,
@@ -219,20 +226,37 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         })
     }
 
-    /// Where a device listens, as just heard from somebody: it is dialled at once, but not more than once a second. An
-    /// open session goes on, and is probed if the address is another one.
+    /// Where a device listens, as its operator says: it is dialled at once, but not more than once a second. An open session
+    /// goes on, and is probed if the address is another one.
     pub fn set_address(&mut self, now: Instant, device: DeviceIndex, address: SocketAddr) {
+        self.readdress(now, device.0, Address::new(address), false);
+    }
+
+    /// The same, as an announce says, which proves nothing: an address that is neither listed nor that of the last session
+    /// is dialled at the pace of [`FleetConfig::announced_dials_per_s`] until a session is open there.
+    pub fn announce_address(&mut self, now: Instant, device: DeviceIndex, address: SocketAddr) {
+        self.readdress(now, device.0, Address::new(address), true);
+    }
+
+    fn readdress(&mut self, now: Instant, index: u32, address: Address, announced: bool) {
         self.observe(now);
-        let index = device.0;
         let slot = self.devices.at_mut(index);
-        let address = Address::new(address);
-        let moved = slot.address != address;
+        let moved = slot.address != address || !slot.is(flag::ADDRESSED);
+        // What is known of an address is not forgotten because somebody repeats it.
+        let announced = announced && (moved || slot.is(flag::ANNOUNCED));
+        if slot.is(flag::ANNOUNCED) != announced {
+            // Another queue, where it waits anew.
+            self.unqueue(index);
+        }
+        let slot = self.devices.at_mut(index);
         slot.address = address;
         slot.set(flag::ADDRESSED, true);
+        slot.set(flag::ANNOUNCED, announced);
         match slot.state {
             State::Idle | State::Queued => self.hasten_dial(now, index),
             State::Dialling | State::Greeting | State::Ending | State::Closing => {
-                slot.set(flag::REDIAL, moved)
+                let redial = moved || slot.is(flag::REDIAL);
+                slot.set(flag::REDIAL, redial);
             }
             State::Open if moved => {
                 slot.due |= due::PING;

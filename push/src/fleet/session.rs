@@ -78,6 +78,10 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         device.tally.sessions = device.tally.sessions.saturating_add(1);
         device.features = welcome.features.to_le_bytes()[0];
         device.set(flag::KNOWN | flag::OPENED, true);
+        // A session proves the address it was dialled at, not one that was heard of meanwhile.
+        if !device.is(flag::REDIAL) {
+            device.set(flag::ANNOUNCED, false);
+        }
         self.resume(index, welcome, rebooted);
         self.told.greeted = Some(Greeted { device: index, facts: facts(welcome), rebooted, learned });
         if self.owes_settled(index) {

@@ -39,6 +39,7 @@ fn fleet(store: Store, bytes: &[u8], buffer: &mut [u8]) {
     let _ = black_box(fleet.add_device(now(), new));
     let device = black_box(DeviceIndex(0));
     fleet.set_address(now(), device, address());
+    fleet.announce_address(now(), device, address());
     let order = NewOrder {
         number: black_box(1),
         lane: black_box(Lane::Normal),

@@ -68,7 +68,7 @@ pub use stream::{DeviceOutcome, Outcomes};
 pub use target::{TARGET_DEPTH_MAX, Target, TargetError};
 
 use self::directory::Reserved;
-use self::shared::{Message, Shared, lock};
+use self::shared::{Message, Shared, Word, lock};
 use crate::driver::trace;
 use crate::ended::Ended;
 use crate::fleet::{DeviceIndex, FleetConfig, Stats};
@@ -207,24 +207,35 @@ impl Server {
     /// A device is listed until [`Server::remove`], connected or not: targets are resolved against what was last heard of
     /// it.
     pub async fn set_device(&self, device: Device) -> Result<DeviceIndex, AddError> {
+        self.list(device, Word::Operator).await
+    }
+
+    /// The same for a device that says itself that it is there, which proves nothing: an address that is neither listed nor
+    /// that of its last session is dialled at the pace of [`FleetConfig::announced_dials_per_s`] until a session is open
+    /// there.
+    pub async fn announce_device(&self, device: Device) -> Result<DeviceIndex, AddError> {
+        self.list(device, Word::Announce).await
+    }
+
+    async fn list(&self, device: Device, word: Word) -> Result<DeviceIndex, AddError> {
         let capacity = self.shared.devices_max;
         let (position, shard) = match self.shared.update(|directory| directory.reserve(device)) {
             Reserved::Full => return Err(AddError::Full { capacity }),
-            Reserved::Known(position) => return self.set_address(position, device.address),
+            Reserved::Known(position) => return self.set_address(position, device.address, word),
             Reserved::New(position, shard) => (position, shard),
         };
         let (reply, answer) = oneshot::channel();
-        if !self.shared.send(shard, Message::Add(device, position, reply)) {
+        if !self.shared.send(shard, Message::Add(device, position, word, reply)) {
             return Err(AddError::Stopped);
         }
         answer.await.unwrap_or(Err(AddError::Stopped)).map(|()| DeviceIndex(position))
     }
 
-    fn set_address(&self, position: u32, address: SocketAddr) -> Result<DeviceIndex, AddError> {
+    fn set_address(&self, position: u32, address: SocketAddr, word: Word) -> Result<DeviceIndex, AddError> {
         let shard = self.shared.directory().place(position).map(|(shard, _)| shard);
         // Removed in this moment: as if it had been removed after it.
         let Some(shard) = shard else { return Ok(DeviceIndex(position)) };
-        let sent = self.shared.send(shard, Message::SetAddress(position, address));
+        let sent = self.shared.send(shard, Message::SetAddress(position, address, word));
         if sent { Ok(DeviceIndex(position)) } else { Err(AddError::Stopped) }
     }
 

@@ -17,7 +17,7 @@ use super::directory::Place;
 use super::fan_out::{Ledger, Part};
 use super::frame::Frame;
 use super::retry::{Chain, RETRIES_MAX, Retries};
-use super::shared::{Mailbox, Message, NumberedOrder, Shared, lock};
+use super::shared::{Mailbox, Message, NumberedOrder, Shared, Word, lock};
 use super::sockets::{Look, Read, Sockets};
 use super::{AddError, Device, ServerConfig};
 use crate::config::{DRAIN_WITHIN_MAX, FleetConfig};
@@ -74,6 +74,7 @@ fn paced(config: &FleetConfig, shards: usize) -> FleetConfig {
     let part = |whole: u32| whole.div_ceil(parts).max(1);
     FleetConfig {
         dials_per_s: part(config.dials_per_s),
+        announced_dials_per_s: part(config.announced_dials_per_s),
         half_open_max: part(config.half_open_max),
         strangers_max: part(config.strangers_max),
         ..config.clone()
@@ -179,8 +180,10 @@ impl Shard {
     fn take(&mut self, now: Instant, message: Message) {
         match message {
             Message::Submit(order) => self.submit(now, order),
-            Message::Add(device, position, reply) => drop(reply.send(self.add(now, device, position))),
-            Message::SetAddress(position, address) => self.set_address(now, position, address),
+            Message::Add(device, position, word, reply) => {
+                let _gone = reply.send(self.add(now, device, position, word));
+            }
+            Message::SetAddress(position, address, word) => self.set_address(now, position, address, word),
             Message::Remove(local) => drop(self.fleet.remove_device(now, local)),
             Message::Cancel(number) => self.cancel(now, number),
             Message::Listen(state, listener) => self.listen(&state, listener),
@@ -249,9 +252,9 @@ impl Shard {
     }
 
     /// Takes a device in at its position, unless it was taken off the list in between.
-    fn add(&mut self, now: Instant, device: Device, position: u32) -> Result<(), AddError> {
+    fn add(&mut self, now: Instant, device: Device, position: u32, word: Word) -> Result<(), AddError> {
         let capacity = self.shared.devices_max;
-        let new = NewDevice { id: device.id, address: Some(device.address) };
+        let new = NewDevice { id: device.id, address: None };
         let Ok(local) = self.fleet.add_device(now, new) else {
             self.shared.update(|directory| directory.unlist(position));
             return Err(AddError::Full { capacity });
@@ -264,10 +267,11 @@ impl Shard {
         } else {
             self.sockets.add(local);
         }
+        self.address(now, local, device.address, word);
         Ok(())
     }
 
-    fn set_address(&mut self, now: Instant, position: u32, address: std::net::SocketAddr) {
+    fn set_address(&mut self, now: Instant, position: u32, address: std::net::SocketAddr, word: Word) {
         // Another shard's by now, if it was removed and its position given again.
         let Some((_, Some(local))) =
             self.shared.directory().place(position).filter(|&(shard, _)| shard == self.index)
@@ -276,7 +280,14 @@ impl Shard {
         };
         let place = self.place(local);
         self.shared.update(|directory| directory.update(place, |entry| entry.address = Some(address)));
-        self.fleet.set_address(now, local, address);
+        self.address(now, local, address, word);
+    }
+
+    fn address(&mut self, now: Instant, local: DeviceIndex, address: std::net::SocketAddr, word: Word) {
+        match word {
+            Word::Operator => self.fleet.set_address(now, local, address),
+            Word::Announce => self.fleet.announce_address(now, local, address),
+        }
     }
 
     fn reply_marks(&self, number: u64, reply: oneshot::Sender<Part>) {

@@ -32,12 +32,21 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 pub(super) type NumberedOrder = crate::fleet::NewOrder<Frame, Ledger>;
 
+/// Who says where a device listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Word {
+    /// The application: it is dialled at full pace.
+    Operator,
+    /// Whoever sends announces.
+    Announce,
+}
+
 /// What a shard is told and asked.
 pub(super) enum Message {
     Submit(NumberedOrder),
     /// Take this device in, at its position.
-    Add(Device, u32, oneshot::Sender<Result<(), AddError>>),
-    SetAddress(u32, std::net::SocketAddr),
+    Add(Device, u32, Word, oneshot::Sender<Result<(), AddError>>),
+    SetAddress(u32, std::net::SocketAddr, Word),
     /// Take this device out.
     Remove(DeviceIndex),
     Cancel(u64),
