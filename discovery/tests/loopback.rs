@@ -105,6 +105,17 @@ async fn fifty_devices_and_a_server_find_each_other_with_no_address_given() {
 }
 
 #[tokio::test]
+async fn a_smaller_receive_buffer_can_be_asked_for() {
+    for bytes in [8 << 10, 64 << 10] {
+        let net = Net { receive_buffer_bytes: bytes, ..net(host(9, 200), 41_509) };
+        let server = server_at(net);
+        let granted = server.handle().stats().await.unwrap().net.receive_buffer_bytes;
+        assert!((bytes..=2 * bytes).contains(&granted), "{granted} for {bytes}");
+        server.shutdown().await;
+    }
+}
+
+#[tokio::test]
 async fn a_seed_is_enough() {
     // Each listens at a broadcast address of its own, so no broadcast reaches anybody.
     let alone = |bind: Ipv4Addr, last| Net {

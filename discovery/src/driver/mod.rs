@@ -59,6 +59,9 @@ pub struct Net {
     /// Sources to listen to although they are not neighbours: subnets behind routers. A device's seeds are always
     /// listened to.
     pub sources: Vec<Subnet>,
+    /// Bytes of receive queue asked of the system for each socket; how many it granted is in
+    /// [`NetStats::receive_buffer_bytes`]. Default: [`RECEIVE_BUFFER_BYTES`].
+    pub receive_buffer_bytes: usize,
 }
 
 impl Default for Net {
@@ -72,6 +75,7 @@ impl Default for Net {
             deny: Vec::new(),
             filter: None,
             sources: Vec::new(),
+            receive_buffer_bytes: RECEIVE_BUFFER_BYTES,
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::net::UdpSocket;
 
 use super::{OpenError, Opening};
 
-/// Asked of the system for each socket's receive queue: on Linux, 4 MiB hold an announce from each of 10,000 devices.
+/// Asked of the system for each socket's receive queue by default: on Linux, 4 MiB hold an announce from each of 10,000 devices.
 pub const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
 
 /// Room for one datagram: above the protocol's 1,200 bytes, so that a longer one is seen to be longer.
@@ -76,6 +76,14 @@ impl Sockets {
             }
         }
         Ok(Self { unicast, broadcasts })
+    }
+
+    /// Asks the system for so many bytes of receive queue. A smaller one is granted silently on some systems and refused on
+    /// others: both are survivable.
+    pub(crate) fn ask_receive_buffer(&self, bytes: usize) {
+        for port in self.broadcasts.iter().chain([&self.unicast]) {
+            let _refused = socket2::SockRef::from(&port.socket).set_recv_buffer_size(bytes);
+        }
     }
 
     /// Bytes the system granted to the receive queue (Linux counts its own overhead in, and reports the double).
@@ -214,8 +222,6 @@ fn open(what: Opening, at: SocketAddrV4) -> Result<UdpSocket, OpenError> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).map_err(wrap)?;
     socket.set_nonblocking(true).map_err(wrap)?;
     socket.set_broadcast(true).map_err(wrap)?;
-    // A smaller buffer than asked is granted silently on some systems and refused on others: both are survivable.
-    let _refused = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
     if what == Opening::Broadcast {
         socket.set_reuse_address(true).map_err(wrap)?;
     }

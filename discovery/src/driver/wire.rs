@@ -96,6 +96,7 @@ impl Wire {
                 (Sockets::bound(address, link.broadcast, net.port)?, Some(link), listed)
             }
         };
+        sockets.ask_receive_buffer(net.receive_buffer_bytes);
         let stats = NetStats { receive_buffer_bytes: sockets.receive_buffer_bytes(), ..NetStats::default() };
         Ok(Self {
             sockets,
