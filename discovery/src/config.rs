@@ -103,6 +103,11 @@ impl ServerConfig {
         Duration::from_secs(self.lease_s as u64)
     }
 
+    /// At least a second: what stays because its last event was not fetched must not be due again at once.
+    pub(crate) const fn forget(&self) -> Duration {
+        Duration::from_secs(if self.forget_s == 0 { 1 } else { self.forget_s as u64 })
+    }
+
     pub(crate) const fn beacon_interval(&self) -> Duration {
         Duration::from_secs(self.beacon_interval_s as u64)
     }

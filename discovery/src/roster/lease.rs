@@ -63,7 +63,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Roster<S> {
             self.asked_once(at, now);
         }
         while let Some(at) = self.lease_out(Queue::Gone, at_lease) {
-            self.table.release(at);
+            self.forget(at, now);
         }
         while let Some(at) = self.lease_out(Queue::Suspect, at_lease) {
             self.gone(at, now, News::LOST);
@@ -112,8 +112,17 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Roster<S> {
     fn gone(&mut self, at: u32, now: Instant, news: News) {
         self.settle(at);
         self.table.at_mut(at).left = news == News::LEFT;
-        self.lease(at, now, Queue::Gone, Duration::from_secs(u64::from(self.config.forget_s)));
+        self.lease(at, now, Queue::Gone, self.config.forget());
         self.tell(at, news);
+    }
+
+    /// Its time in the roster is over, once whoever follows the events was told that it is gone.
+    fn forget(&mut self, at: u32, now: Instant) {
+        if self.table.at(at).news.is_empty() {
+            self.table.release(at);
+        } else {
+            self.lease(at, now, Queue::Gone, self.config.forget());
+        }
     }
 
     /// Asks the device whether it is there, with a new cookie.

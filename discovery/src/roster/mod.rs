@@ -30,7 +30,7 @@ pub use slot::{DeviceView, Slot, State};
 
 use crate::bucket::Buckets;
 use crate::config::ServerConfig;
-use crate::event::{Dropped, Event, What};
+use crate::event::{Dropped, Event};
 use crate::farewell::Farewell;
 use crate::hash::Secret;
 use crate::link::{Arrival, LinkId, Transmit};
@@ -284,9 +284,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Roster<S> {
     fn tell(&mut self, at: u32, news: News) {
         let slot = self.table.at_mut(at);
         slot.news.add(news);
-        if slot.news.is_empty() {
-            self.table.remove(Ring::News, at);
-        } else if slot.wiring.queue(Ring::News).is_none() {
+        if slot.wiring.queue(Ring::News).is_none() {
             self.table.push(Queue::News, at);
         }
     }
@@ -299,40 +297,17 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Roster<S> {
 
     /// The next event about a device, its generation left open.
     fn slot_event(&mut self) -> Option<Event> {
-        let at = self.table.head(Queue::News)?;
-        let slot = self.table.at_mut(at);
-        let news = slot.news.take()?;
-        let what = slot_news(slot, news);
-        let (id, address) = (slot.id, slot.origin.push_address());
-        if slot.news.is_empty() {
-            self.table.remove(Ring::News, at);
+        loop {
+            let at = self.table.head(Queue::News)?;
+            let slot = self.table.at_mut(at);
+            let (id, what) = (slot.id, slot.take_news());
+            let address = slot.origin.push_address();
+            if slot.news.is_empty() {
+                self.table.remove(Ring::News, at);
+            }
+            if let Some(what) = what {
+                return Some(Event { generation: 0, id, address, what });
+            }
         }
-        Some(Event { generation: 0, id, address, what })
-    }
-}
-
-/// What `news` says, given what was told before.
-fn slot_news(slot: &mut Slot, news: News) -> What {
-    let address = slot.origin.push_address();
-    match news {
-        News::JOINED => {
-            slot.told_epoch = slot.origin.epoch;
-            slot.told_address = address;
-            What::Joined
-        }
-        News::REBOOTED => {
-            let before = core::mem::replace(&mut slot.told_epoch, slot.origin.epoch);
-            What::Rebooted { before, epoch: slot.origin.epoch }
-        }
-        News::MOVED => What::Moved { from: core::mem::replace(&mut slot.told_address, address) },
-        News::CHANGED => {
-            slot.told_address = address;
-            What::Changed { fields: core::mem::take(&mut slot.changed) }
-        }
-        News::SUSPECT => What::Suspect,
-        News::LOST => What::Lost,
-        News::LEFT => What::Left,
-        News::CONFLICT => What::Conflict { rival: slot.rival.source },
-        _ => What::Back,
     }
 }

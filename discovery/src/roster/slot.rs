@@ -8,7 +8,7 @@ use wire_format::time::Instant;
 
 use super::table::{Queue, Wiring};
 use crate::config::Services;
-use crate::event::Fields;
+use crate::event::{Fields, What};
 use crate::link::LinkId;
 
 /// How sure the server is that a device is here.
@@ -189,23 +189,27 @@ impl News {
         self.0 == 0
     }
 
-    /// Adds `other`. A doubt and its end that were both not told yet cancel each other.
+    /// Adds `other`. Of doubts and their end only the last counts.
     pub(super) const fn add(&mut self, other: Self) {
         const DOUBT: u16 = News::SUSPECT.0 | News::LOST.0 | News::LEFT.0;
         match other {
-            Self::BACK if self.0 & DOUBT != 0 => self.0 &= !DOUBT,
+            Self::BACK => self.0 = self.0 & !DOUBT | Self::BACK.0,
             Self::SUSPECT | Self::LOST | Self::LEFT => self.0 = self.0 & !DOUBT & !Self::BACK.0 | other.0,
             _ => self.0 |= other.0,
         }
     }
 
-    /// Takes the first.
-    pub(super) const fn take(&mut self) -> Option<Self> {
+    /// Takes the first. What happened before a device was told to be here at all is part of its having joined.
+    const fn take(&mut self) -> Option<Self> {
+        const PART_OF_JOINED: u16 = News::BACK.0 | News::REBOOTED.0 | News::MOVED.0 | News::CHANGED.0;
         if self.0 == 0 {
             return None;
         }
         let first = 1 << self.0.trailing_zeros();
         self.0 &= !first;
+        if first == Self::JOINED.0 {
+            self.0 &= !PART_OF_JOINED;
+        }
         Some(Self(first))
     }
 }
@@ -236,6 +240,8 @@ pub struct Slot {
     pub(super) ask: Ask,
     /// A gone device said goodbye.
     pub(super) left: bool,
+    /// The last that was told of it is a doubt: Suspect, Lost or Left.
+    pub(super) told_doubt: bool,
     pub(super) news: News,
     pub(super) changed: Fields,
 }
@@ -261,6 +267,7 @@ impl Slot {
         ask_number: 0,
         ask: Ask::Nothing,
         left: false,
+        told_doubt: false,
         news: News(0),
         changed: Fields(0),
     };
@@ -270,6 +277,52 @@ impl Slot {
         let mut changed = self.record.update(announce);
         changed.insert_if(Fields::PORT, replace(&mut self.origin.port, announce.from.port));
         changed
+    }
+
+    /// The next thing to tell; `None` if there is nothing, or nothing but what was told before.
+    pub(super) fn take_news(&mut self) -> Option<What> {
+        while let Some(news) = self.news.take() {
+            let what = self.what(news);
+            if what.is_some() {
+                return what;
+            }
+        }
+        None
+    }
+
+    /// What `news` says, given what was told before; `None` if it comes to nothing.
+    fn what(&mut self, news: News) -> Option<What> {
+        let (address, epoch) = (self.origin.push_address(), self.origin.epoch);
+        Some(match news {
+            News::JOINED => {
+                (self.told_epoch, self.told_address, self.told_doubt) = (epoch, address, false);
+                self.changed = Fields::default();
+                What::Joined
+            }
+            News::REBOOTED => match core::mem::replace(&mut self.told_epoch, epoch) {
+                before if before == epoch => return None,
+                before => What::Rebooted { before, epoch },
+            },
+            News::MOVED => match core::mem::replace(&mut self.told_address, address) {
+                from if from == address => return None,
+                from => What::Moved { from },
+            },
+            News::CHANGED => {
+                self.told_address = address;
+                What::Changed { fields: core::mem::take(&mut self.changed) }
+            }
+            News::BACK if !core::mem::take(&mut self.told_doubt) => return None,
+            News::BACK => What::Back,
+            News::CONFLICT => What::Conflict { rival: self.rival.source },
+            doubt => {
+                self.told_doubt = true;
+                match doubt {
+                    News::SUSPECT => What::Suspect,
+                    News::LOST => What::Lost,
+                    _ => What::Left,
+                }
+            }
+        })
     }
 
     /// How sure we are; `None` for nobody.
@@ -317,21 +370,19 @@ mod tests {
 
     #[test]
     fn news_come_in_order_and_a_doubt_that_passed_unseen_is_not_told() {
-        let mut news = News::default();
+        let mut slot = Slot::EMPTY;
         for one in [News::CHANGED, News::JOINED, News::SUSPECT, News::BACK] {
-            news.add(one);
+            slot.news.add(one);
         }
-        assert_eq!(news.take(), Some(News::JOINED));
-        assert_eq!(news.take(), Some(News::CHANGED));
-        assert_eq!(news.take(), None);
-        news.add(News::BACK);
-        news.add(News::SUSPECT);
-        news.add(News::LOST);
-        assert_eq!((news.take(), news.take()), (Some(News::LOST), None));
+        assert_eq!((slot.take_news(), slot.take_news()), (Some(What::Joined), None));
+        for one in [News::BACK, News::SUSPECT, News::LOST] {
+            slot.news.add(one);
+        }
+        assert_eq!((slot.take_news(), slot.take_news()), (Some(What::Lost), None));
     }
 
     #[test]
     fn a_slot_stays_within_its_budget() {
-        assert_eq!(size_of::<Slot>(), 376, "what a device costs is written down here: change it knowingly");
+        assert_eq!(size_of::<Slot>(), 384, "what a device costs is written down here: change it knowingly");
     }
 }
