@@ -16,9 +16,10 @@ use tillwire::{Firmware, Service};
 
 use crate::control::request::hex;
 use crate::stock;
+use crate::via::Ways;
 
-/// A device: `{id, name, code, kind, zone, tags, services, firmware, address, state, connected}`.
-pub(crate) fn device(info: &DeviceInfo) -> Value {
+/// A device: `{id, name, code, kind, zone, tags, services, firmware, address, via, state, silent_ms, connected}`.
+pub(crate) fn device(info: &DeviceInfo, ways: &mut Ways) -> Value {
     let push = &info.push;
     json!({
         "id": push.id.map(|id| id.to_string()),
@@ -30,9 +31,15 @@ pub(crate) fn device(info: &DeviceInfo) -> Value {
         "services": info.roster.map(|device| services(&device.services)),
         "firmware": info.roster.and_then(|device| device.firmware).map(firmware),
         "address": push.address.map(|address| address.to_string()),
+        "via": push.address.map(|address| ways.to(address.ip())),
         "state": info.roster.map_or("listed", |device| state(device.state)),
+        "silent_ms": info.roster.map(|device| millis(device.silent_for)),
         "connected": push.connected,
     })
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn tags(tags: &Tags) -> Value {
@@ -61,14 +68,15 @@ const fn state(state: State) -> &'static str {
 }
 
 /// A device as discovery alone knows it: turned away, another server's, or just arrived.
-fn from_roster(found: &RosterEvent, connected: bool) -> Value {
+fn from_roster(found: &RosterEvent, connected: bool, ways: &mut Ways) -> Value {
     let address = found.event.address.to_string();
     match &found.device {
         Some(device) => json!({
             "id": device.id.to_string(), "name": device.name.to_string(), "code": device.code.to_string(),
             "kind": device.kind.to_string(), "zone": device.zone.unwrap_or(0), "tags": tags(&device.tags), "address": address,
             "services": services(&device.services), "firmware": device.firmware.map(firmware),
-            "state": state(device.state), "connected": connected,
+            "via": ways.to((*device.address.ip()).into()), "state": state(device.state),
+            "silent_ms": millis(device.silent_for), "connected": connected,
         }),
         None => json!({"id": found.event.id.to_string(), "address": address}),
     }
@@ -81,7 +89,12 @@ pub(crate) struct Known {
     /// The roster's last generation told; events of sessions carry it too.
     pub(crate) generation: u64,
     refreshed: Option<tokio::time::Instant>,
+    pub(crate) ways: Ways,
 }
+
+/// Devices remembered at most: twice the largest store. Nothing tells when one is forgotten, so beyond it all are, and
+/// asked for again.
+const KNOWN_MAX: usize = 20_000;
 
 /// Asking for every device costs; a store that starts up is not asked for each.
 const REFRESH_AFTER: Duration = Duration::from_millis(250);
@@ -89,8 +102,18 @@ const REFRESH_AFTER: Duration = Duration::from_millis(250);
 impl Known {
     /// What is known now.
     pub(crate) fn learn(&mut self, infos: &[DeviceInfo]) {
-        let devices = infos.iter().filter_map(|info| Some((info.push.id?, device(info))));
-        self.devices.extend(devices);
+        for info in infos {
+            if let Some(id) = info.push.id {
+                self.devices.insert(id, device(info, &mut self.ways));
+            }
+        }
+    }
+
+    fn remember(&mut self, id: NodeId, device: Value) {
+        if self.devices.len() >= KNOWN_MAX && !self.devices.contains_key(&id) {
+            self.devices.clear();
+        }
+        self.devices.insert(id, device);
     }
 
     /// An event of the server: `{event, generation, device{…}, changed[…]}` and what belongs to it.
@@ -112,9 +135,10 @@ impl Known {
     fn tell_roster(&mut self, found: &RosterEvent) -> Value {
         self.generation = found.event.generation;
         let before = self.devices.get(&found.event.id);
-        let device = from_roster(found, before.is_some_and(|device| device["connected"] == true));
+        let connected = before.is_some_and(|device| device["connected"] == true);
+        let device = from_roster(found, connected, &mut self.ways);
         if found.device.is_some() {
-            self.devices.insert(found.event.id, device.clone());
+            self.remember(found.event.id, device.clone());
         }
         let what = &found.event.what;
         let mut object = json!({
@@ -134,10 +158,17 @@ impl Known {
             Some(device) => {
                 device["connected"] = (name == "connected").into();
                 // What the roster makes of the session; it tells no event of its own for it.
-                match (name, device["state"].as_str()) {
-                    ("connected", Some("fresh" | "suspect")) => device["state"] = "linked".into(),
-                    ("disconnected", Some("linked")) => device["state"] = "fresh".into(),
-                    _ => {}
+                let state = match (name, device["state"].as_str()) {
+                    ("connected", Some("fresh" | "suspect" | "unconfirmed" | "lost" | "left")) => {
+                        Some("linked")
+                    }
+                    ("disconnected", Some("linked")) => Some("fresh"),
+                    _ => None,
+                };
+                // Of an attempt that failed nothing new is known.
+                device["silent_ms"] = if state.is_some() { 0.into() } else { Value::Null };
+                if let Some(state) = state {
+                    device["state"] = state.into();
                 }
                 device.clone()
             }
@@ -272,4 +303,23 @@ pub(crate) fn report(fan_out: &FanOut, report: &Report) -> Value {
         "latency_us": latency(&report.latency()),
         "ok": report.unsettled() == 0 && report.count(Outcome::APPLIED) == report.targets(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forged_ids_do_not_stay_for_ever() {
+        let mut known = Known::default();
+        let id = |n: u32| NodeId(u128::from(n + 1).to_le_bytes());
+        for n in 0..u32::try_from(KNOWN_MAX).unwrap() {
+            known.remember(id(n), json!({}));
+        }
+        assert_eq!(known.devices.len(), KNOWN_MAX);
+        known.remember(id(0), json!({}));
+        assert_eq!(known.devices.len(), KNOWN_MAX, "one that is known needs no room");
+        known.remember(id(1 << 20), json!({}));
+        assert_eq!(known.devices.len(), 1);
+    }
 }

@@ -21,6 +21,7 @@ mod start;
 mod state;
 mod status;
 mod stock;
+mod via;
 mod watch;
 
 use std::process::ExitCode;

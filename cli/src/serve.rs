@@ -105,8 +105,9 @@ pub(crate) async fn run(args: Args, json: bool) -> Outcome {
     if let Some(level) = args.answer_stock {
         tokio::spawn(answer_stock(server.questions(), level));
     }
-    let served = Arc::new(session::Served::new(Arc::clone(&server)));
-    serve(&served, &listener, &store, &mut end, json).await;
+    let about = session::About { store, name: args.name, staging: args.net.staging };
+    let served = Arc::new(session::Served::new(Arc::clone(&server), about));
+    serve(&served, &listener, &mut end, json).await;
     drop((listener, served));
     if let Some(server) = Arc::into_inner(server) {
         server.shutdown().await;
@@ -153,13 +154,7 @@ fn say_serving(server: &StoreServer, store: &tillwire::Store, control: &Endpoint
 }
 
 /// Answers callers and tells events until told to end.
-async fn serve(
-    served: &Arc<session::Served>,
-    listener: &Listener,
-    store: &tillwire::Store,
-    end: &mut start::End,
-    json: bool,
-) {
+async fn serve(served: &Arc<session::Served>, listener: &Listener, end: &mut start::End, json: bool) {
     let server = &*served.server;
     let mut events = server.subscribe();
     let mut known = json::Known::default();
@@ -173,7 +168,7 @@ async fn serve(
                 Err(RecvError::Closed) => break,
             },
             caller = listener.accept(), if callers.len() < CALLERS_MAX => match caller {
-                Ok(stream) => drop(callers.spawn(session::run(stream, Arc::clone(served), *store))),
+                Ok(stream) => drop(callers.spawn(session::run(stream, Arc::clone(served)))),
                 Err(error) => {
                     out::warn(&format!("the control socket refused a caller: {error}"));
                     tokio::time::sleep(ACCEPT_PAUSE).await;

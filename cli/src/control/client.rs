@@ -16,6 +16,7 @@ pub(crate) struct Client {
     reader: BufReader<ReadHalf<Box<dyn Stream>>>,
     writer: WriteHalf<Box<dyn Stream>>,
     partial: Vec<u8>,
+    hello: Value,
 }
 
 impl Client {
@@ -24,9 +25,13 @@ impl Client {
         let endpoint = endpoint.cloned().unwrap_or_else(default_endpoint);
         let stream = open(&endpoint).await.map_err(|error| unreachable_server(&endpoint, &error))?;
         let (reader, writer) = tokio::io::split(stream);
-        let mut client = Self { reader: BufReader::new(reader), writer, partial: Vec::new() };
+        let reader = BufReader::new(reader);
+        let mut client = Self { reader, writer, partial: Vec::new(), hello: Value::Null };
         match client.next().await? {
-            Some(hello) if hello["event"] == "hello" && hello["control"] == VERSION => Ok(client),
+            Some(hello) if hello["event"] == "hello" && hello["control"] == VERSION => {
+                client.hello = hello;
+                Ok(client)
+            }
             _ => Err(Failure::start(
                 format!(
                     "what listens at {endpoint} does not speak version {VERSION} of our control protocol"
@@ -34,6 +39,11 @@ impl Client {
                 "is it a tillwire serve of the same version?",
             )),
         }
+    }
+
+    /// The server's first line: who it is, and which store it serves.
+    pub(crate) const fn hello(&self) -> &Value {
+        &self.hello
     }
 
     /// Sends a request.

@@ -10,6 +10,7 @@ pub(crate) mod request;
 mod rollout;
 pub(crate) mod session;
 mod view;
+mod watching;
 
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;

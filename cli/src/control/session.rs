@@ -7,29 +7,39 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tillwire::{FanOut, NodeId, Order, Outcome, PushError, Report, Store, StoreServer, Target};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, ReadHalf, WriteHalf};
-use tokio::sync::broadcast::error::RecvError;
 
 use super::listener::Stream;
 use super::request::{Push, Quorum, Request};
 use super::{LineError, VERSION, read_line, write_line};
-use super::{asking, rollout, view};
+use super::{asking, rollout, view, watching};
 use crate::error::Failure;
-use crate::json::Known;
 use crate::names::To;
 use crate::serve::error_line;
 use crate::{json, names};
+
+/// What a server's first line says of it beside its id.
+#[derive(Clone, Debug)]
+pub(crate) struct About {
+    /// The store it serves.
+    pub(crate) store: Store,
+    /// Its name for people.
+    pub(crate) name: String,
+    /// It is a test server.
+    pub(crate) staging: bool,
+}
 
 /// The server, and the orders that can still be cancelled.
 pub(crate) struct Served {
     /// The server.
     pub(crate) server: Arc<StoreServer>,
+    about: About,
     live: Mutex<BTreeMap<u64, FanOut>>,
 }
 
 impl Served {
     /// No order yet.
-    pub(crate) fn new(server: Arc<StoreServer>) -> Self {
-        Self { server, live: Mutex::default() }
+    pub(crate) fn new(server: Arc<StoreServer>, about: About) -> Self {
+        Self { server, about, live: Mutex::default() }
     }
 
     fn live(&self) -> MutexGuard<'_, BTreeMap<u64, FanOut>> {
@@ -48,12 +58,12 @@ pub(super) type Reader = BufReader<ReadHalf<Box<dyn Stream>>>;
 pub(super) type Writer = WriteHalf<Box<dyn Stream>>;
 
 /// Serves a caller until it leaves, or sends something that is no request's line.
-pub(crate) async fn run(stream: Box<dyn Stream>, served: Arc<Served>, store: Store) {
-    let server = &served.server;
+pub(crate) async fn run(stream: Box<dyn Stream>, served: Arc<Served>) {
+    let (server, About { store, name, staging }) = (&served.server, &served.about);
     let (reader, mut writer) = tokio::io::split(stream);
     let hello = json!({
         "event": "hello", "control": VERSION, "version": env!("CARGO_PKG_VERSION"), "server": server.id().to_string(),
-        "entity": store.entity(), "store": store.code(),
+        "entity": store.entity(), "store": store.code(), "name": name, "staging": staging,
     });
     if write_line(&mut writer, &hello).await.is_ok() {
         // A caller that went away is not an error of the server's.
@@ -95,8 +105,8 @@ async fn answer_all(mut reader: Reader, mut writer: Writer, served: &Served) -> 
             },
             Ok(Request::Ask(question)) => asking::ask(&mut writer, &served.server, &question).await?,
             Ok(Request::Cancel(order)) => cancel(&mut writer, served, order).await?,
-            Ok(Request::Watch) => return watch(&mut reader, &mut writer, server).await,
-            Ok(Request::Roster) => drop(roster(&mut writer, server).await?),
+            Ok(Request::Watch) => return watching::watch(&mut reader, &mut writer, server).await,
+            Ok(Request::Roster) => drop(watching::roster(&mut writer, server).await?),
             Ok(Request::View(device)) => view::view(&mut writer, server, &device).await?,
             Ok(Request::Stats) => stats(&mut writer, server).await?,
             Err(wrong) => {
@@ -274,45 +284,6 @@ pub(super) fn refused(error: &PushError) -> Failure {
         _ => "see the server's log",
     };
     Failure::start(error.to_string(), help)
-}
-
-/// The devices as they are.
-async fn roster(writer: &mut Writer, server: &StoreServer) -> std::io::Result<Known> {
-    let mut known = Known::default();
-    if let Some(discovery) = server.stats().await.and_then(|stats| stats.discovery) {
-        known.generation = discovery.generation;
-    }
-    let infos = server.devices().await;
-    for info in &infos {
-        let device = json::device(info);
-        let line =
-            json!({"event": "present", "generation": known.generation, "device": device, "changed": []});
-        write_line(writer, &line).await?;
-    }
-    let line = json!({"event": "listed", "generation": known.generation, "devices": infos.len()});
-    write_line(writer, &line).await?;
-    known.learn(&infos);
-    Ok(known)
-}
-
-/// The devices as they are, then every event, until the caller leaves.
-async fn watch(reader: &mut Reader, writer: &mut Writer, server: &StoreServer) -> std::io::Result<()> {
-    let mut events = server.subscribe();
-    let mut known = roster(writer, server).await?;
-    loop {
-        let event = tokio::select! {
-            event = events.recv() => event,
-            () = gone(reader) => return Ok(()),
-        };
-        let line = match event {
-            Ok(event) => known.tell(server, &event).await,
-            Err(RecvError::Lagged(missed)) => {
-                json!({"event": "missed", "generation": known.generation, "events": missed})
-            }
-            Err(RecvError::Closed) => return Ok(()),
-        };
-        write_line(writer, &line).await?;
-    }
 }
 
 async fn stats(writer: &mut Writer, server: &StoreServer) -> std::io::Result<()> {

@@ -10,6 +10,7 @@ use tokio::io::AsyncWrite;
 use super::write_line;
 use crate::error::Failure;
 use crate::serve::error_line;
+use crate::via::Ways;
 use crate::{json, names};
 
 /// Answers with one line.
@@ -29,7 +30,7 @@ async fn look(server: &StoreServer, prefix: &str) -> Result<Value, Failure> {
     let gone = || Failure::start(format!("the device {id} is not listed any more"), "see tillwire watch");
     let info = infos.iter().find(|info| info.push.id == Some(id)).ok_or_else(gone)?;
     let view = server.view(id).await.ok_or_else(gone)?;
-    Ok(line(json::device(info), &view))
+    Ok(line(json::device(info, &mut Ways::default()), &view))
 }
 
 fn line(device: Value, view: &DeviceView) -> Value {
