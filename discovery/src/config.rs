@@ -16,6 +16,8 @@ pub const SEEDS_MAX: usize = 4;
 /// Bytes of the largest BEACON a roster sends: header, STORE, NAME, 8 SERVICES, PRIORITY at their longest. A SEEK is
 /// padded to this, so the BEACON it asks for is never larger.
 pub const BEACON_LEN_MAX: usize = 48 + (4 + 36) + (4 + 32) + (4 + 8 * SERVICES_MAX) + (4 + 4);
+/// Bytes of a datagram's AUTH entry.
+pub(crate) const AUTH_LEN: usize = 4 + 4 + 16;
 /// Bytes of the smallest ANNOUNCE: it is padded to this, so that no ACK or CHALLENGE is larger.
 pub const ANNOUNCE_LEN_MIN: usize = 96;
 

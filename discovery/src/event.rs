@@ -173,6 +173,25 @@ pub enum Dropped {
     /// A copy of a datagram seen before, or one overtaken by a newer one.
     #[error("seen before, or overtaken by a newer one")]
     Duplicate,
+    /// Authenticated mode: it has no tag.
+    #[error("it has no tag")]
+    NoTag,
+    /// Authenticated mode: its key has a number that is not known, or its tag an algorithm that is not.
+    #[error("its key is not known")]
+    UnknownKey,
+    /// Authenticated mode: from a device that has no key: never enrolled, or revoked.
+    #[error("from a device that has no key")]
+    UnknownDevice,
+    /// Authenticated mode: the tag is not the one the key gives: forged, or another key.
+    #[error("the tag is wrong")]
+    WrongTag,
+    /// Authenticated mode: seen before, under a right tag.
+    #[error("seen before, under a right tag")]
+    Replayed,
+    /// Authenticated mode: from a boot or an address not known yet, or from so long ago that nobody remembers. It may be
+    /// a recording, so the sender was asked to prove that it is alive (once a second and boot).
+    #[error("not proven to be of now; its sender was asked")]
+    Unproven,
     /// From an earlier boot of its sender.
     #[error("from an earlier boot of its sender")]
     Stale,

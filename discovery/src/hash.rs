@@ -42,6 +42,12 @@ impl Secret {
         self.hash::<2, 4>(&[low, high, number]).to_le_bytes()
     }
 
+    /// What nobody else can know about `id` and these three.
+    pub(crate) fn cookie_of(self, id: NodeId, about: [u64; 3]) -> [u8; 8] {
+        let ([low, high], [a, b, c]) = (halves(id), about);
+        self.hash::<2, 4>(&[low, high, a, b, c]).to_le_bytes()
+    }
+
     #[inline]
     fn hash<const EACH: usize, const LAST: usize>(self, words: &[u64]) -> u64 {
         let mut state = [

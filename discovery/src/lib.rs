@@ -91,6 +91,7 @@
 #[cfg(feature = "tokio")]
 extern crate alloc;
 
+pub mod auth;
 mod bucket;
 pub mod config;
 #[cfg(feature = "tokio")]

@@ -40,8 +40,10 @@ counters! {
     received_bye,
     /// CHALLENGEs taken.
     received_challenge,
-    /// Datagrams with an AUTH entry; its tag is not verified.
+    /// Datagrams with an AUTH entry that came without keys to verify it: clear mode.
     received_auth_unverified,
+    /// Datagrams whose tag was right.
+    received_authentic,
     /// Datagrams handed out.
     sent,
     /// Bytes of them.
@@ -80,6 +82,18 @@ counters! {
     dropped_rate,
     /// Dropped: a copy, or overtaken.
     dropped_duplicate,
+    /// Dropped: no tag, in authenticated mode.
+    dropped_no_tag,
+    /// Dropped: a key or an algorithm that is not known.
+    dropped_unknown_key,
+    /// Dropped: a device that has no key.
+    dropped_unknown_device,
+    /// Dropped: a wrong tag.
+    dropped_wrong_tag,
+    /// Dropped: seen before, under a right tag.
+    dropped_replayed,
+    /// Dropped: a boot or an address that is not proven yet; its sender was asked, once a second.
+    dropped_unproven,
     /// Dropped: from an earlier boot.
     dropped_stale,
     /// Dropped: a sender that is not known at this address.
@@ -149,6 +163,12 @@ impl Stats {
             Dropped::Source => &mut self.dropped_source,
             Dropped::Rate => &mut self.dropped_rate,
             Dropped::Duplicate => &mut self.dropped_duplicate,
+            Dropped::NoTag => &mut self.dropped_no_tag,
+            Dropped::UnknownKey => &mut self.dropped_unknown_key,
+            Dropped::UnknownDevice => &mut self.dropped_unknown_device,
+            Dropped::WrongTag => &mut self.dropped_wrong_tag,
+            Dropped::Replayed => &mut self.dropped_replayed,
+            Dropped::Unproven => &mut self.dropped_unproven,
             Dropped::Stale => &mut self.dropped_stale,
             Dropped::Unknown => &mut self.dropped_unknown,
             Dropped::Cookie => &mut self.dropped_cookie,

@@ -4,33 +4,47 @@ use core::net::SocketAddrV4;
 
 use wire_format::datagram::ack::Code;
 use wire_format::datagram::{
-    Ack, Announce, Beacon, Bye, Challenge, Kind, Node, Nonce, Status, StoreRef, TextRef,
+    Ack, Announce, Auth, Beacon, Bye, Challenge, Kind, Node, Nonce, Status, StoreRef, TextRef,
 };
 use wire_format::error::EmitError;
-use wire_format::ids::DeviceKind;
+use wire_format::ids::{DeviceKind, NodeId};
 use wire_format::time::Instant;
 
 use super::Roster;
 use super::beacons::Call;
 use super::slot::Slot;
 use super::table::{Queue, Ring};
-use crate::config::BEACON_LEN_MAX;
+use crate::auth::{self, Keys};
+use crate::config::{AUTH_LEN, BEACON_LEN_MAX};
 use crate::link::{Arrival, Destination, LinkId, Transmit};
 
 /// ACKs waiting to leave. One input makes one; the rest is room for a caller that drains late. A device whose ACK found
 /// no room announces again.
 const REPLIES_MAX: usize = 16;
 
-/// An ACK to be.
+/// An answer to be.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reply {
     to: SocketAddrV4,
     link: LinkId,
-    /// Bytes of the announce: the ACK may not be longer.
+    /// Bytes of the announce: the answer may not be longer.
     budget: usize,
-    announce_sequence: u32,
-    nonce: Option<Nonce>,
-    status: Status,
+    device: NodeId,
+    /// The key of the announce.
+    key_id: Option<u16>,
+    what: Answer,
+}
+
+/// What an ANNOUNCE is answered with.
+#[derive(Clone, Copy, Debug)]
+enum Answer {
+    Ack {
+        announce_sequence: u32,
+        nonce: Option<Nonce>,
+        status: Status,
+    },
+    /// A CHALLENGE: say it again with this cookie.
+    Prove([u8; 8]),
 }
 
 /// A ring of replies.
@@ -65,7 +79,7 @@ impl Replies {
     }
 }
 
-impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Roster<S> {
+impl<S: AsRef<[Slot]> + AsMut<[Slot]>, K: Keys> Roster<S, K> {
     /// An ACK for `announce` wants to leave.
     pub(super) fn reply(
         &mut self,
@@ -75,15 +89,27 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Roster<S> {
         code: Code,
         retry_after_s: u8,
     ) {
-        let reply = Reply {
-            to: arrival.source,
-            link: arrival.link,
-            budget,
-            announce_sequence: announce.from.sequence,
-            nonce: announce.nonce,
-            status: Status { code, retry_after_s, detail: 0 },
-        };
-        if !self.replies.push(reply) {
+        let status = Status { code, retry_after_s, detail: 0 };
+        let (announce_sequence, nonce) = (announce.from.sequence, announce.nonce);
+        self.push_reply(arrival, announce, budget, Answer::Ack { announce_sequence, nonce, status });
+    }
+
+    /// A question wants to leave: `announce` may be a recording.
+    pub(super) fn ask_for_proof(
+        &mut self,
+        arrival: &Arrival,
+        announce: &Announce<'_>,
+        budget: usize,
+        cookie: [u8; 8],
+    ) {
+        self.push_reply(arrival, announce, budget, Answer::Prove(cookie));
+    }
+
+    fn push_reply(&mut self, arrival: &Arrival, announce: &Announce<'_>, budget: usize, what: Answer) {
+        // In clear mode nobody has the key that was named.
+        let key_id = announce.auth.filter(|_| self.keys.required()).map(|auth| auth.key_id);
+        let (to, link, device) = (arrival.source, arrival.link, announce.from.id);
+        if !self.replies.push(Reply { to, link, budget, device, key_id, what }) {
             self.stats.answers_dropped = self.stats.answers_dropped.wrapping_add(1);
         }
     }
@@ -94,7 +120,8 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Roster<S> {
             let (to, kind, emitted) = if let Some(link) = self.farewell.take_link() {
                 (Destination::Broadcast(link), Kind::Bye, self.emit_bye(buffer))
             } else if let Some(reply) = self.replies.pop() {
-                (Destination::Unicast(reply.link, reply.to), Kind::Ack, self.emit_ack(&reply, buffer))
+                let kind = if let Answer::Ack { .. } = reply.what { Kind::Ack } else { Kind::Challenge };
+                (Destination::Unicast(reply.link, reply.to), kind, self.emit_reply(&reply, buffer))
             } else if let Some(at) = self.table.head(Queue::Probe) {
                 self.table.remove(Ring::Probe, at);
                 let origin = self.table.at(at).origin;
@@ -128,16 +155,63 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Roster<S> {
         }
     }
 
-    fn emit_ack(&mut self, reply: &Reply, buffer: &mut [u8]) -> Result<usize, EmitError> {
-        let Reply { announce_sequence, status, nonce, budget, .. } = *reply;
-        let ack = Ack { from: self.node(false), announce_sequence, status, nonce, auth: None };
+    fn emit_reply(&mut self, reply: &Reply, buffer: &mut [u8]) -> Result<usize, EmitError> {
+        let Reply { device, key_id, budget, what, .. } = *reply;
+        let (from, auth) = (self.node(false), key_id.map(auth::open));
         let room = budget.min(buffer.len());
-        ack.emit(buffer.get_mut(..room).unwrap_or_default())
+        let buffer = buffer.get_mut(..room).unwrap_or_default();
+        let len = match what {
+            Answer::Ack { announce_sequence, nonce, status } => {
+                Ack { from, announce_sequence, status, nonce, auth }.emit(buffer)
+            }
+            Answer::Prove(cookie) => {
+                Challenge { from, answer: false, nonce: Nonce::Short(cookie), auth }.emit(buffer)
+            }
+        }?;
+        self.sign_for(device, key_id, buffer, len)
     }
 
     fn emit_probe(&mut self, at: u32, buffer: &mut [u8]) -> Result<usize, EmitError> {
-        let nonce = self.cookie(at);
-        Challenge { from: self.node(false), answer: false, nonce, auth: None }.emit(buffer)
+        let (nonce, slot) = (self.cookie(at), self.table.at(at));
+        let (device, last) = (slot.id, slot.key_id);
+        let key_id = match self.keys.announce_key(device, last) {
+            Ok(_) => Some(last),
+            Err(_) if self.keys.required() => self.keys.current_key_id(device).ok(),
+            Err(_) => None,
+        };
+        let question =
+            Challenge { from: self.node(false), answer: false, nonce, auth: key_id.map(auth::open) };
+        if key_id.is_none() && self.keys.required() {
+            return Err(EmitError::Invalid { field: "AUTH" });
+        }
+        let len = question.emit(buffer)?;
+        self.sign_for(device, key_id, buffer, len)
+    }
+
+    /// Completes a datagram for this device alone; without a key, in clear mode, it is complete.
+    fn sign_for(
+        &self,
+        device: NodeId,
+        key_id: Option<u16>,
+        buffer: &mut [u8],
+        len: usize,
+    ) -> Result<usize, EmitError> {
+        match key_id {
+            Some(key_id) => auth::sign(buffer, len, self.keys.announce_key(device, key_id)),
+            None => Ok(len),
+        }
+    }
+
+    /// Completes a datagram for everybody.
+    fn sign_for_all(&self, buffer: &mut [u8], len: usize) -> Result<usize, EmitError> {
+        match &self.beacon_keys {
+            Some(keys) => auth::sign(buffer, len, Ok(keys.current())),
+            None => Ok(len),
+        }
+    }
+
+    fn open_for_all(&self) -> Option<Auth<'static>> {
+        self.beacon_keys.as_ref().map(|keys| auth::open(keys.current_id()))
     }
 
     /// What the answer to the question open for this slot must carry.
@@ -150,19 +224,17 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Roster<S> {
         let present = u32::try_from(self.len()).unwrap_or(u32::MAX);
         let call = self.beacons.call(now, &self.config, present);
         let from = self.node(true);
-        beacon(&self.config, from, call).emit(buffer)
+        let beacon = Beacon { auth: self.open_for_all(), ..beacon(&self.config, from, call) };
+        let len = beacon.emit(buffer)?;
+        self.sign_for_all(buffer, len)
     }
 
     fn emit_bye(&mut self, buffer: &mut [u8]) -> Result<usize, EmitError> {
-        let from = self.node(true);
-        Bye {
-            from,
-            reason: self.reason,
-            retry_after_s: self.retry_after_s,
-            store: Some(StoreRef::from(&self.config.store)),
-            auth: None,
-        }
-        .emit(buffer)
+        let (from, auth) = (self.node(true), self.open_for_all());
+        let store = Some(StoreRef::from(&self.config.store));
+        let bye = Bye { from, reason: self.reason, retry_after_s: self.retry_after_s, store, auth };
+        let len = bye.emit(buffer)?;
+        self.sign_for_all(buffer, len)
     }
 }
 
@@ -185,8 +257,10 @@ fn beacon(config: &crate::config::ServerConfig, from: Node, call: Call) -> Beaco
 }
 
 /// Bytes of this server's beacons: a SEEK that is shorter is not answered.
-pub(super) fn beacon_len(config: &crate::config::ServerConfig) -> usize {
+pub(super) fn beacon_len(config: &crate::config::ServerConfig, sealed: bool) -> usize {
     let from = Node::new(config.id, DeviceKind::SERVER);
     let call = Call { window_ms: 0, select_bits: 0 };
-    beacon(config, from, call).emit(&mut [0; BEACON_LEN_MAX]).unwrap_or(BEACON_LEN_MAX)
+    let auth = sealed.then(|| auth::open(0));
+    let beacon = Beacon { auth, ..beacon(config, from, call) };
+    beacon.emit(&mut [0; BEACON_LEN_MAX + AUTH_LEN]).unwrap_or(BEACON_LEN_MAX + AUTH_LEN)
 }

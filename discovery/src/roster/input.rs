@@ -12,6 +12,7 @@ use super::Roster;
 use super::notice::Notice;
 use super::slot::{Ask, News, Origin, Slot};
 use super::table::Queue;
+use crate::auth::{Keys, Sighting, Window};
 use crate::config::{ANNOUNCE_LEN_MIN, SERVICES_MAX};
 use crate::event::{Dropped, What};
 use crate::link::Arrival;
@@ -24,7 +25,7 @@ const RETRY_AFTER_S: u8 = 60;
 /// At most one Conflict in this time for one id.
 const CONFLICT_APART: Duration = Duration::from_secs(60);
 
-impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Roster<S> {
+impl<S: AsRef<[Slot]> + AsMut<[Slot]>, K: Keys> Roster<S, K> {
     /// Everything that depends on the source and the header alone, then the kind.
     pub(super) fn receive(&mut self, now: Instant, arrival: &Arrival, bytes: &[u8]) -> Result<(), Dropped> {
         let header = self.screen.open(arrival, bytes)?;
@@ -35,15 +36,32 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Roster<S> {
         if !self.buckets.take(now, *arrival.source.ip()) {
             return Err(Dropped::Rate);
         }
-        if header.auth {
-            self.stats.received_auth_unverified = self.stats.received_auth_unverified.wrapping_add(1);
-        }
         let taken = match header.kind {
-            Kind::Seek => self.seek(now, arrival, &Seek::parse(bytes)?, bytes.len()),
-            Kind::Beacon => self.other_server(now, arrival, &Beacon::parse(bytes)?),
-            Kind::Announce => self.announce(now, arrival, &Announce::parse(bytes)?, bytes.len()),
-            Kind::Bye => self.bye(now, arrival, &Bye::parse(bytes)?),
-            Kind::Challenge => self.answer(now, arrival, &Challenge::parse(bytes)?),
+            Kind::Seek => {
+                let seek = Seek::parse(bytes)?;
+                self.check_shared(seek.auth, bytes)?;
+                self.seek(now, arrival, &seek, bytes.len())
+            }
+            Kind::Beacon => {
+                let beacon = Beacon::parse(bytes)?;
+                self.check_shared(beacon.auth, bytes)?;
+                self.other_server(now, arrival, &beacon)
+            }
+            Kind::Announce => {
+                let announce = Announce::parse(bytes)?;
+                self.check_own(&announce.from, announce.auth, bytes)?;
+                self.announce(now, arrival, &announce, bytes.len())
+            }
+            Kind::Bye => {
+                let bye = Bye::parse(bytes)?;
+                self.check_own(&bye.from, bye.auth, bytes)?;
+                self.bye(now, arrival, &bye)
+            }
+            Kind::Challenge => {
+                let challenge = Challenge::parse(bytes)?;
+                self.check_own(&challenge.from, challenge.auth, bytes)?;
+                self.answer(now, arrival, &challenge)
+            }
             Kind::Ack => Err(Dropped::Misdirected),
         };
         if taken.is_ok() {
@@ -80,6 +98,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Roster<S> {
         if len < ANNOUNCE_LEN_MIN {
             return Err(Dropped::Short);
         }
+        let proven = self.check_of_now(now, arrival, announce, len)?;
         self.beacons.count_announce(now, self.config.rate_per_s, announce.answers != 0);
         let origin = origin(arrival, announce);
         let Some(at) = self.table.find(announce.from.id) else {
@@ -93,7 +112,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Roster<S> {
         } else if origin.epoch == slot.origin.epoch {
             in_order(slot.origin.sequence, origin.sequence)?;
             self.accept(now, at, origin, announce);
-        } else if origin.epoch > slot.origin.epoch || announce.from.epoch_random {
+        } else if proven || origin.epoch > slot.origin.epoch || announce.from.epoch_random {
             self.accept(now, at, origin, announce);
         } else {
             return self.contest(now, at, origin, arrival, announce, len);
@@ -121,7 +140,11 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Roster<S> {
             return Err(if crowded { Dropped::Crowded } else { Dropped::Full });
         };
         self.table.claim(at, announce.from.id, origin);
-        self.table.at_mut(at).update(announce);
+        let slot = self.table.at_mut(at);
+        slot.update(announce);
+        slot.seen = Window::after(origin.sequence);
+        slot.proofs = 1;
+        slot.key_id = key_id(announce);
         self.count_cut_services(announce);
         self.fresh(at, now);
         self.tell(at, News::JOINED);
@@ -148,6 +171,11 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Roster<S> {
         let rebooted = before.epoch != origin.epoch;
         self.table.set_origin(at, Origin { port: before.port, ..origin });
         let slot = self.table.at_mut(at);
+        // Seen from where it was, in the boot it was in, with a new number: no cookie was needed.
+        let proven = moved || rebooted || slot.seen.look(origin.sequence) != Sighting::New;
+        slot.proofs = slot.proofs.wrapping_add(u16::from(proven));
+        slot.see(before.epoch, &origin);
+        slot.key_id = key_id(announce);
         let changed = slot.update(announce);
         slot.changed.0 |= changed.0;
         self.count_cut_services(announce);
@@ -217,6 +245,9 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Roster<S> {
             return Err(Dropped::Stale);
         }
         in_order(slot.origin.sequence, bye.from.sequence)?;
+        if self.keys.required() {
+            return self.obey_bye(now, at, bye);
+        }
         match slot.ask {
             Ask::Contest => return Err(Dropped::Contested),
             Ask::Leaving => self.table.push(Queue::Probe, at),
@@ -239,6 +270,8 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Roster<S> {
         if self.cookie(at) != challenge.nonce {
             return Err(Dropped::Cookie);
         }
+        self.check_new(at, &challenge.from)?;
+        let slot = self.table.at(at);
         let epoch = challenge.from.epoch;
         if slot.ask == Ask::Contest && epoch == slot.rival.epoch && epoch != slot.origin.epoch {
             self.give_way(at, now);
@@ -261,6 +294,10 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Roster<S> {
         let cut = announce.services.map_or(0, |services| services.count().saturating_sub(SERVICES_MAX));
         self.stats.services_cut = self.stats.services_cut.wrapping_add(cut as u64);
     }
+}
+
+fn key_id(announce: &Announce<'_>) -> u16 {
+    announce.auth.map_or(0, |auth| auth.key_id)
 }
 
 fn origin(arrival: &Arrival, announce: &Announce<'_>) -> Origin {

@@ -15,6 +15,7 @@ use wire_format::time::Instant;
 use super::Roster;
 use super::slot::{Ask, News, Slot};
 use super::table::{Queue, Ring};
+use crate::auth::Keys;
 use crate::event::Fields;
 
 /// How long an asked device may take before the next step.
@@ -40,7 +41,7 @@ impl LeaseClock {
     }
 }
 
-impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Roster<S> {
+impl<S: AsRef<[Slot]> + AsMut<[Slot]>, K: Keys> Roster<S, K> {
     /// When the next lease or question ends, on the real clock.
     pub(super) fn lease_due(&self) -> Instant {
         let due = |queue, due: fn(&Slot) -> Instant| {
@@ -109,7 +110,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Roster<S> {
     }
 
     /// Lost or left: kept while there is room, to be recognised when it comes back.
-    fn gone(&mut self, at: u32, now: Instant, news: News) {
+    pub(super) fn gone(&mut self, at: u32, now: Instant, news: News) {
         self.settle(at);
         self.table.at_mut(at).left = news == News::LEFT;
         self.lease(at, now, Queue::Gone, self.config.forget());
@@ -172,7 +173,11 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Roster<S> {
         slot.changed.insert_if(Fields::PORT, rival.port != slot.origin.port);
         let changed = !slot.changed.is_empty();
         let rebooted = rival.epoch != slot.origin.epoch;
+        let before = slot.origin.epoch;
         self.table.set_origin(at, rival);
+        let slot = self.table.at_mut(at);
+        slot.see(before, &rival);
+        slot.proofs = slot.proofs.wrapping_add(1);
         self.tell_if(at, News::REBOOTED, rebooted);
         self.tell_if(at, News::MOVED, moved);
         self.tell_if(at, News::CHANGED, changed);

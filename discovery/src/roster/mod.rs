@@ -5,6 +5,7 @@
 //! | `slot` | what is kept of one device |
 //! | `table`, `index` | the slots, the queues through them, and the way from an id to its slot |
 //! | `input` | what a datagram does |
+//! | `proof` | authenticated mode: whose datagram it is, and whether it is of now |
 //! | `lease` | what time does |
 //! | `beacons` | when a BEACON leaves, and how long its reply window is |
 //! | `answer` | what is sent |
@@ -16,6 +17,7 @@ mod index;
 mod input;
 mod lease;
 mod notice;
+mod proof;
 mod slot;
 mod table;
 #[cfg(test)]
@@ -28,6 +30,7 @@ use wire_format::time::Instant;
 
 pub use slot::{DeviceView, Slot, State};
 
+use crate::auth::{Clear, Cookies, KeyRing, Keys};
 use crate::bucket::Buckets;
 use crate::config::ServerConfig;
 use crate::event::{Dropped, Event};
@@ -48,8 +51,12 @@ const SOURCES: usize = 512;
 /// One input, then drain: see the crate's documentation. Every datagram costs O(1), whatever the number of devices; every
 /// device costs its slot and nothing else.
 #[derive(Debug)]
-pub struct Roster<S> {
+pub struct Roster<S, K = Clear> {
     config: ServerConfig,
+    keys: K,
+    /// The store's keys; `None` in clear mode.
+    beacon_keys: Option<KeyRing>,
+    cookies: Cookies,
     beacon_len: usize,
     screen: Screen,
     table: table::Table<S>,
@@ -73,18 +80,48 @@ pub struct Roster<S> {
 }
 
 impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Roster<S> {
-    /// An empty roster. `slots` is overwritten; its length is the capacity. `seed` should be unpredictable and differ at
-    /// each start: jitter, an open epoch, cookies and the index hang on it.
+    /// An empty roster in clear mode. `slots` is overwritten; its length is the capacity. `seed` should be unpredictable
+    /// and differ at each start: jitter, an open epoch, cookies and the index hang on it.
     pub fn new(config: ServerConfig, slots: S, now: Instant, seed: u64) -> Self {
+        Self::assemble(config, slots, now, seed, Clear, None)
+    }
+}
+
+impl<S: AsRef<[Slot]> + AsMut<[Slot]>, K: Keys> Roster<S, K> {
+    /// An empty roster in authenticated mode: like [`Roster::new`], with the announce keys of the devices and the store's
+    /// beacon keys. `seed` must be unpredictable here: cookies hang on it.
+    pub fn with_keys(
+        config: ServerConfig,
+        slots: S,
+        now: Instant,
+        seed: u64,
+        keys: K,
+        beacon_keys: KeyRing,
+    ) -> Self {
+        Self::assemble(config, slots, now, seed, keys, Some(beacon_keys))
+    }
+
+    /// With keys of which kind ever. In clear mode there are no beacon keys.
+    pub(crate) fn assemble(
+        config: ServerConfig,
+        slots: S,
+        now: Instant,
+        seed: u64,
+        keys: K,
+        beacon_keys: Option<KeyRing>,
+    ) -> Self {
         let mut rng = Rng::new(seed);
         let config = config.clamped(rng.next_u64());
         let secret = Secret::new(mix(rng.next_u64()));
         let table = table::Table::new(slots, secret);
         Self {
             beacons: beacons::Beacons::new(config.expected_devices, table.capacity(), config.rate_per_s),
-            beacon_len: answer::beacon_len(&config),
+            beacon_len: answer::beacon_len(&config, beacon_keys.is_some()),
             screen: Screen::new(config.id, config.store, config.staging),
             config,
+            keys,
+            beacon_keys,
+            cookies: Cookies::new(secret),
             table,
             lease_clock: lease::LeaseClock::default(),
             replies: answer::Replies::new(),
@@ -163,6 +200,27 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Roster<S> {
             self.table.push(Queue::Free, at);
             self.fresh(at, now);
         }
+        true
+    }
+
+    /// The announce keys. Changing them is how devices are enrolled, their keys rotated and taken away; what was sent
+    /// under a key that is gone is dropped from then on.
+    pub const fn keys_mut(&mut self) -> &mut K {
+        &mut self.keys
+    }
+
+    /// Other beacon keys: the next beacon leaves under their current one. Does nothing in clear mode.
+    pub fn set_beacon_keys(&mut self, keys: KeyRing) {
+        if self.beacon_keys.is_some() {
+            self.beacon_keys = Some(keys);
+        }
+    }
+
+    /// Tells this device as lost now instead of when its lease ends: its keys were taken away. `false` if it is not here.
+    pub fn revoke(&mut self, now: Instant, id: NodeId) -> bool {
+        self.advance(now);
+        let Some(at) = self.table.find(id).filter(|&at| !self.table.at(at).is_gone()) else { return false };
+        self.gone(at, now, News::LOST);
         true
     }
 

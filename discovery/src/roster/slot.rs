@@ -7,6 +7,7 @@ use wire_format::ids::{DeviceCode, DeviceKind, Name, NodeId, Tags};
 use wire_format::time::Instant;
 
 use super::table::{Queue, Wiring};
+use crate::auth::{Sighting, Window};
 use crate::config::Services;
 use crate::event::{Fields, What};
 use crate::link::LinkId;
@@ -222,6 +223,12 @@ pub struct Slot {
     pub(super) record: Record,
     /// Its last accepted statement.
     pub(super) origin: Origin,
+    /// Which datagrams of the boot `origin.epoch` were seen under its key.
+    pub(super) seen: Window,
+    /// Cookies it came back with; the next one differs.
+    pub(super) proofs: u16,
+    /// Its key when it last announced itself.
+    pub(super) key_id: u16,
     /// Who contests it, while `ask` is Contest and until `refused_until`.
     pub(super) rival: Origin,
     /// Its epoch and push address as the last event told them.
@@ -256,6 +263,9 @@ impl Slot {
         id: NodeId::NONE,
         record: Record::NONE,
         origin: Origin::NONE,
+        seen: Window::NONE,
+        proofs: 0,
+        key_id: 0,
         rival: Origin::NONE,
         told_epoch: 0,
         told_address: NOWHERE,
@@ -325,6 +335,15 @@ impl Slot {
         })
     }
 
+    /// The numbers seen so far are those of this boot, or of another one.
+    pub(super) fn see(&mut self, before: u32, origin: &Origin) {
+        if before != origin.epoch || self.seen.look(origin.sequence) == Sighting::Forgotten {
+            self.seen = Window::after(origin.sequence);
+        } else {
+            self.seen.mark(origin.sequence);
+        }
+    }
+
     /// How sure we are; `None` for nobody.
     pub(super) fn state(&self) -> Option<State> {
         match self.wiring.lease_queue() {
@@ -383,6 +402,6 @@ mod tests {
 
     #[test]
     fn a_slot_stays_within_its_budget() {
-        assert_eq!(size_of::<Slot>(), 384, "what a device costs is written down here: change it knowingly");
+        assert_eq!(size_of::<Slot>(), 400, "what a device costs is written down here: change it knowingly");
     }
 }
