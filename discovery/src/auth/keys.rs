@@ -172,7 +172,8 @@ impl Keys for KeyMap {
     }
 }
 
-#[cfg(all(test, feature = "tokio"))]
+#[cfg(test)]
+#[cfg(feature = "tokio")]
 mod tests {
     use super::*;
 
