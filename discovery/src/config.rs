@@ -51,8 +51,8 @@ pub struct ServerConfig {
     /// Lower wins among servers of one store. Default 100.
     pub priority: u16,
     /// Devices that will register, known from the last run or a list. What is missing from the roster widens the reply
-    /// window. Default 0: nothing is known, and a roster large enough to be overrun first asks a sample of the devices (a
-    /// census), which costs the others a second.
+    /// window; what has not come within it counts half with each further beacon. Default 0: nothing is known, and a roster
+    /// large enough to be overrun first asks a sample of the devices (a census), which costs the others a second.
     pub expected_devices: u32,
     /// Announces per second the server wants at most (λ): 200 on Wi-Fi, 1,000, 5,000 wired and warm. Default 1,000.
     /// At least 1.

@@ -213,6 +213,9 @@ pub enum Dropped {
     /// More devices at this address than allowed.
     #[error("more devices at this address than allowed")]
     Crowded,
+    /// An unknown device in a long rush: it was told when to come back.
+    #[error("too many devices at once: told to come back")]
+    Busy,
     /// Nothing we wait for.
     #[error("not expected now")]
     Unexpected,

@@ -108,6 +108,8 @@ counters! {
     dropped_full,
     /// Dropped: more devices at one address than allowed.
     dropped_crowded,
+    /// Dropped: an unknown device in a long rush, told when to come back.
+    dropped_busy,
     /// Dropped: nothing we wait for.
     dropped_unexpected,
     /// Dropped: after goodbye.
@@ -176,6 +178,7 @@ impl Stats {
             Dropped::Contested => &mut self.dropped_contested,
             Dropped::Full => &mut self.dropped_full,
             Dropped::Crowded => &mut self.dropped_crowded,
+            Dropped::Busy => &mut self.dropped_busy,
             Dropped::Unexpected => &mut self.dropped_unexpected,
             Dropped::Stopped => &mut self.dropped_stopped,
         };

@@ -9,6 +9,7 @@ use core::time::Duration;
 use wire_format::rng::Rng;
 use wire_format::time::Instant;
 
+use super::load::{Load, RUSH_MIN};
 use crate::config::ServerConfig;
 use crate::link::{LINKS_MAX, LinkId};
 
@@ -18,12 +19,9 @@ pub(super) const SPACING: Duration = Duration::from_secs(1);
 pub(super) const WINDOW_MIN_MS: u32 = 250;
 /// Longest reply window; also what the field holds.
 pub(super) const WINDOW_MAX_MS: u32 = 60_000;
-/// Announces are counted over so long to see a rush.
-const BIN: Duration = Duration::from_millis(100);
-/// A bin with fewer announces is never a rush, however low the wanted rate.
-const RUSH_MIN: u32 = 8;
-/// At most 2^8 times the computed window.
-const STRETCH_MAX: u32 = 8;
+/// Of devices that were here and are missing, one in so many is given up with each beacon: half of them in an hour of
+/// steady beacons, for a store that is switched on again has them all back at once.
+const GIVEN_UP: u32 = 512;
 
 /// What a BEACON asks of unregistered devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,11 +59,16 @@ pub(super) struct Beacons {
     /// Interfaces a beacon wants to leave on now, as bits.
     pending: u16,
     due: Instant,
-    bin_end: Instant,
-    bin: u32,
-    rush: bool,
-    stretch: u32,
+    load: Load,
     census: Census,
+    /// The most devices that were here at a time, those given up since left out.
+    known: u32,
+    /// When the devices that were expected have all had their moment.
+    window_until: Instant,
+    /// When those that heard the last beacon have had a second one.
+    tries_until: Instant,
+    /// Somebody answered the last beacon.
+    answered: bool,
 }
 
 impl Beacons {
@@ -80,11 +83,12 @@ impl Beacons {
             links: [down; LINKS_MAX],
             pending: 0,
             due: Instant::NEVER,
-            bin_end: Instant::ZERO,
-            bin: 0,
-            rush: false,
-            stretch: 0,
+            load: Load::new(),
             census,
+            known: 0,
+            window_until: Instant::ZERO,
+            tries_until: Instant::ZERO,
+            answered: false,
         }
     }
 
@@ -169,18 +173,31 @@ impl Beacons {
             *answers = answers.saturating_add(u32::from(solicited));
             return;
         }
-        if now >= self.bin_end {
-            self.bin_end = now + BIN;
-            self.bin = 0;
+        self.answered |= solicited;
+        self.load.count(now, rate_per_s);
+    }
+
+    /// Whether an unknown device shall come back later, and in how many seconds.
+    pub(super) fn shed(&mut self, rate_per_s: u32) -> Option<u8> {
+        self.load.shed(rate_per_s)
+    }
+
+    /// What the socket has dropped since it was opened. If that is more than before, the next window is wider; and if
+    /// devices are still answering the last one, that next beacon leaves as soon as the spacing allows.
+    pub(super) fn handle_drops(&mut self, now: Instant, total: u64) {
+        if !self.load.handle_drops(total) || !self.answered || now >= self.tries_until {
+            return;
         }
-        self.bin = self.bin.saturating_add(1);
-        // Twice the wanted rate, in a tenth of a second.
-        self.rush |= self.bin > (rate_per_s / 5).max(RUSH_MIN);
+        for schedule in self.links.iter_mut().filter(|schedule| schedule.up) {
+            let allowed = schedule.last.map_or(now, |last| last + SPACING);
+            schedule.due = schedule.due.min(allowed.max(now));
+        }
+        self.find_due();
     }
 
     /// What the beacon that leaves now asks for, with `present` devices registered: a census first if nobody knows how
     /// many there are, then a window of 1.1·N/λ for the N that are missing, doubled for every beacon since which there was
-    /// a rush, and halved again for every one without.
+    /// a rush or a drop, and halved again for every one without.
     pub(super) fn call(&mut self, now: Instant, config: &ServerConfig, present: u32) -> Call {
         if let Census::Planned(bits) = self.census {
             self.census = Census::Running { until: now + SPACING, bits, answers: 0 };
@@ -194,17 +211,30 @@ impl Beacons {
             }
             _ => {}
         }
-        let Census::Done(expected) = self.census else {
-            return Call { window_ms: WINDOW_MIN_MS as u16, select_bits: 0 };
-        };
-        let stretch = if self.rush { self.stretch.saturating_add(1) } else { self.stretch.saturating_sub(1) };
-        self.stretch = stretch.min(STRETCH_MAX);
-        self.rush = false;
-        let missing = u64::from(expected.saturating_sub(present));
+        let missing = u64::from(self.missing(now, present));
         let computed = missing.saturating_mul(1_100).div_ceil(u64::from(config.rate_per_s.max(1)));
         let computed = u32::try_from(computed).unwrap_or(u32::MAX).max(WINDOW_MIN_MS);
-        let window = computed.saturating_mul(1 << self.stretch).min(WINDOW_MAX_MS);
-        Call { window_ms: u16::try_from(window).unwrap_or(u16::MAX), select_bits: 0 }
+        let window_ms = computed.saturating_mul(1 << self.load.stretch()).min(WINDOW_MAX_MS);
+        let window = Duration::from_millis(window_ms.into());
+        if now >= self.window_until {
+            self.window_until = now + window;
+        }
+        self.answered = false;
+        self.tries_until = self.tries_until.max(now + window * 2 + SPACING);
+        Call { window_ms: u16::try_from(window_ms).unwrap_or(u16::MAX), select_bits: 0 }
+    }
+
+    /// How many devices have still to come: of those that were expected at the start, and of those that were here. Who was
+    /// only expected, and did not come within the window meant for him, counts half with each further beacon: an old list
+    /// or a poor sample must not make every newcomer wait for good.
+    fn missing(&mut self, now: Instant, present: u32) -> u32 {
+        let Census::Done(expected) = &mut self.census else { return 0 };
+        if now >= self.window_until && self.window_until != Instant::ZERO {
+            *expected = expected.saturating_sub(expected.saturating_sub(present).div_ceil(2));
+        }
+        let gone = self.known.saturating_sub(present);
+        self.known = self.known.saturating_sub(gone.div_ceil(GIVEN_UP)).max(present);
+        expected.saturating_sub(present).max(gone)
     }
 
     fn find_due(&mut self) {
@@ -300,6 +330,66 @@ mod tests {
             beacons.count_announce(Instant::from_millis(500), 1_000, true);
         }
         assert_eq!(window(&mut beacons, 1_000, 0), 1_100);
+    }
+
+    /// The windows of beacons at these seconds, with so many devices present at each.
+    fn windows(beacons: &mut Beacons, present: impl IntoIterator<Item = (u64, u32)>) -> Vec<u16> {
+        let call = |(s, present)| beacons.call(Instant::from_millis(s * 1_000), &config(1_000), present);
+        present.into_iter().map(call).map(|call| call.window_ms).collect()
+    }
+
+    #[test]
+    fn devices_that_never_came_are_given_up_by_halves_once_their_window_is_over() {
+        let mut beacons = Beacons::new(10_000, 10_000, 1_000);
+        let found =
+            windows(&mut beacons, [(0, 0), (1, 0), (10, 0), (11, 0), (16, 0), (17, 0), (20, 0), (23, 0)]);
+        assert_eq!(found, [11_000, 11_000, 11_000, 5_500, 5_500, 2_750, 1_375, 688]);
+        // A list with a device too many does not make the next newcomer wait for good.
+        let mut beacons = Beacons::new(10_000, 10_000, 1_000);
+        assert_eq!(
+            windows(&mut beacons, [(0, 0), (12, 9_000), (22, 9_000), (32, 9_000)]),
+            [11_000, 550, 275, 250]
+        );
+    }
+
+    #[test]
+    fn devices_that_were_here_are_expected_back_for_hours() {
+        let mut beacons = Beacons::new(0, 100, 1_000);
+        assert_eq!(windows(&mut beacons, [(0, 10_000), (10, 9_000)]), [250, 1_100]);
+        // The power is gone: whenever it comes back, all come at once.
+        let steady: Vec<_> = (2..362).map(|n| (n * 10, 0)).collect();
+        let found = windows(&mut beacons, steady);
+        assert!(found[0] > 10_900 && found[359] > 5_000, "{} … {}", found[0], found[359]);
+        assert!(found.windows(2).all(|pair| pair[0] >= pair[1]), "and are given up little by little");
+        let found = windows(&mut beacons, (362..4_000).map(|n| (n * 10, 0)));
+        assert_eq!(found.last(), Some(&250));
+    }
+
+    #[test]
+    fn a_drop_inside_the_window_calls_again_soon_and_wider() {
+        let (mut beacons, mut rng) = (Beacons::new(1_000, 1_000, 1_000), Rng::new(1));
+        beacons.link_up(Instant::ZERO, LINK);
+        let at = Instant::from_millis;
+        assert_eq!(beacons.take(at(0)), Some(LINK));
+        assert_eq!(beacons.call(at(0), &config(1_000), 0).window_ms, 1_100);
+        beacons.handle_drops(at(300), 0);
+        beacons.handle_timeout(at(1_000), INTERVAL, &mut rng);
+        assert_eq!(beacons.take(at(1_000)), Some(LINK));
+        assert_eq!(beacons.call(at(1_000), &config(1_000), 600).window_ms, 440, "no drop, no change");
+        assert_eq!(beacons.due(), at(3_000));
+        beacons.count_announce(at(1_050), 1_000, true);
+        beacons.handle_drops(at(1_100), 7);
+        assert_eq!(beacons.due(), at(2_000), "as soon as the spacing allows");
+        beacons.handle_timeout(at(2_000), INTERVAL, &mut rng);
+        assert_eq!(beacons.take(at(2_000)), Some(LINK));
+        assert_eq!(beacons.call(at(2_000), &config(1_000), 800).window_ms, 500, "250 ms, doubled");
+        // Nobody answers, or does not any more: the next window will be wider, and that is all.
+        let due = beacons.due();
+        for (ms, total, solicited) in [(2_100, 8, false), (60_000, 9, true)] {
+            beacons.count_announce(at(ms), 1_000, solicited);
+            beacons.handle_drops(at(ms), total);
+            assert_eq!(beacons.due(), due);
+        }
     }
 
     #[test]

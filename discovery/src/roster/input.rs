@@ -129,6 +129,10 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, K: Keys> Roster<S, K> {
         announce: &Announce<'_>,
         len: usize,
     ) -> Result<(), Dropped> {
+        if let Some(after_s) = self.beacons.shed(self.config.rate_per_s) {
+            self.reply(arrival, announce, len, Code::BUSY, after_s);
+            return Err(Dropped::Busy);
+        }
         let origin = origin(arrival, announce);
         let crowded =
             self.table.devices_at(*arrival.source.ip()) >= usize::from(self.config.devices_per_address);

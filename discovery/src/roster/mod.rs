@@ -8,6 +8,7 @@
 //! | `proof` | authenticated mode: whose datagram it is, and whether it is of now |
 //! | `lease` | what time does |
 //! | `beacons` | when a BEACON leaves, and how long its reply window is |
+//! | `load` | how hard the announces press |
 //! | `answer` | what is sent |
 //! | `notice` | events about nobody in the roster |
 
@@ -16,6 +17,7 @@ mod beacons;
 mod index;
 mod input;
 mod lease;
+mod load;
 mod notice;
 mod proof;
 mod slot;
@@ -181,6 +183,15 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, K: Keys> Roster<S, K> {
         self.farewell.handle_timeout(now);
         self.beacons.handle_timeout(now, self.config.beacon_interval(), &mut self.rng);
         self.expire(now);
+    }
+
+    /// The receiving socket has dropped `total` datagrams since it was opened, for want of room. A rise doubles the next
+    /// reply window; while devices answer the last one, the next BEACON leaves as soon as one may.
+    pub fn handle_receive_drops(&mut self, now: Instant, total: u64) {
+        self.advance(now);
+        if !self.farewell.is_begun() {
+            self.beacons.handle_drops(now, total);
+        }
     }
 
     /// Whether a push session with this device is healthy. While it is, the device needs no refresh and is never

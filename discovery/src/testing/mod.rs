@@ -71,6 +71,9 @@ pub(crate) struct Node {
     pub(crate) on: bool,
     pub(crate) frozen: bool,
     held: Vec<(Arrival, Rc<[u8]>)>,
+    /// Datagrams its socket holds while it is frozen, and how many it had no room for.
+    pub(crate) held_max: usize,
+    pub(crate) drops: u64,
     armed: Option<Instant>,
     /// What a server told.
     pub(crate) events: Vec<(Instant, Event)>,
@@ -155,6 +158,8 @@ impl World {
             on: false,
             frozen: false,
             held: vec![],
+            held_max: usize::MAX,
+            drops: 0,
             armed: None,
             events: vec![],
             told: vec![],
@@ -212,6 +217,9 @@ impl World {
         self.nodes[node].armed = None;
         for (arrival, bytes) in core::mem::take(&mut self.nodes[node].held) {
             self.input(node, &arrival, &bytes);
+        }
+        if let drops @ 1.. = self.nodes[node].drops {
+            self.with_roster(node, |roster, now| roster.handle_receive_drops(now, drops));
         }
         self.timeout(node);
     }
@@ -380,7 +388,11 @@ impl World {
     fn deliver(&mut self, node: usize, arrival: Arrival, bytes: &Rc<[u8]>) {
         let receiver = &mut self.nodes[node];
         if receiver.on && receiver.frozen {
-            receiver.held.push((arrival, bytes.clone()));
+            if receiver.held.len() < receiver.held_max {
+                receiver.held.push((arrival, bytes.clone()));
+            } else {
+                receiver.drops += 1;
+            }
         } else if receiver.on {
             self.input(node, &arrival, bytes);
         }
