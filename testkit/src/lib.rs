@@ -1,12 +1,15 @@
 //! What our tests share.
 //!
 //! - [`alloc`]: an allocator that counts, for "this does not allocate";
+//! - [`farm`]: thousands of devices behind two sockets, for discovery (feature `farm`, Linux);
 //! - [`history`]: what happened to orders, and the one judge of it;
 //! - [`proxy`]: a TCP proxy that cuts, freezes, delays, flips bits and dribbles;
 //! - [`vectors`]: the byte vectors of `docs/PROTOCOL.md`;
 //! - [`fuzz`]: the bodies of the fuzz targets, so that every build compiles them and every test run replays their corpora.
 
 pub mod alloc;
+#[cfg(all(feature = "farm", target_os = "linux"))]
+pub mod farm;
 pub mod fuzz;
 pub mod history;
 pub mod proxy;
