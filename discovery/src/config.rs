@@ -120,8 +120,9 @@ impl ServerConfig {
 pub struct DeviceConfig {
     /// Who it is. Stable for the life of the installation.
     pub id: NodeId,
-    /// The store it belongs to.
-    pub store: Store,
+    /// The store it belongs to. `None` while nobody has said so: the device then announces itself to nobody and lists the
+    /// servers it hears, see [`Seeker::candidates`](crate::Seeker::candidates).
+    pub store: Option<Store>,
     /// A test installation. Staging and production never see each other.
     pub staging: bool,
     /// What it is. Default [`DeviceKind::TILL`].
@@ -154,9 +155,15 @@ impl DeviceConfig {
     /// A production till with the defaults.
     #[must_use]
     pub const fn new(id: NodeId, store: Store) -> Self {
+        Self { store: Some(store), ..Self::unprovisioned(id) }
+    }
+
+    /// A device that belongs to no store yet, with the defaults.
+    #[must_use]
+    pub const fn unprovisioned(id: NodeId) -> Self {
         Self {
             id,
-            store,
+            store: None,
             staging: false,
             kind: DeviceKind::TILL,
             epoch: 0,

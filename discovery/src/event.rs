@@ -143,6 +143,25 @@ pub enum SeekerEvent {
         /// Why.
         status: Code,
     },
+    /// A device without a store heard a server that is not in its list.
+    CandidateFound {
+        /// The server.
+        id: NodeId,
+        /// Its address, with its HTTP base port.
+        address: SocketAddrV4,
+    },
+    /// A listed server says something else about itself, or is at another address.
+    CandidateChanged {
+        /// The server.
+        id: NodeId,
+        /// Its address, with its HTTP base port.
+        address: SocketAddrV4,
+    },
+    /// A listed server said goodbye, was silent for 35 s, or gave its place to a newcomer.
+    CandidateGone {
+        /// The server.
+        id: NodeId,
+    },
 }
 
 /// Why a datagram changed nothing. Each has a counter in [`Stats`](crate::Stats).

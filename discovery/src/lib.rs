@@ -112,7 +112,7 @@ pub use config::{DeviceConfig, ServerConfig};
 pub use event::{Dropped, Event, Fields, SeekerEvent, What};
 pub use link::{Arrival, Destination, LinkId, Transmit};
 pub use roster::{DeviceView, Roster, Slot, State};
-pub use seeker::{Seeker, ServerView};
+pub use seeker::{Candidate, Seeker, ServerView};
 pub use stats::Stats;
 
 /// Where a node begins to count its datagrams: anywhere, so that one that forgot its epoch is not taken for an echo of

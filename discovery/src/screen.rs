@@ -11,14 +11,21 @@ use crate::link::{Arrival, answerable};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Screen {
     id: NodeId,
-    store: Store,
+    /// `None` for a device that belongs to no store yet.
+    store: Option<Store>,
     scope: u32,
     staging: bool,
+    /// A server: it answers devices that look for any store.
+    server: bool,
 }
 
 impl Screen {
-    pub(crate) fn new(id: NodeId, store: Store, staging: bool) -> Self {
-        Self { id, store, scope: store.scope(), staging }
+    pub(crate) fn of_server(id: NodeId, store: Store, staging: bool) -> Self {
+        Self { server: true, ..Self::of_device(id, Some(store), staging) }
+    }
+
+    pub(crate) fn of_device(id: NodeId, store: Option<Store>, staging: bool) -> Self {
+        Self { id, store, scope: store.map_or(0, |store| store.scope()), staging, server: false }
     }
 
     /// The part of our own headers that never changes.
@@ -26,16 +33,15 @@ impl Screen {
         Node { scope: self.scope, staging: self.staging, ..Node::new(self.id, role) }
     }
 
-    /// The datagram is whole, of our store and side of staging, somebody else's, sent the way its kind is, and from a
-    /// source that may be answered.
+    /// The datagram is whole, of our store and side of staging or for everybody, somebody else's, sent the way its kind is,
+    /// and from a source that may be answered.
     #[inline]
     pub(crate) fn open(&self, arrival: &Arrival, datagram: &[u8]) -> Result<Header, Dropped> {
         let header = Header::parse(datagram)?;
-        if header.from.staging != self.staging {
-            Err(Dropped::Staging)
-        } else if header.from.scope != self.scope {
-            Err(Dropped::Store)
-        } else if header.from.id == self.id {
+        if header.from.staging != self.staging || header.from.scope != self.scope || self.scope == 0 {
+            self.takes_from_elsewhere(&header)?;
+        }
+        if header.from.id == self.id {
             Err(Dropped::Own)
         } else if arrival.broadcast && unicast_only(header.kind) {
             Err(Dropped::Misdirected)
@@ -46,10 +52,39 @@ impl Screen {
         }
     }
 
+    /// What passes although it is not of our store and side of staging: the question of a device that has no store yet, at a
+    /// server and at its like; and at such a device what servers say to everybody.
+    fn takes_from_elsewhere(&self, header: &Header) -> Result<(), Dropped> {
+        let asks_all = header.kind == Kind::Seek && header.from.scope == 0;
+        let passes = match self.store {
+            None => asks_all || matches!(header.kind, Kind::Beacon | Kind::Bye) && header.from.scope != 0,
+            Some(_) => asks_all && self.server,
+        };
+        if passes {
+            Ok(())
+        } else if self.store.is_some() && header.from.staging != self.staging {
+            Err(Dropped::Staging)
+        } else {
+            Err(Dropped::Store)
+        }
+    }
+
     /// The full store, where a kind carries it: the header's scope is only a hash.
     #[inline]
     pub(crate) fn store(&self, store: Option<StoreRef<'_>>) -> Result<(), Dropped> {
-        if store.is_some_and(|store| store.is(&self.store)) { Ok(()) } else { Err(Dropped::Store) }
+        match (store, &self.store) {
+            (Some(store), Some(ours)) if store.is(ours) => Ok(()),
+            _ => Err(Dropped::Store),
+        }
+    }
+
+    /// What a SEEK looks for: our store, or with scope 0 and without STORE any.
+    pub(crate) fn sought(&self, from: &Node, store: Option<StoreRef<'_>>) -> Result<(), Dropped> {
+        match (from.scope, store) {
+            (0, None) => Ok(()),
+            (0, Some(_)) => Err(Dropped::Store),
+            _ => self.store(store),
+        }
     }
 }
 

@@ -1,9 +1,11 @@
 //! The device's half: a seeker on sockets.
 
+use alloc::vec::Vec;
 use core::net::{Ipv4Addr, SocketAddrV4};
+use core::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use wire_format::ids::{Name, NodeId};
+use wire_format::ids::{Name, NodeId, Store};
 use wire_format::time::Instant;
 
 use super::run::{self, Core, Task};
@@ -14,6 +16,8 @@ use crate::{Arrival, DeviceConfig, LinkId, Seeker, SeekerEvent, ServerView, Stat
 
 /// Starts a device's discovery on the current tokio runtime: opens the sockets, then looks for the server. `seed` must
 /// differ between devices: their timing hangs on it.
+///
+/// Without a store in `config` it asks for any, and lists the servers it hears: see [`DeviceHandle::candidates`].
 ///
 /// No interface need be up: those that come later are found. The seeds of `config` are listened to wherever they live.
 ///
@@ -78,6 +82,18 @@ impl DeviceHandle {
         run::ask(&self.commands, Command::Server).await?
     }
 
+    /// The servers heard while the device belongs to no store, at most [`CANDIDATES_MAX`](crate::seeker::CANDIDATES_MAX), those
+    /// of one store beside each other, the one its devices would choose first.
+    pub async fn candidates(&self) -> Vec<Candidate> {
+        run::ask(&self.commands, Command::Candidates).await.unwrap_or_default()
+    }
+
+    /// The device belongs to this store and side of staging from now on, and looks for its server there. `false` if it
+    /// belongs to one already, or discovery has ended.
+    pub async fn adopt(&self, store: Store, staging: bool) -> bool {
+        run::ask(&self.commands, |answer| Command::Adopt(store, staging, answer)).await.unwrap_or(false)
+    }
+
     /// The counters; `None` after the end.
     pub async fn stats(&self) -> Option<DeviceStats> {
         run::ask(&self.commands, Command::Stats).await
@@ -123,6 +139,53 @@ impl Server {
     }
 }
 
+/// A store server that a device without a store has heard. It says this about itself, and proves nothing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Candidate {
+    /// Who it is.
+    pub id: NodeId,
+    /// Its address, with its HTTP base port.
+    pub address: SocketAddrV4,
+    /// Its display name, empty if it has none.
+    pub name: Name,
+    /// The store it serves.
+    pub store: Store,
+    /// It is a test server.
+    pub staging: bool,
+    /// Lower wins among servers of one store.
+    pub priority: u16,
+    /// What it offers.
+    pub services: Services,
+    /// How long ago it was heard last.
+    pub age: Duration,
+}
+
+impl Candidate {
+    fn new(known: &crate::Candidate, now: Instant) -> Self {
+        Self {
+            id: known.id,
+            address: known.address,
+            name: known.name,
+            store: known.store,
+            staging: known.staging,
+            priority: known.priority,
+            services: known.services,
+            age: now.since(known.heard),
+        }
+    }
+
+    /// Every candidate of `seeker`, in the order in which people look for theirs.
+    fn all_of(seeker: &Seeker, now: Instant) -> Vec<Self> {
+        let mut all: Vec<Self> = seeker.candidates().map(|known| Self::new(known, now)).collect();
+        all.sort_by(|a, b| a.place().cmp(&b.place()));
+        all
+    }
+
+    fn place(&self) -> (u32, &str, bool, u16, NodeId) {
+        (self.store.entity(), self.store.code(), self.staging, self.priority, self.id)
+    }
+}
+
 /// What a device's discovery has counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -138,6 +201,8 @@ enum Command {
     SetLinked(bool),
     Reconfigure(Box<DeviceConfig>),
     Server(oneshot::Sender<Option<Server>>),
+    Candidates(oneshot::Sender<Vec<Candidate>>),
+    Adopt(Store, bool, oneshot::Sender<bool>),
     Stats(oneshot::Sender<DeviceStats>),
     Stop,
 }
@@ -178,6 +243,12 @@ impl Core for Finder {
             Command::Reconfigure(config) => seeker.reconfigure(now, *config),
             Command::Server(answer) => {
                 let _gone = answer.send(seeker.server().map(|view| Server::new(&view)));
+            }
+            Command::Candidates(answer) => {
+                let _gone = answer.send(Candidate::all_of(seeker, now));
+            }
+            Command::Adopt(store, staging, answer) => {
+                let _gone = answer.send(seeker.adopt(now, store, staging));
             }
             Command::Stats(answer) => {
                 let _gone = answer.send(DeviceStats { protocol: *seeker.stats(), net: *net });

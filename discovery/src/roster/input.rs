@@ -72,7 +72,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, K: Keys> Roster<S, K> {
 
     /// Answered by a broadcast, limited per interface, and only if the question was at least as long.
     fn seek(&mut self, now: Instant, arrival: &Arrival, seek: &Seek<'_>, len: usize) -> Result<(), Dropped> {
-        self.screen.store(seek.store)?;
+        self.screen.sought(&seek.from, seek.store)?;
         if len < self.beacon_len {
             return Err(Dropped::Short);
         }

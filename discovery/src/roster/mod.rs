@@ -119,7 +119,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, K: Keys> Roster<S, K> {
         Self {
             beacons: beacons::Beacons::new(config.expected_devices, table.capacity(), config.rate_per_s),
             beacon_len: answer::beacon_len(&config, beacon_keys.is_some()),
-            screen: Screen::new(config.id, config.store, config.staging),
+            screen: Screen::of_server(config.id, config.store, config.staging),
             config,
             keys,
             beacon_keys,

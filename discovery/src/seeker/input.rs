@@ -37,8 +37,14 @@ impl Seeker {
         }
         let taken = match header.kind {
             Kind::Seek => self.other_seek(&Seek::parse(bytes)?),
+            Kind::Beacon if self.config.store.is_none() => {
+                self.candidates.hear(now, arrival, &Beacon::parse(bytes)?)
+            }
             Kind::Beacon => self.beacon(now, arrival, &Beacon::parse(bytes)?),
             Kind::Ack => self.ack(now, arrival, &Ack::parse(bytes)?),
+            Kind::Bye if self.config.store.is_none() => {
+                self.candidates.handle_bye(arrival, &Bye::parse(bytes)?)
+            }
             Kind::Bye => self.server_bye(now, &Bye::parse(bytes)?),
             Kind::Challenge => self.challenge(arrival, &Challenge::parse(bytes)?, bytes.len()),
             Kind::Announce => Err(Dropped::Misdirected),
@@ -51,7 +57,7 @@ impl Seeker {
 
     /// One SEEK from anybody makes the server tell everybody.
     fn other_seek(&mut self, seek: &Seek<'_>) -> Result<(), Dropped> {
-        self.screen.store(seek.store)?;
+        self.screen.sought(&seek.from, seek.store)?;
         let trickle = self.trickle.as_mut().ok_or(Dropped::Unexpected)?;
         // One SEEK heard through two interfaces, or twice around a loop, is one.
         let this = (seek.from.id, seek.from.sequence);

@@ -5,9 +5,11 @@
 //! | `trickle` | when a SEEK leaves |
 //! | `register` | when an ANNOUNCE leaves |
 //! | `server` | what is remembered of the server |
+//! | `candidates` | the servers a device without a store lists |
 //! | `input` | what a datagram does |
 //! | `output` | what is sent |
 
+mod candidates;
 mod input;
 mod news;
 mod output;
@@ -20,10 +22,11 @@ use core::time::Duration;
 
 use wire_format::datagram::Nonce;
 use wire_format::datagram::ack::Code;
-use wire_format::ids::NodeId;
+use wire_format::ids::{NodeId, Store};
 use wire_format::rng::{Rng, mix};
 use wire_format::time::Instant;
 
+pub use candidates::{CANDIDATES_MAX, Candidate};
 pub use server::ServerView;
 
 use crate::bucket::Buckets;
@@ -35,6 +38,7 @@ use crate::link::{Arrival, LinkId, Transmit};
 use crate::pause::Wakefulness;
 use crate::screen::Screen;
 use crate::stats::Stats;
+use candidates::Candidates;
 use news::News;
 use register::Register;
 use server::Server;
@@ -72,6 +76,8 @@ pub struct Seeker {
     trickle: Option<Trickle>,
     register: Register,
     server: Option<Server>,
+    /// Servers heard while the device belongs to no store.
+    candidates: Candidates,
     away: Option<Away>,
     /// The last refusal told.
     refused: Option<Code>,
@@ -118,13 +124,14 @@ impl Seeker {
         let config = config.clamped(rng.next_u64());
         let secret = Secret::new(mix(rng.next_u64()));
         let mut seeker = Self {
-            screen: Screen::new(config.id, config.store, config.staging),
+            screen: Screen::of_device(config.id, config.store, config.staging),
             config,
             links: 0,
             seek_on: 0,
             trickle: None,
             register: Register::new(),
             server: None,
+            candidates: Candidates::new(),
             away: None,
             refused: None,
             linked: false,
@@ -167,6 +174,7 @@ impl Seeker {
         self.advance(now);
         self.links &= !link.bit();
         self.seek_on &= self.links;
+        self.candidates.link_down(link);
         if self.server.as_ref().is_some_and(|server| server.link == link) {
             self.lose(now);
         } else if self.links == 0 {
@@ -204,6 +212,7 @@ impl Seeker {
             self.server = None;
             self.look(now);
         }
+        self.candidates.expire(now);
         if self.lost_at().is_some_and(|lost_at| lost_at <= now) {
             self.lose(now);
         }
@@ -247,6 +256,45 @@ impl Seeker {
         }
     }
 
+    /// The device belongs to this store and side of staging from now on, and looks for its server there, within a second.
+    /// The list of candidates is dropped without a word. `false` if the device belongs to a store already, or is leaving:
+    /// then nothing changes.
+    pub fn adopt(&mut self, now: Instant, store: Store, staging: bool) -> bool {
+        self.advance(now);
+        let adopts = self.config.store.is_none() && !self.farewell.is_begun();
+        if adopts {
+            (self.config.store, self.config.staging) = (Some(store), staging);
+            self.screen = Screen::of_device(self.config.id, self.config.store, staging);
+            self.candidates = Candidates::new();
+            self.seek_on = 0;
+            self.look(now);
+        }
+        adopts
+    }
+
+    /// The servers a device without a store has heard: at most [`CANDIDATES_MAX`], of any store and of both sides of staging,
+    /// in no particular order. A human chooses one, for whoever sends BEACONs can be listed; then see [`Seeker::adopt`].
+    ///
+    /// ```
+    /// use discovery::{DeviceConfig, Seeker};
+    /// use wire_format::ids::NodeId;
+    /// # use wire_format::time::Instant;
+    /// # let now = Instant::ZERO;
+    /// let mut seeker = Seeker::new(DeviceConfig::unprovisioned(NodeId([7; 16])), now, 42);
+    /// // … the network is heard for a while, and a person looks at the list:
+    /// for server in seeker.candidates() {
+    ///     let side = if server.staging { "test" } else { "production" };
+    ///     println!("{} {} {side} at {}", server.store, server.name, server.address);
+    /// }
+    /// let chosen = seeker.candidates().next().map(|server| (server.store, server.staging));
+    /// if let Some((store, staging)) = chosen {
+    ///     seeker.adopt(now, store, staging);
+    /// }
+    /// ```
+    pub fn candidates(&self) -> impl Iterator<Item = &Candidate> {
+        self.candidates.iter()
+    }
+
     /// Says goodbye to the server, twice, 100 ms apart, then [`Seeker::is_stopped`]. Nothing else is sent or taken from
     /// now on.
     pub fn stop(&mut self, now: Instant) {
@@ -272,8 +320,8 @@ impl Seeker {
     }
 
     /// The next event. Call until it returns nothing; one that is not fetched is replaced by what it comes to.
-    pub const fn poll_event(&mut self) -> Option<SeekerEvent> {
-        self.news.take()
+    pub fn poll_event(&mut self) -> Option<SeekerEvent> {
+        self.news.take().or_else(|| self.candidates.take_event())
     }
 
     /// When to call [`Seeker::handle_timeout`]; `None` if nothing is ever due.
@@ -284,7 +332,8 @@ impl Seeker {
         }
         let trickle = self.trickle.as_ref().map(Trickle::due);
         let away = self.away.map(|away| away.until);
-        [trickle, away, self.register.due(), self.lost_at()].into_iter().flatten().min()
+        let candidates = self.candidates.due();
+        [trickle, away, self.register.due(), self.lost_at(), candidates].into_iter().flatten().min()
     }
 
     /// The server found, if any.
@@ -305,12 +354,12 @@ impl Seeker {
         &self.stats
     }
 
-    /// Looks for a server: by SEEK on every interface, or by ANNOUNCE to the seeds.
+    /// Looks for a server: by SEEK on every interface, or by ANNOUNCE to the seeds. Without a store nobody is announced to.
     fn look(&mut self, now: Instant) {
         self.trickle = None;
         self.answers = 0;
         self.draw_nonce();
-        if self.config.seeds.iter().any(Option::is_some) {
+        if self.config.store.is_some() && self.config.seeds.iter().any(Option::is_some) {
             self.register.begin_seeds(now, &mut self.rng);
         } else {
             self.register.silence();
@@ -372,6 +421,7 @@ impl Seeker {
         if let Some(server) = &mut self.server {
             server.lost_at = server.lost_at + slept;
         }
+        self.candidates.sleep(now, slept);
         if self.register.due().is_some_and(|due| due <= now) {
             self.register.again(now, SOON.0, SOON.1, &mut self.rng);
         }

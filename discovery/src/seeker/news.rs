@@ -24,6 +24,10 @@ impl News {
             SeekerEvent::ServerFound { .. } => &mut self.found,
             SeekerEvent::Registered { .. } => &mut self.registered,
             SeekerEvent::Refused { .. } => &mut self.refused,
+            // Candidates keep their own.
+            SeekerEvent::CandidateFound { .. }
+            | SeekerEvent::CandidateChanged { .. }
+            | SeekerEvent::CandidateGone { .. } => return,
         };
         *place = Some(event);
         // What was found before it was lost is old news.

@@ -70,7 +70,7 @@ impl Seeker {
         Seek {
             from,
             suppressed,
-            store: Some(StoreRef::from(&self.config.store)),
+            store: self.config.store.as_ref().map(StoreRef::from),
             name: TextRef::new(self.config.name.as_str()),
             pad_to: BEACON_LEN_MAX as u16,
             auth: None,
@@ -85,7 +85,7 @@ impl Seeker {
         Announce {
             from,
             answers: self.answers,
-            store: Some(StoreRef::from(&config.store)),
+            store: config.store.as_ref().map(StoreRef::from),
             name: TextRef::new(config.name.as_str()),
             services: config.services.as_services(),
             addrs: None,
@@ -111,7 +111,7 @@ impl Seeker {
 
     fn emit_bye(&mut self, buffer: &mut [u8]) -> Result<usize, EmitError> {
         let from = self.node();
-        let store = Some(StoreRef::from(&self.config.store));
+        let store = self.config.store.as_ref().map(StoreRef::from);
         Bye { from, reason: Reason::LEAVING, retry_after_s: 0, store, auth: None }.emit(buffer)
     }
 }

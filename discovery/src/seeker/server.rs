@@ -11,7 +11,7 @@ use crate::config::{LEASE_MAX_S, LEASE_MIN_S, Services};
 use crate::link::{Arrival, LinkId};
 
 /// Priority of a server that did not say any.
-const PRIORITY_DEFAULT: u16 = 100;
+pub(super) const PRIORITY_DEFAULT: u16 = 100;
 
 /// The server found, if any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,11 @@ pub struct ServerView<'a> {
     pub epoch: u32,
     /// Whether it has acknowledged this device.
     pub registered: bool,
+}
+
+/// The display name a BEACON says, empty if it says none.
+pub(super) fn name_of(beacon: &Beacon<'_>) -> Name {
+    beacon.name.and_then(|name| Name::new(name.as_str())).unwrap_or_default()
 }
 
 #[derive(Clone, Debug)]
@@ -105,7 +110,7 @@ impl Server {
         self.priority = beacon.priority.unwrap_or(PRIORITY_DEFAULT);
         let name = beacon.name.map_or(&[][..], |name| name.as_bytes());
         if self.name.as_str().as_bytes() != name {
-            self.name = beacon.name.and_then(|name| Name::new(name.as_str())).unwrap_or_default();
+            self.name = name_of(beacon);
         }
         self.services = beacon.services.map_or(Services::EMPTY, Services::copy_of);
     }

@@ -83,7 +83,7 @@ fn stores_and_staging_never_mix_on_one_lan() {
     for number in 1..=60 {
         let mut config = device_config(number);
         config.staging = number % 3 == 1;
-        config.store = if number % 3 == 2 { other } else { store() };
+        config.store = Some(if number % 3 == 2 { other } else { store() });
         world.device(config, address(number), ms(u64::from(number) * 50));
     }
     world.run(secs(60));

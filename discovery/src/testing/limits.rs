@@ -41,7 +41,7 @@ fn the_longest_beacon_is_as_long_as_a_seek() {
     assert_eq!(Beacon::parse(&buffer[..len]).unwrap().services.unwrap().count(), SERVICES_MAX);
 
     let mut seeker = Seeker::new(
-        DeviceConfig { store: config.store, name: config.name, ..device_config(1) },
+        DeviceConfig { store: Some(config.store), name: config.name, ..device_config(1) },
         Instant::ZERO,
         1,
     );

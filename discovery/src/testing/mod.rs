@@ -3,6 +3,7 @@
 //! Every node is driven by the calling contract: one input, then drain. A broadcast reaches every node that is on, with
 //! one delay for all and a loss of its own for each.
 
+mod candidates;
 mod conflicts;
 pub(crate) mod datagrams;
 mod hostile;
