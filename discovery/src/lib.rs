@@ -71,7 +71,8 @@
 //!
 //! # What holds
 //!
-//! - Legal entity, store code and side of staging must match in both directions; a mismatch is counted, nothing else.
+//! - Legal entity, store code and side of staging must match in both directions; a mismatch is counted, nothing else. A device
+//!   that belongs to no store yet announces itself to nobody and lists the servers it hears, for a person to choose from.
 //! - A datagram never causes more bytes than it has: an ANNOUNCE is at least 96 bytes, an ACK or CHALLENGE at most 76; a
 //!   SEEK is answered by a broadcast, once a second and interface, and only if it is as long as the BEACON. (A BEACON makes
 //!   devices announce: four times at once, then once in 30 s, whatever is forged.)

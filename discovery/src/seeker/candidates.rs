@@ -135,10 +135,14 @@ impl Candidates {
         }
         let (epoch, sequence) = (beacon.from.epoch, beacon.from.sequence);
         let candidate = Candidate::new(now, arrival, beacon, store);
+        let crowded = self.crowds(&candidate);
         if let Some(held) = self.find(beacon.from.id) {
             let known = &held.candidate;
             if known.source.ip() != candidate.source.ip() && !known.is_quiet(now) {
                 return Err(Dropped::Unknown);
+            }
+            if known.source.ip() != candidate.source.ip() && crowded {
+                return Err(Dropped::Crowded);
             }
             if held.epoch == epoch {
                 in_order(held.sequence, sequence)?;
@@ -149,18 +153,23 @@ impl Candidates {
             *held = Held { candidate, epoch, sequence, news: held.news };
             return Ok(());
         }
-        let place = self.room(now, &candidate)?;
+        if crowded {
+            return Err(Dropped::Crowded);
+        }
+        let place = self.room(now)?;
         place.clear();
         place.held = Some(Held { candidate, epoch, sequence, news: News::Found });
         Ok(())
     }
 
-    /// Where a newcomer goes.
-    fn room(&mut self, now: Instant, newcomer: &Candidate) -> Result<&mut Place, Dropped> {
+    /// Whether others fill the places its address may have.
+    fn crowds(&self, newcomer: &Candidate) -> bool {
         let neighbours = self.iter().filter(|known| known.source.ip() == newcomer.source.ip());
-        if neighbours.count() >= PER_ADDRESS_MAX {
-            return Err(Dropped::Crowded);
-        }
+        neighbours.filter(|known| known.id != newcomer.id).count() >= PER_ADDRESS_MAX
+    }
+
+    /// Where a newcomer goes.
+    fn room(&mut self, now: Instant) -> Result<&mut Place, Dropped> {
         let usable = |place: &&mut Place| {
             let free = place.held.as_ref().is_none_or(|held| held.candidate.is_quiet(now));
             free && place.gone.is_none()

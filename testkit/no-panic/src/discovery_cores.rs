@@ -54,7 +54,10 @@ fn seeker(store: Store, arrival: &Arrival, bytes: &[u8], buffer: &mut [u8]) {
     use discovery::{DeviceConfig, Seeker};
     use wire_format::ids::NodeId;
 
-    let config = black_box(DeviceConfig::new(NodeId([1; 16]), store));
+    let mut config = black_box(DeviceConfig::new(NodeId([1; 16]), store));
+    if black_box(true) {
+        config.store = None;
+    }
     let mut seeker = Seeker::new(config.clone(), now(), black_box(1));
     super::see(&mut seeker);
     seeker.link_up(now(), arrival.link);
@@ -67,6 +70,9 @@ fn seeker(store: Store, arrival: &Arrival, bytes: &[u8], buffer: &mut [u8]) {
     black_box(seeker.poll_event());
     black_box(seeker.poll_timeout());
     black_box(seeker.server());
+    seeker.candidates().for_each(|server| super::see(server.address));
+    black_box(seeker.adopt(now(), store, black_box(true)));
+    super::see(&mut seeker);
     seeker.link_down(now(), arrival.link);
     seeker.stop(now());
     black_box((seeker.poll_transmit(now(), buffer), seeker.is_stopped()));

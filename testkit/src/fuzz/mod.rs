@@ -9,6 +9,7 @@
 
 mod datagram;
 mod frame_stream;
+mod lister;
 mod payloads;
 mod roster_ops;
 mod session_ops;

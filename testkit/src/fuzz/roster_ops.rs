@@ -1,4 +1,5 @@
-//! Discovery: any list of operations against a server's roster and a device's seeker, which also hear each other.
+//! Discovery: any list of operations against a server's roster and a device's seeker, which also hear each other, and
+//! against a device that belongs to no store yet and hears both.
 //!
 //! After every operation both are drained, and: whoever follows the events knows what the roster knows; every datagram
 //! sent is well formed, of its own side, and answers no more bytes than came; no timer stays; no table grows.
@@ -17,12 +18,15 @@ use wire_format::datagram::{
 use wire_format::ids::{DeviceKind, NodeId, Store};
 use wire_format::time::Instant;
 
+use super::lister::Lister;
 use super::{Seed, Source};
 
 /// Devices that fit: fewer than there are ids, so that the roster overflows.
 const SLOTS: usize = 4;
 const SERVER: u8 = 200;
 const DEVICE: u8 = 1;
+/// The device without a store.
+const LISTER: u8 = 100;
 const LINK: LinkId = LinkId(0);
 /// Datagrams and events of one drain: every table has fewer entries.
 const DRAIN_MAX: usize = 256;
@@ -48,6 +52,7 @@ pub fn roster_ops(data: &[u8]) {
 struct World {
     roster: Roster<Vec<Slot>>,
     seeker: Seeker,
+    lister: Lister,
     now: Instant,
     sequence: u32,
     /// The server's last question: the cookie, and where it went.
@@ -68,6 +73,7 @@ impl World {
         let mut world = Self {
             roster: Roster::new(server, vec![Slot::EMPTY; SLOTS], now, u64::from(mode)),
             seeker: Seeker::new(device, now, u64::from(mode) + 1),
+            lister: Lister::new(id(LISTER), now, u64::from(mode) + 2),
             now,
             sequence: 0,
             asked: None,
@@ -89,6 +95,7 @@ impl World {
                 self.now = self.now + Duration::from_millis(u64::from(source.u16()) * 8);
                 self.roster.handle_timeout(self.now);
                 self.seeker.handle_timeout(self.now);
+                self.lister.handle_timeout(self.now);
             }
             5 => {
                 let (node, linked) = (id(source.u8() % 8), source.bool());
@@ -98,17 +105,19 @@ impl World {
             6 => self.seeker.set_linked(self.now, source.bool()),
             7 => {
                 let link = LinkId(source.u8() % 18);
-                match source.u8() % 4 {
+                match source.u8() % 6 {
                     0 => self.roster.link_up(self.now, link),
                     1 => self.roster.link_down(self.now, link),
                     2 => self.seeker.link_up(self.now, link),
-                    _ => self.seeker.link_down(self.now, link),
+                    3 => self.seeker.link_down(self.now, link),
+                    which => self.lister.link(self.now, link, which == 4),
                 }
             }
             8 => match source.u8() {
                 0 => self.roster.stop(self.now, bye::Reason::RESTARTING, 5),
                 1 => self.seeker.stop(self.now),
                 2..=127 => self.joined = !self.joined,
+                128..=135 => self.lister.adopt(self.now, store(), source.bool()),
                 _ => {}
             },
             9 => {
@@ -123,14 +132,15 @@ impl World {
         }
     }
 
-    /// A well-formed datagram of any kind, by any node, sometimes with one bit wrong.
+    /// A well-formed datagram of any kind, by any node, of one of two stores or of none, sometimes with one bit wrong.
     fn crafted(&mut self, source: &mut Source<'_>) -> Vec<u8> {
         self.sequence = self.sequence.wrapping_add(u32::from(source.u8() % 4));
-        let store = store();
         let [kind, number, epoch, flip] = source.array();
+        let store = if epoch & 0x20 != 0 { other_store() } else { store() };
+        let unscoped = epoch & 0x40 != 0;
         let role = if number >= SERVER { DeviceKind::SERVER } else { DeviceKind::KIOSK };
         let from = Node {
-            scope: store.scope(),
+            scope: if unscoped { 0 } else { store.scope() },
             epoch: u32::from(epoch % 3),
             epoch_random: epoch & 0x80 != 0,
             sequence: self.sequence,
@@ -144,7 +154,8 @@ impl World {
             Some((nonce, _)) if flip & 2 == 0 => nonce,
             _ => Nonce::Short(source.array()),
         };
-        let datagram = datagram(kind, flip, from, nonce, &store, source);
+        let of_store = (!unscoped || flip & 16 != 0).then_some(&store);
+        let datagram = datagram(kind, flip, from, nonce, of_store, source);
         let mut buffer = [0; DATAGRAM_MAX];
         let Ok(len) = datagram.emit(&mut buffer) else { return Vec::new() };
         let mut bytes = buffer[..len].to_vec();
@@ -155,9 +166,13 @@ impl World {
         bytes
     }
 
-    /// A datagram arrives: at the seeker if the highest bit of `to` is set, else at the roster.
+    /// A datagram arrives: at the seeker if the highest bit of `to` is set, else at the roster; with the bit 0x20 at the device
+    /// without a store too.
     fn deliver(&mut self, to: u8, bytes: &[u8]) {
         let arrival = Arrival { link: LINK, source: address(to & 0x07), broadcast: to & 0x40 != 0 };
+        if to & 0x20 != 0 {
+            self.lister.hear(self.now, &arrival, bytes);
+        }
         if to & 0x80 != 0 {
             let _why = self.seeker.handle_datagram(self.now, &arrival, bytes);
         } else {
@@ -173,7 +188,8 @@ impl World {
     fn wait(&mut self, span: Duration) {
         let end = self.now + span;
         for _ in 0..10_000 {
-            let due = [self.roster.poll_timeout(), self.seeker.poll_timeout()].into_iter().flatten().min();
+            let due = [self.roster.poll_timeout(), self.seeker.poll_timeout(), self.lister.due()];
+            let due = due.into_iter().flatten().min();
             let Some(due) = due.filter(|due| *due <= end) else {
                 self.now = end;
                 return;
@@ -181,10 +197,12 @@ impl World {
             self.now = self.now.max(due);
             self.roster.handle_timeout(self.now);
             self.seeker.handle_timeout(self.now);
+            self.lister.handle_timeout(self.now);
             self.drain(None);
             let stays = |due: Option<Instant>| due.is_some_and(|due| due <= self.now);
             assert!(!stays(self.roster.poll_timeout()), "a deadline of the roster stays");
             assert!(!stays(self.seeker.poll_timeout()), "a deadline of the seeker stays");
+            assert!(!stays(self.lister.due()), "a deadline of the lister stays");
         }
         panic!("more than 10,000 deadlines in {span:?}");
     }
@@ -219,7 +237,11 @@ impl World {
                         self.asked = Some((nonce, source));
                     }
                 }
-                Destination::Broadcast(link) => assert!(link.0 < 16, "a broadcast on a link that is not one"),
+                Destination::Broadcast(link) => {
+                    assert!(link.0 < 16, "a broadcast on a link that is not one");
+                    let arrival = Arrival { link: LINK, source: address(0), broadcast: true };
+                    self.lister.hear(self.now, &arrival, &buffer[..len]);
+                }
             }
             if self.joined {
                 let broadcast = matches!(to, Destination::Broadcast(_));
@@ -288,10 +310,10 @@ fn datagram<'a>(
     flip: u8,
     from: Node,
     nonce: Nonce,
-    store: &'a Store,
+    store: Option<&'a Store>,
     source: &mut Source<'_>,
 ) -> Datagram<'a> {
-    let of_store = Some(store.into());
+    let of_store = store.map(Into::into);
     let pad_to = u16::from(source.u8()) * 2;
     match kind % 7 {
         0 => Datagram::Seek(Seek { from, suppressed: 0, store: of_store, name: None, pad_to, auth: None }),
@@ -343,6 +365,10 @@ fn store() -> Store {
     Store::new(7, "PARIS-12").expect("a store code")
 }
 
+fn other_store() -> Store {
+    Store::new(8, "LYON-3").expect("a store code")
+}
+
 /// Number 0 is nobody: the all-zero id is refused by the codec.
 fn id(number: u8) -> NodeId {
     NodeId([number; 16])
@@ -372,6 +398,15 @@ pub(super) fn seeds(seeds: &mut Vec<Seed>) {
     let goodbye = vec![10, 2, 1, 3, 2, 1, 0, 90, 48, 0, 0];
     push("leaves", &[vec![0], announce(2, 2), goodbye, wait(20), announce(2, 2), vec![5, 2, 1], wait(200)]);
     let seek = vec![10, 2, 1, 0, 2, 1, 0, 90, 250];
+    // A beacon of each store, by servers at different addresses, heard by the device without one; then silence, and a choice.
+    let beacon =
+        |number: u8, at: u8, epoch: u8| vec![10, 0x60 | at, 1, 1, number, epoch, 0, 90, 48, 10, 0, 100];
+    let listed = [beacon(201, 1, 1), beacon(202, 2, 0x21), beacon(203, 2, 0x22), beacon(204, 2, 0x21)];
+    let unscoped = vec![10, 0x63, 1, 0, 3, 0x41, 0, 90, 200];
+    push(
+        "lists",
+        &[&[vec![0], wait(5)], &listed[..], &[unscoped, wait(250), vec![8, 130, 0], wait(20)]].concat(),
+    );
     push(
         "asks",
         &[vec![0], seek.clone(), wait(3), vec![7, 3, 0], seek, vec![8, 1], vec![4, 255, 255], wait(9)],

@@ -13,7 +13,7 @@
 //! | --- | --- | --- | --- |
 //! | 10 | 2 | role | any but 0xFFFF |
 //! | 44 | 4 | suppressed | SEEKs the sender left out since its last one, because it heard enough of others |
-//! | 48 | – | STORE | the store it looks for; without it nobody answers |
+//! | 48 | – | STORE | the store it looks for; absent with scope 0: any store (3.9) |
 //! | – | – | NAME | optional |
 //! | – | – | PAD | optional; makes the datagram as long as the BEACON it asks for |
 //! | – | – | AUTH | optional |
@@ -30,7 +30,7 @@ pub struct Seek<'a> {
     pub from: Node,
     /// SEEKs this device did not send since its last one, because it heard enough of others.
     pub suppressed: u32,
-    /// The store it looks for; absent while not provisioned.
+    /// The store it looks for; absent, with scope 0, in the question of a device that belongs to none yet.
     pub store: Option<StoreRef<'a>>,
     /// Its display name.
     pub name: Option<TextRef<'a>>,
