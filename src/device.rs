@@ -23,6 +23,7 @@ const SHUTDOWN_WITHIN: Duration = Duration::from_secs(2);
 pub struct DeviceBuilder {
     security: Option<Security>,
     discovery: Option<finding::Net>,
+    store: Store,
     find: discovery::DeviceConfig,
     bind: Option<Ipv4Addr>,
     seeds: usize,
@@ -35,6 +36,7 @@ impl DeviceBuilder {
         Self {
             security: None,
             discovery: Some(finding::Net::default()),
+            store,
             find: discovery::DeviceConfig::new(id, store),
             bind: None,
             seeds: 0,
@@ -109,7 +111,7 @@ impl DeviceBuilder {
             return Err(StartError::SecurityNotChosen);
         }
         let find = &self.find;
-        let mut config = ReceiverConfig::new(find.id, find.store, chance::random());
+        let mut config = ReceiverConfig::new(find.id, self.store, chance::random());
         config.kind = find.kind;
         config.staging = find.staging;
         config.zone = find.zone.unwrap_or(0);
@@ -217,7 +219,8 @@ pub enum DeviceEvent {
 }
 
 impl Device {
-    /// A device of this store with this id; see the builder for what can be said about it.
+    /// A device of this store with this id; see the builder for what can be said about it. A device that nobody has told its
+    /// store begins with [`Unprovisioned`](crate::Unprovisioned).
     #[must_use]
     pub fn builder(store: Store, id: NodeId) -> DeviceBuilder {
         DeviceBuilder::new(store, id)

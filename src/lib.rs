@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | a store server | [`StoreServer`] |
 //! | a device with an operating system | [`Device`] |
+//! | a device that nobody has told its store | [`Unprovisioned`], or [`find_servers`] once |
 //! | firmware, other runtimes, simulations | the cores: [`discovery`] and [`push`], both `no_std` |
 //! | the bytes alone | [`wire`] |
 //!
@@ -46,9 +47,13 @@ mod options;
 mod security;
 #[cfg(feature = "tokio")]
 mod server;
+#[cfg(feature = "tokio")]
+mod unprovisioned;
 
 #[cfg(feature = "tokio")]
 pub use device::{Device, DeviceBuilder, DeviceEvent};
+#[cfg(feature = "tokio")]
+pub use discovery::driver::device::Candidate;
 #[cfg(feature = "tokio")]
 pub use error::StartError;
 #[cfg(feature = "tokio")]
@@ -65,3 +70,5 @@ pub use push::driver::server::{
 pub use security::Security;
 #[cfg(feature = "tokio")]
 pub use server::{DeviceInfo, ServerBuilder, ServerEvent, ServerStats, StaticDevice, StoreServer};
+#[cfg(feature = "tokio")]
+pub use unprovisioned::{Unprovisioned, find_servers};

@@ -10,7 +10,7 @@ use tillwire::{DeviceCode, DeviceKind, NodeId, Security, StaticDevice, Store, Ta
 #[cfg(target_os = "linux")]
 use crate::bench;
 use crate::error::Failure;
-use crate::{ask, cancel, demo, device, explain, names, push, serve, status, watch};
+use crate::{ask, cancel, demo, device, explain, names, push, serve, servers, status, watch};
 
 /// The port of discovery.
 pub(crate) const DISCOVERY_PORT: u16 = wire_format::datagram::PORT;
@@ -22,6 +22,7 @@ Examples:
   tillwire demo                                      200 devices on this machine, found and tried
   tillwire serve --store PARIS-12 --open-network     a store server; then, in another terminal:
   tillwire push message \"Lane 3 please\" --to kind=till
+  tillwire servers                                   which store servers are on this LAN
   tillwire watch                                     who is here, as it changes
   tillwire status                                    what the server counts
   tillwire explain 000000003000000078563412448f6258  what these bytes say
@@ -47,6 +48,8 @@ pub(crate) enum Command {
     Serve(serve::Args),
     /// Run one simulated device that applies what it gets.
     Device(device::Args),
+    /// List the store servers on this LAN, of any store.
+    Servers(servers::Args),
     /// Push an order through a running server and report every outcome.
     Push(Box<push::Args>),
     /// Ask devices something, and show what each answers.

@@ -47,7 +47,7 @@ fn tags(tags: &Tags) -> Value {
 }
 
 /// `[{id, port, protocol, version}]`, the numbers as announced.
-fn services(services: &Services) -> Value {
+pub(crate) fn services(services: &Services) -> Value {
     let one = |service: Service| json!({"id": service.id, "port": service.port, "protocol": service.protocol, "version": service.version});
     services.iter().map(one).collect::<Vec<_>>().into()
 }

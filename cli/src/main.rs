@@ -17,6 +17,7 @@ mod offer;
 mod out;
 mod push;
 mod serve;
+mod servers;
 mod start;
 mod state;
 mod status;
@@ -62,6 +63,7 @@ fn run(command: Command, json: bool) -> error::Outcome {
             Command::Demo(args) => demo::run(args, json).await,
             Command::Serve(args) => serve::run(args, json).await,
             Command::Device(args) => device::run(args, json).await,
+            Command::Servers(args) => servers::run(args, json).await,
             Command::Push(args) => push::run(*args, json).await,
             Command::Ask(args) => ask::run(args, json).await,
             Command::Cancel(args) => cancel::run(args, json).await,

@@ -177,6 +177,10 @@ fn event_json(event: &DeviceEvent) -> Value {
             SeekerEvent::Refused { id, status } => {
                 json!({"event": "refused", "server": id.to_string(), "why": status.to_string()})
             }
+            // A device of a store lists nobody.
+            SeekerEvent::CandidateFound { .. }
+            | SeekerEvent::CandidateChanged { .. }
+            | SeekerEvent::CandidateGone { .. } => json!({"event": "other"}),
         },
         DeviceEvent::Session(ListenerEvent::Session(session)) => session_json(session),
         DeviceEvent::Session(ListenerEvent::Closed { peer, why }) => {
