@@ -185,7 +185,7 @@ impl Round {
 
 fn encode(about: &DeviceConfig, nonce: u64, room: &mut [u8]) -> usize {
     let from = Node {
-        scope: about.store.scope(),
+        scope: about.store.map_or(0, |store| store.scope()),
         staging: about.staging,
         epoch: about.epoch,
         port: about.port,
@@ -196,7 +196,7 @@ fn encode(about: &DeviceConfig, nonce: u64, room: &mut [u8]) -> usize {
     let announce = Announce {
         from,
         answers: 0,
-        store: Some(StoreRef::from(&about.store)),
+        store: about.store.as_ref().map(StoreRef::from),
         // Of one length, whatever the number.
         name: TextRef::new("Till 00000"),
         services: None,
