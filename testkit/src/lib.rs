@@ -3,6 +3,7 @@
 //! - [`alloc`]: an allocator that counts, for "this does not allocate";
 //! - [`farm`]: thousands of devices behind two sockets, for discovery (feature `farm`, Linux);
 //! - [`history`]: what happened to orders, and the one judge of it;
+//! - [`netns`]: hosts, switches and routers out of network namespaces (feature `netns`, Linux);
 //! - [`proxy`]: a TCP proxy that cuts, freezes, delays, flips bits and dribbles;
 //! - [`vectors`]: the byte vectors of `docs/PROTOCOL.md`;
 //! - [`fuzz`]: the bodies of the fuzz targets, so that every build compiles them and every test run replays their corpora.
@@ -12,5 +13,7 @@ pub mod alloc;
 pub mod farm;
 pub mod fuzz;
 pub mod history;
+#[cfg(all(feature = "netns", target_os = "linux"))]
+pub mod netns;
 pub mod proxy;
 pub mod vectors;

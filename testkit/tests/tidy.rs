@@ -232,7 +232,7 @@ fn nothing_below_the_drivers_can_be_told_to_panic() {
 /// Our own packages a package may name in `[dependencies]`, and in `[dev-dependencies]` besides.
 const EDGES: [(&str, &[&str], &[&str]); 6] = [
     ("wire-format", &[], &[]),
-    ("discovery", &["wire-format"], &[]),
+    ("discovery", &["wire-format"], &["testkit"]),
     ("push", &["wire-format"], &["testkit"]),
     (".", &["wire-format", "discovery", "push"], &["testkit"]),
     ("cli", &["tillwire", "wire-format", "testkit"], &[]),

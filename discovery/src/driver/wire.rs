@@ -10,7 +10,7 @@ use wire_format::time::Instant;
 use super::net::{Change, Foreign, Interface, Link, Links, usable};
 use super::socket::{Batch, Received, Sockets};
 use super::{Net, OpenError, Opening, trace};
-use crate::{Arrival, Destination};
+use crate::{Arrival, Destination, LinkId};
 
 /// How often the interfaces are looked at. With the first SEEK within a second of a new link, a node is found again
 /// well inside six seconds after its network came back.
@@ -198,6 +198,11 @@ impl Wire {
         };
         let link = self.links.find(id).copied();
         match (link, unicast) {
+            // The neighbour of a link that has gone is not looked for elsewhere: the default route would take it out of
+            // the house.
+            (None, Some(_)) if id != LinkId::ROUTED => {
+                self.stats.no_link = self.stats.no_link.saturating_add(1);
+            }
             // A neighbour is answered from the address it wrote to; what lies behind a router is the routing table's.
             (link, Some(to)) => {
                 let own = link.filter(|link| link.subnet.contains(*to.ip())).map(|link| link.address);
