@@ -11,7 +11,6 @@ use super::server::Server;
 use super::{Away, Echo, ROAM_AFTER, Seeker};
 use crate::event::{Dropped, SeekerEvent};
 use crate::link::Arrival;
-use crate::screen::in_order;
 
 /// Shortest and longest wait a server's goodbye can ask for. Unauthenticated, it must not silence a device for hours.
 const AWAY_MIN_S: u16 = 5;
@@ -32,21 +31,38 @@ impl Seeker {
         if !self.buckets.take(now, *arrival.source.ip()) {
             return Err(Dropped::Rate);
         }
-        if header.auth {
-            self.stats.received_auth_unverified = self.stats.received_auth_unverified.wrapping_add(1);
-        }
         let taken = match header.kind {
-            Kind::Seek => self.other_seek(&Seek::parse(bytes)?),
-            Kind::Beacon if self.config.store.is_none() => {
-                self.candidates.hear(now, arrival, &Beacon::parse(bytes)?)
+            Kind::Seek => {
+                let seek = Seek::parse(bytes)?;
+                self.check_shared(seek.auth, bytes)?;
+                self.other_seek(&seek)
             }
-            Kind::Beacon => self.beacon(now, arrival, &Beacon::parse(bytes)?),
-            Kind::Ack => self.ack(now, arrival, &Ack::parse(bytes)?),
-            Kind::Bye if self.config.store.is_none() => {
-                self.candidates.handle_bye(arrival, &Bye::parse(bytes)?)
+            Kind::Beacon => {
+                let beacon = Beacon::parse(bytes)?;
+                self.check_shared(beacon.auth, bytes)?;
+                match self.config.store {
+                    Some(_) => self.beacon(now, arrival, &beacon),
+                    None => self.candidates.hear(now, arrival, &beacon),
+                }
             }
-            Kind::Bye => self.server_bye(now, &Bye::parse(bytes)?),
-            Kind::Challenge => self.challenge(arrival, &Challenge::parse(bytes)?, bytes.len()),
+            Kind::Ack => {
+                let ack = Ack::parse(bytes)?;
+                self.check_own(ack.auth, bytes)?;
+                self.ack(now, arrival, &ack)
+            }
+            Kind::Bye => {
+                let bye = Bye::parse(bytes)?;
+                self.check_shared(bye.auth, bytes)?;
+                match self.config.store {
+                    Some(_) => self.server_bye(now, &bye),
+                    None => self.candidates.handle_bye(arrival, &bye),
+                }
+            }
+            Kind::Challenge => {
+                let challenge = Challenge::parse(bytes)?;
+                self.check_own(challenge.auth, bytes)?;
+                self.challenge(arrival, &challenge, bytes.len())
+            }
             Kind::Announce => Err(Dropped::Misdirected),
         };
         if taken.is_ok() {
@@ -70,28 +86,33 @@ impl Seeker {
 
     fn beacon(&mut self, now: Instant, arrival: &Arrival, beacon: &Beacon<'_>) -> Result<(), Dropped> {
         self.screen.store(beacon.store)?;
-        match &self.server {
-            Some(server) if server.id == beacon.from.id => {
-                if server.epoch == beacon.from.epoch {
-                    in_order(server.sequence, beacon.from.sequence)?;
-                    return self.same_server(now, arrival, beacon);
-                }
-                self.found(now, arrival, beacon)
+        let keyed = self.keys().is_some();
+        if let Some(server) = self.server.as_mut().filter(|server| server.id == beacon.from.id) {
+            if server.epoch != beacon.from.epoch {
+                return self.found(now, arrival, beacon);
             }
-            Some(server) if self.stays_with(server, beacon) => Err(Dropped::Unexpected),
-            _ => self.found(now, arrival, beacon),
+            server.take(beacon.from.sequence, keyed)?;
+            self.same_server(now, arrival, beacon)
+        } else if self.stays(beacon) {
+            Err(Dropped::Unexpected)
+        } else {
+            self.found(now, arrival, beacon)
         }
     }
 
     /// Whether the device prefers the server it has: always while that one knows it; before, if it is the better one and
-    /// has not refused or left.
-    fn stays_with(&self, server: &Server, other: &Beacon<'_>) -> bool {
+    /// has not refused or left. In authenticated mode only a server that knows it has a claim.
+    fn stays(&self, other: &Beacon<'_>) -> bool {
         let usable = self.away.is_none() && self.refused.is_none();
-        usable && (server.registered || !server.yields_to(other))
+        let better = |server: &Server| server.registered || self.keys().is_none() && !server.yields_to(other);
+        usable && self.server.as_ref().is_some_and(better)
     }
 
     /// A server, or another boot of it: the device registers somewhere in its reply window.
     fn found(&mut self, now: Instant, arrival: &Arrival, beacon: &Beacon<'_>) -> Result<(), Dropped> {
+        if self.takes_hints() {
+            return self.hinted(now, arrival, beacon);
+        }
         if !beacon.selects(self.config.id) {
             if let Some(trickle) = &mut self.trickle {
                 trickle.hush();
@@ -117,11 +138,16 @@ impl Seeker {
 
     /// The boot we know speaks again.
     fn same_server(&mut self, now: Instant, arrival: &Arrival, beacon: &Beacon<'_>) -> Result<(), Dropped> {
-        let returned = self.away.take().is_some();
+        let keyed = self.keys().is_some();
         let Some(server) = &mut self.server else { return Err(Dropped::Unexpected) };
-        server.learn(beacon);
         let elsewhere = server.source.ip() != arrival.source.ip() || server.link != arrival.link;
-        if elsewhere && now.since(server.heard) > ROAM_AFTER {
+        let roams = elsewhere && now.since(server.heard) > ROAM_AFTER;
+        if keyed && roams {
+            return self.hinted(now, arrival, beacon);
+        }
+        let returned = self.away.take().is_some();
+        server.learn(beacon);
+        if roams {
             (server.source, server.link) = (arrival.source, arrival.link);
             server.by_seed = false;
             self.answers = beacon.token();
@@ -156,9 +182,10 @@ impl Seeker {
         if self.away.is_some() || !self.register.is_answered_by(ack.announce_sequence) {
             return Err(Dropped::Unexpected);
         }
-        if ack.nonce != Some(self.nonce) {
+        if !self.is_echoed(ack.nonce) {
             return Err(Dropped::Cookie);
         }
+        self.settle_hint(arrival, ack);
         match &self.server {
             Some(server) if server.id != ack.from.id => return Err(Dropped::Unknown),
             None if !self.is_seed(arrival) => return Err(Dropped::Unknown),
@@ -181,10 +208,8 @@ impl Seeker {
         let server = self.server.get_or_insert_with(|| Server::from_ack(now, arrival, ack));
         let again = server.epoch != ack.from.epoch;
         let news = !server.registered || again;
-        server.epoch = ack.from.epoch;
-        server.registered = true;
         server.heard = now;
-        server.grant(ack.from.lease_s);
+        server.grant(ack);
         let (id, address, lease) = (server.id, server.address(), server.lease());
         if found || again {
             self.news.push(SeekerEvent::ServerFound { id, address });
@@ -219,13 +244,17 @@ impl Seeker {
     /// The server leaves. The devices return spread out, and at once when they hear it again.
     fn server_bye(&mut self, now: Instant, bye: &Bye<'_>) -> Result<(), Dropped> {
         self.screen.store(bye.store)?;
+        let keyed = self.keys().is_some();
         let server =
             self.server.as_mut().filter(|server| server.id == bye.from.id).ok_or(Dropped::Unknown)?;
         if server.epoch != bye.from.epoch {
             return Err(Dropped::Stale);
         }
-        in_order(server.sequence, bye.from.sequence)?;
-        server.sequence = bye.from.sequence;
+        server.take(bye.from.sequence, keyed)?;
+        // Every node of the store could have said it; a session that lives says otherwise.
+        if keyed && self.linked {
+            return Err(Dropped::Unexpected);
+        }
         if self.away.is_some() {
             return Err(Dropped::Duplicate);
         }
@@ -242,12 +271,15 @@ impl Seeker {
         if challenge.answer {
             return Err(Dropped::Misdirected);
         }
+        if self.challenged(arrival, challenge)? {
+            return Ok(());
+        }
         self.echo =
             Some(Echo { to: arrival.source, link: arrival.link, nonce: challenge.nonce, budget: len });
         Ok(())
     }
 }
 
-fn window(beacon: &Beacon<'_>) -> Duration {
+pub(super) fn window(beacon: &Beacon<'_>) -> Duration {
     Duration::from_millis(u64::from(beacon.window_ms))
 }

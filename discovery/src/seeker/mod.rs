@@ -7,12 +7,14 @@
 //! | `server` | what is remembered of the server |
 //! | `candidates` | the servers a device without a store lists |
 //! | `input` | what a datagram does |
+//! | `proof` | authenticated mode: who said it, and what a BEACON may do |
 //! | `output` | what is sent |
 
 mod candidates;
 mod input;
 mod news;
 mod output;
+mod proof;
 mod register;
 mod server;
 mod trickle;
@@ -29,17 +31,19 @@ use wire_format::time::Instant;
 pub use candidates::{CANDIDATES_MAX, Candidate};
 pub use server::ServerView;
 
+use crate::auth::DeviceKeys;
 use crate::bucket::Buckets;
 use crate::config::DeviceConfig;
 use crate::event::{Dropped, SeekerEvent};
 use crate::farewell::Farewell;
 use crate::hash::Secret;
-use crate::link::{Arrival, LinkId, Transmit};
+use crate::link::{Arrival, Destination, LinkId, Transmit};
 use crate::pause::Wakefulness;
 use crate::screen::Screen;
 use crate::stats::Stats;
 use candidates::Candidates;
 use news::News;
+use proof::Hint;
 use register::Register;
 use server::Server;
 use trickle::Trickle;
@@ -69,6 +73,8 @@ const SOON: (Duration, Duration) = (Duration::from_millis(250), Duration::from_s
 #[derive(Debug)]
 pub struct Seeker {
     config: DeviceConfig,
+    /// `None` in clear mode.
+    keys: Option<DeviceKeys>,
     screen: Screen,
     links: u16,
     /// Interfaces a SEEK wants to leave on, as bits.
@@ -78,6 +84,8 @@ pub struct Seeker {
     server: Option<Server>,
     /// Servers heard while the device belongs to no store.
     candidates: Candidates,
+    /// Authenticated mode: where a server might be as well.
+    hint: Option<Hint>,
     away: Option<Away>,
     /// The last refusal told.
     refused: Option<Code>,
@@ -87,8 +95,11 @@ pub struct Seeker {
     seed_turn: u8,
     /// What the next ANNOUNCE answers.
     answers: u32,
-    nonce: Nonce,
+    nonce: [u8; 8],
     nonces: u64,
+    /// What the next ANNOUNCE carries to show that it is of now, and where it goes at once.
+    cookie: Option<[u8; 8]>,
+    repeat_to: Option<Destination>,
     echo: Option<Echo>,
     news: News,
     farewell: Farewell,
@@ -116,30 +127,44 @@ struct Echo {
 }
 
 impl Seeker {
-    /// A device that has just booted. `seed` must differ between devices and boots and should be unpredictable: their
-    /// timing, an open epoch and their nonces hang on it.
+    /// A device that has just booted, in clear mode. `seed` must differ between devices and boots and should be
+    /// unpredictable: their timing, an open epoch and their nonces hang on it.
     #[must_use]
     pub fn new(config: DeviceConfig, now: Instant, seed: u64) -> Self {
+        Self::assemble(config, now, seed, None)
+    }
+
+    /// A device that has just booted, in authenticated mode. `seed` must be unpredictable: nonces hang on it.
+    #[must_use]
+    pub fn with_keys(config: DeviceConfig, now: Instant, seed: u64, keys: DeviceKeys) -> Self {
+        Self::assemble(config, now, seed, Some(keys))
+    }
+
+    pub(crate) fn assemble(config: DeviceConfig, now: Instant, seed: u64, keys: Option<DeviceKeys>) -> Self {
         let mut rng = Rng::new(seed);
         let config = config.clamped(rng.next_u64());
         let secret = Secret::new(mix(rng.next_u64()));
         let mut seeker = Self {
             screen: Screen::of_device(config.id, config.store, config.staging),
             config,
+            keys,
             links: 0,
             seek_on: 0,
             trickle: None,
             register: Register::new(),
             server: None,
             candidates: Candidates::new(),
+            hint: None,
             away: None,
             refused: None,
             linked: false,
             last_seek: (NodeId::NONE, 0),
             seed_turn: 0,
             answers: 0,
-            nonce: Nonce::Short([0; 8]),
+            nonce: [0; 8],
             nonces: 0,
+            cookie: None,
+            repeat_to: None,
             echo: None,
             news: News::new(),
             farewell: Farewell::new(),
@@ -175,6 +200,7 @@ impl Seeker {
         self.links &= !link.bit();
         self.seek_on &= self.links;
         self.candidates.link_down(link);
+        self.hint = self.hint.take().filter(|hint| hint.server.link != link);
         if self.server.as_ref().is_some_and(|server| server.link == link) {
             self.lose(now);
         } else if self.links == 0 {
@@ -209,7 +235,7 @@ impl Seeker {
         }
         if self.away.is_some_and(|away| away.until <= now) {
             self.away = None;
-            self.server = None;
+            (self.server, self.hint) = (None, None);
             self.look(now);
         }
         self.candidates.expire(now);
@@ -295,6 +321,16 @@ impl Seeker {
         self.candidates.iter()
     }
 
+    /// Other keys from now on. A device that was in clear mode forgets the server it had, which has proven nothing, and
+    /// looks for it anew; there is no way back to clear mode.
+    pub fn set_keys(&mut self, now: Instant, keys: DeviceKeys) {
+        self.advance(now);
+        let first = self.keys.replace(keys).is_none();
+        if first && !self.farewell.is_begun() {
+            self.lose(now);
+        }
+    }
+
     /// Says goodbye to the server, twice, 100 ms apart, then [`Seeker::is_stopped`]. Nothing else is sent or taken from
     /// now on.
     pub fn stop(&mut self, now: Instant) {
@@ -303,7 +339,7 @@ impl Seeker {
         self.farewell.begin(now, u16::from(known));
         self.seek_on = 0;
         self.trickle = None;
-        self.echo = None;
+        (self.echo, self.repeat_to) = (None, None);
         self.register.silence();
     }
 
@@ -371,6 +407,7 @@ impl Seeker {
 
     /// The server is gone, and nobody said so.
     fn lose(&mut self, now: Instant) {
+        self.hint = None;
         let away = self.away.take().is_some();
         if let Some(server) = self.server.take().filter(|_| !away) {
             self.news.push(SeekerEvent::ServerLost { id: server.id });
@@ -401,7 +438,8 @@ impl Seeker {
     /// A nonce nobody can know: an ACK proves that its sender has seen our ANNOUNCE.
     fn draw_nonce(&mut self) {
         self.nonces = self.nonces.wrapping_add(1);
-        self.nonce = Nonce::Short(self.secret.cookie(self.config.id, self.nonces));
+        self.nonce = self.secret.cookie(self.config.id, self.nonces);
+        (self.cookie, self.repeat_to) = (None, None);
     }
 
     /// Time moves on. After a sleep the device asks or tells its server anew within a second, and its server gets the

@@ -8,7 +8,7 @@ use wire_format::error::EmitError;
 use wire_format::time::Instant;
 
 use super::{Echo, Seeker};
-use crate::config::{ANNOUNCE_LEN_MIN, BEACON_LEN_MAX};
+use crate::config::{ANNOUNCE_LEN_MIN, AUTH_LEN, BEACON_LEN_MAX};
 use crate::link::{Destination, LinkId, Transmit};
 
 impl Seeker {
@@ -19,8 +19,12 @@ impl Seeker {
                 (self.to_server()?, Kind::Bye, self.emit_bye(buffer))
             } else if let Some(echo) = self.echo.take() {
                 (Destination::Unicast(echo.link, echo.to), Kind::Challenge, self.emit_echo(&echo, buffer))
+            } else if let Some(to) = self.repeat_to.take() {
+                (to, Kind::Announce, self.emit_announce(buffer))
             } else if self.register.take_pending() {
-                let Some(to) = self.to_server().or_else(|| self.next_seed()) else { continue };
+                let turn = self.take_turn().or_else(|| self.to_server());
+                let Some(to) = turn.or_else(|| self.next_seed()) else { continue };
+                self.register.sent_when_due();
                 (to, Kind::Announce, self.emit_announce(buffer))
             } else if self.seek_on != 0 {
                 let link = LinkId(u8::try_from(self.seek_on.trailing_zeros()).unwrap_or(0));
@@ -67,22 +71,24 @@ impl Seeker {
     fn emit_seek(&mut self, buffer: &mut [u8]) -> Result<usize, EmitError> {
         let suppressed = self.trickle.as_mut().map_or(0, |trickle| trickle.take_suppressed());
         let from = Node { broadcast_copy: true, ..self.node() };
-        Seek {
+        let padding = if self.keys().is_some() { AUTH_LEN } else { 0 };
+        let seek = Seek {
             from,
             suppressed,
             store: self.config.store.as_ref().map(StoreRef::from),
             name: TextRef::new(self.config.name.as_str()),
-            pad_to: BEACON_LEN_MAX as u16,
-            auth: None,
-        }
-        .emit(buffer)
+            pad_to: BEACON_LEN_MAX.saturating_add(padding) as u16,
+            auth: self.open_shared(),
+        };
+        let len = seek.emit(buffer)?;
+        self.sign_shared(buffer, len)
     }
 
     fn emit_announce(&mut self, buffer: &mut [u8]) -> Result<usize, EmitError> {
         let from = Node { retransmit: self.register.is_repeated(), want_ack: true, ..self.node() };
         self.register.sent(from.sequence);
         let config = &self.config;
-        Announce {
+        let announce = Announce {
             from,
             answers: self.answers,
             store: config.store.as_ref().map(StoreRef::from),
@@ -94,24 +100,29 @@ impl Seeker {
             zone: config.zone,
             tags: TagsRef::new(&config.tags),
             code: CodeRef::new(config.code.as_str()),
-            nonce: Some(self.nonce),
+            nonce: Some(self.announce_nonce()),
             app: None,
             pad_to: ANNOUNCE_LEN_MIN as u16,
-            auth: None,
-        }
-        .emit(buffer)
+            auth: self.open_own(),
+        };
+        let len = announce.emit(buffer)?;
+        self.sign_own(buffer, len)
     }
 
     fn emit_echo(&mut self, echo: &Echo, buffer: &mut [u8]) -> Result<usize, EmitError> {
         let from = self.node();
         let room = echo.budget.min(buffer.len());
-        let answer = Challenge { from, answer: true, nonce: echo.nonce, auth: None };
-        answer.emit(buffer.get_mut(..room).unwrap_or_default())
+        let buffer = buffer.get_mut(..room).unwrap_or_default();
+        let answer = Challenge { from, answer: true, nonce: echo.nonce, auth: self.open_own() };
+        let len = answer.emit(buffer)?;
+        self.sign_own(buffer, len)
     }
 
     fn emit_bye(&mut self, buffer: &mut [u8]) -> Result<usize, EmitError> {
         let from = self.node();
         let store = self.config.store.as_ref().map(StoreRef::from);
-        Bye { from, reason: Reason::LEAVING, retry_after_s: 0, store, auth: None }.emit(buffer)
+        let auth = self.open_own();
+        let len = Bye { from, reason: Reason::LEAVING, retry_after_s: 0, store, auth }.emit(buffer)?;
+        self.sign_own(buffer, len)
     }
 }

@@ -32,6 +32,8 @@ pub(super) struct Register {
     starts_spent_until: Instant,
     /// Sequence numbers of the announces an ACK may answer.
     sequences: Option<(u32, u32)>,
+    /// The last ANNOUNCE may be said once more at once, with a cookie.
+    repeatable: bool,
 }
 
 impl Register {
@@ -44,6 +46,7 @@ impl Register {
             window: Duration::ZERO,
             starts_spent_until: Instant::ZERO,
             sequences: None,
+            repeatable: false,
         }
     }
 
@@ -130,6 +133,21 @@ impl Register {
     /// Whether ANNOUNCEs of this round were sent before.
     pub(super) const fn is_repeated(&self) -> bool {
         self.sequences.is_some()
+    }
+
+    /// ANNOUNCEs of this round that were due.
+    pub(super) const fn tries(&self) -> u32 {
+        self.tries
+    }
+
+    /// Whether the last ANNOUNCE may be said once more at once: each one that was due may, whoever asks how often.
+    pub(super) const fn take_repeat(&mut self) -> bool {
+        core::mem::replace(&mut self.repeatable, false)
+    }
+
+    /// An ANNOUNCE left that was due.
+    pub(super) const fn sent_when_due(&mut self) {
+        self.repeatable = true;
     }
 
     /// An ANNOUNCE left.

@@ -7,8 +7,11 @@ use wire_format::datagram::{Ack, Beacon};
 use wire_format::ids::{Name, NodeId};
 use wire_format::time::Instant;
 
+use crate::auth::Window;
 use crate::config::{LEASE_MAX_S, LEASE_MIN_S, Services};
+use crate::event::Dropped;
 use crate::link::{Arrival, LinkId};
+use crate::screen::in_order;
 
 /// Priority of a server that did not say any.
 pub(super) const PRIORITY_DEFAULT: u16 = 100;
@@ -44,7 +47,10 @@ pub(super) struct Server {
     pub(super) id: NodeId,
     pub(super) epoch: u32,
     /// Of its last BEACON or BYE.
-    pub(super) sequence: u32,
+    sequence: u32,
+    /// Authenticated mode: what was seen of this boot to everybody, and to this device alone.
+    pub(super) shared: Window,
+    pub(super) own: Window,
     pub(super) source: SocketAddrV4,
     pub(super) link: LinkId,
     port: u16,
@@ -67,6 +73,8 @@ impl Server {
             id: beacon.from.id,
             epoch: beacon.from.epoch,
             sequence: beacon.from.sequence,
+            shared: Window::after(beacon.from.sequence),
+            own: Window::NONE,
             source: arrival.source,
             link: arrival.link,
             port: 0,
@@ -88,6 +96,8 @@ impl Server {
             id: ack.from.id,
             epoch: ack.from.epoch,
             sequence: ack.from.sequence,
+            shared: Window::after(ack.from.sequence),
+            own: Window::NONE,
             source: arrival.source,
             link: LinkId::ROUTED,
             port: ack.from.port,
@@ -102,11 +112,22 @@ impl Server {
         }
     }
 
-    /// What a BEACON of the same boot says.
+    /// A BEACON or BYE of this boot was not seen before, and not overtaken.
+    pub(super) fn take(&mut self, sequence: u32, keyed: bool) -> Result<(), Dropped> {
+        if keyed {
+            return self.take_shared(sequence);
+        }
+        in_order(self.sequence, sequence)?;
+        self.sequence = sequence;
+        Ok(())
+    }
+
+    /// What a BEACON of the same boot says. Where the server is and for how long it vouches, its ACK has said better.
     pub(super) fn learn(&mut self, beacon: &Beacon<'_>) {
-        self.sequence = beacon.from.sequence;
-        self.port = beacon.from.port;
-        self.lease_s = beacon.from.lease_s;
+        if !self.registered {
+            self.port = beacon.from.port;
+            self.lease_s = beacon.from.lease_s;
+        }
         self.priority = beacon.priority.unwrap_or(PRIORITY_DEFAULT);
         let name = beacon.name.map_or(&[][..], |name| name.as_bytes());
         if self.name.as_str().as_bytes() != name {
@@ -120,8 +141,14 @@ impl Server {
         (beacon.priority.unwrap_or(PRIORITY_DEFAULT), beacon.from.id) < (self.priority, self.id)
     }
 
-    pub(super) fn grant(&mut self, lease_s: u16) {
-        self.lease_s = lease_s;
+    /// It has acknowledged the device.
+    pub(super) fn grant(&mut self, ack: &Ack<'_>) {
+        if !self.registered || self.epoch != ack.from.epoch {
+            self.own = Window::after(ack.from.sequence);
+        }
+        self.own.mark(ack.from.sequence);
+        (self.epoch, self.registered) = (ack.from.epoch, true);
+        (self.port, self.lease_s) = (ack.from.port, ack.from.lease_s);
     }
 
     /// How long it vouches for this device without a refresh.
