@@ -31,6 +31,11 @@ impl Window {
         Self { newest, halves: [u32::MAX; 2] }
     }
 
+    /// The highest number seen.
+    pub(crate) const fn newest(self) -> u32 {
+        self.newest
+    }
+
     /// What is known about `number`. Numbers wrap: the half of them above the newest one lies ahead.
     pub(crate) const fn look(self, number: u32) -> Sighting {
         let behind = self.newest.wrapping_sub(number);

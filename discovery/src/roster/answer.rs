@@ -222,7 +222,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, K: Keys> Roster<S, K> {
 
     fn emit_beacon(&mut self, now: Instant, buffer: &mut [u8]) -> Result<usize, EmitError> {
         let present = u32::try_from(self.len()).unwrap_or(u32::MAX);
-        let call = self.beacons.call(now, &self.config, present);
+        let call = self.beacons.call(now, &self.config, present, self.table.len_u32(Queue::Unconfirmed));
         let from = self.node(true);
         let beacon = Beacon { auth: self.open_for_all(), ..beacon(&self.config, from, call) };
         let len = beacon.emit(buffer)?;

@@ -195,10 +195,17 @@ impl Beacons {
         self.find_due();
     }
 
-    /// What the beacon that leaves now asks for, with `present` devices registered: a census first if nobody knows how
+    /// Devices of an earlier run are known: no sample of them need be counted.
+    pub(super) fn skip_census(&mut self) {
+        if !matches!(self.census, Census::Done(_)) {
+            self.census = Census::Done(0);
+        }
+    }
+
+    /// What the beacon that leaves now asks for, with `present` devices registered and `waited` unconfirmed: a census first if nobody knows how
     /// many there are, then a window of 1.1·N/λ for the N that are missing, doubled for every beacon since which there was
     /// a rush or a drop, and halved again for every one without.
-    pub(super) fn call(&mut self, now: Instant, config: &ServerConfig, present: u32) -> Call {
+    pub(super) fn call(&mut self, now: Instant, config: &ServerConfig, present: u32, waited: u32) -> Call {
         if let Census::Planned(bits) = self.census {
             self.census = Census::Running { until: now + SPACING, bits, answers: 0 };
         }
@@ -211,7 +218,7 @@ impl Beacons {
             }
             _ => {}
         }
-        let missing = u64::from(self.missing(now, present));
+        let missing = u64::from(self.missing(now, present).max(waited));
         let computed = missing.saturating_mul(1_100).div_ceil(u64::from(config.rate_per_s.max(1)));
         let computed = u32::try_from(computed).unwrap_or(u32::MAX).max(WINDOW_MIN_MS);
         let window_ms = computed.saturating_mul(1 << self.load.stretch()).min(WINDOW_MAX_MS);
@@ -310,7 +317,7 @@ mod tests {
     }
 
     fn window(beacons: &mut Beacons, rate_per_s: u32, present: u32) -> u16 {
-        let call = beacons.call(Instant::ZERO, &config(rate_per_s), present);
+        let call = beacons.call(Instant::ZERO, &config(rate_per_s), present, 0);
         assert_eq!(call.select_bits, 0);
         call.window_ms
     }
@@ -334,7 +341,7 @@ mod tests {
 
     /// The windows of beacons at these seconds, with so many devices present at each.
     fn windows(beacons: &mut Beacons, present: impl IntoIterator<Item = (u64, u32)>) -> Vec<u16> {
-        let call = |(s, present)| beacons.call(Instant::from_millis(s * 1_000), &config(1_000), present);
+        let call = |(s, present)| beacons.call(Instant::from_millis(s * 1_000), &config(1_000), present, 0);
         present.into_iter().map(call).map(|call| call.window_ms).collect()
     }
 
@@ -371,18 +378,18 @@ mod tests {
         beacons.link_up(Instant::ZERO, LINK);
         let at = Instant::from_millis;
         assert_eq!(beacons.take(at(0)), Some(LINK));
-        assert_eq!(beacons.call(at(0), &config(1_000), 0).window_ms, 1_100);
+        assert_eq!(beacons.call(at(0), &config(1_000), 0, 0).window_ms, 1_100);
         beacons.handle_drops(at(300), 0);
         beacons.handle_timeout(at(1_000), INTERVAL, &mut rng);
         assert_eq!(beacons.take(at(1_000)), Some(LINK));
-        assert_eq!(beacons.call(at(1_000), &config(1_000), 600).window_ms, 440, "no drop, no change");
+        assert_eq!(beacons.call(at(1_000), &config(1_000), 600, 0).window_ms, 440, "no drop, no change");
         assert_eq!(beacons.due(), at(3_000));
         beacons.count_announce(at(1_050), 1_000, true);
         beacons.handle_drops(at(1_100), 7);
         assert_eq!(beacons.due(), at(2_000), "as soon as the spacing allows");
         beacons.handle_timeout(at(2_000), INTERVAL, &mut rng);
         assert_eq!(beacons.take(at(2_000)), Some(LINK));
-        assert_eq!(beacons.call(at(2_000), &config(1_000), 800).window_ms, 500, "250 ms, doubled");
+        assert_eq!(beacons.call(at(2_000), &config(1_000), 800, 0).window_ms, 500, "250 ms, doubled");
         // Nobody answers, or does not any more: the next window will be wider, and that is all.
         let due = beacons.due();
         for (ms, total, solicited) in [(2_100, 8, false), (60_000, 9, true)] {
@@ -395,14 +402,14 @@ mod tests {
     #[test]
     fn a_large_roster_that_knows_nothing_counts_a_sample_first() {
         let mut beacons = Beacons::new(0, 10_000, 1_000);
-        let call = beacons.call(Instant::ZERO, &config(1_000), 0);
+        let call = beacons.call(Instant::ZERO, &config(1_000), 0, 0);
         assert_eq!(call, Call { window_ms: 250, select_bits: 5 });
         for _ in 0..100 {
             beacons.count_announce(Instant::from_millis(100), 1_000, true);
         }
         beacons.count_announce(Instant::from_millis(100), 1_000, false);
-        assert_eq!(beacons.call(Instant::from_millis(999), &config(1_000), 99), call);
-        let call = beacons.call(Instant::from_millis(1_000), &config(1_000), 100);
+        assert_eq!(beacons.call(Instant::from_millis(999), &config(1_000), 99, 0), call);
+        let call = beacons.call(Instant::from_millis(1_000), &config(1_000), 100, 0);
         assert_eq!(call, Call { window_ms: 3_410, select_bits: 0 });
     }
 
@@ -410,6 +417,6 @@ mod tests {
     fn a_small_roster_calls_everybody_at_once() {
         assert_eq!(window(&mut Beacons::new(0, 500, 1_000), 1_000, 0), 250);
         let mut one_more = Beacons::new(0, 501, 1_000);
-        assert_eq!(one_more.call(Instant::ZERO, &config(1_000), 0).select_bits, 1);
+        assert_eq!(one_more.call(Instant::ZERO, &config(1_000), 0, 0).select_bits, 1);
     }
 }

@@ -4,6 +4,7 @@
 //! heard ──── 2/3 lease ────▶ Suspect, CHALLENGE ── 500 ms ─▶ CHALLENGE ──── until a whole lease ────▶ Lost
 //! BYE ─────▶ CHALLENGE (a second one for the second BYE) ── 500 ms ── 500 ms ─▶ silent: Left
 //! ANNOUNCE from elsewhere ─▶ CHALLENGE to the known address ── 500 ms ─▶ silent: Moved
+//! restored ─────────────────────────────────────────────────────────── a whole lease, not asked ──▶ Lost
 //! ```
 //!
 //! All of it runs on the lease clock, which stands still while this process sleeps.
@@ -49,6 +50,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, K: Keys> Roster<S, K> {
         };
         let leases = due(Queue::Fresh, |slot| slot.lease_due)
             .min(due(Queue::Suspect, |slot| slot.lease_due))
+            .min(due(Queue::Unconfirmed, |slot| slot.lease_due))
             .min(due(Queue::Gone, |slot| slot.lease_due));
         let asked = due(Queue::Asked, |slot| slot.ask_due).min(due(Queue::AskedAgain, |slot| slot.ask_due));
         self.lease_clock.real(leases.min(asked))
@@ -65,6 +67,9 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, K: Keys> Roster<S, K> {
         }
         while let Some(at) = self.lease_out(Queue::Gone, at_lease) {
             self.forget(at, now);
+        }
+        while let Some(at) = self.lease_out(Queue::Unconfirmed, at_lease) {
+            self.gone(at, now, News::LOST);
         }
         while let Some(at) = self.lease_out(Queue::Suspect, at_lease) {
             self.gone(at, now, News::LOST);
@@ -96,9 +101,15 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, K: Keys> Roster<S, K> {
         match slot.wiring.lease_queue() {
             Some(Queue::Linked) => return,
             Some(Queue::Suspect | Queue::Gone) => self.tell(at, News::BACK),
+            Some(Queue::Unconfirmed) => self.tell(at, News::JOINED),
             _ => {}
         }
         self.lease(at, now, Queue::Fresh, self.config.lease() * 2 / 3);
+    }
+
+    /// A restored device has a whole lease to be heard. It is not asked: every BEACON of this boot does that.
+    pub(super) fn wait_for(&mut self, at: u32, now: Instant) {
+        self.lease(at, now, Queue::Unconfirmed, self.config.lease());
     }
 
     fn suspect(&mut self, at: u32, now: Instant) {

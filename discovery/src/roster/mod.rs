@@ -10,6 +10,7 @@
 //! | `beacons` | when a BEACON leaves, and how long its reply window is |
 //! | `load` | how hard the announces press |
 //! | `answer` | what is sent |
+//! | `snapshot` | what a restart keeps |
 //! | `notice` | events about nobody in the roster |
 
 mod answer;
@@ -21,6 +22,7 @@ mod load;
 mod notice;
 mod proof;
 mod slot;
+mod snapshot;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -31,6 +33,7 @@ use wire_format::rng::{Rng, mix};
 use wire_format::time::Instant;
 
 pub use slot::{DeviceView, Slot, State};
+pub use snapshot::{HEADER_LEN, RECORD_LEN, Restore, Restored, Snapshot, SnapshotError};
 
 use crate::auth::{Clear, Cookies, KeyRing, Keys};
 use crate::bucket::Buckets;
@@ -289,7 +292,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, K: Keys> Roster<S, K> {
         self.table.slots().iter().filter_map(Slot::view)
     }
 
-    /// Devices that are here: fresh, suspected or linked.
+    /// Devices that are here: fresh, suspected or linked, not unconfirmed.
     pub const fn len(&self) -> usize {
         self.table.len(Queue::Fresh) + self.table.len(Queue::Suspect) + self.table.len(Queue::Linked)
     }
@@ -356,6 +359,12 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, K: Keys> Roster<S, K> {
         if slot.wiring.queue(Ring::News).is_none() {
             self.table.push(Queue::News, at);
         }
+    }
+
+    /// Nothing is to be told of this slot.
+    fn hush(&mut self, at: u32) {
+        self.table.at_mut(at).news = News::default();
+        self.table.remove(Ring::News, at);
     }
 
     fn tell_if(&mut self, at: u32, news: News, happened: bool) {

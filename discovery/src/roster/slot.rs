@@ -19,9 +19,12 @@ use crate::link::LinkId;
 ///          ┌───────────────────┐            ┌───────────────────▶ Linked
 ///          ▼    2/3 lease      │            │                       │
 ///  ──▶ Fresh ────────────▶ Suspect      (any state)                 │ set_linked(false)
-///          │                   │ lease                              ▼
-///          │ BYE, silent       ▼                                  Fresh
-///          └──▶ Left         Lost        ──▶ (forgotten after `forget_s`, or when room is needed)
+///       ▲  │                   │ lease                              ▼
+///       │  │ BYE, silent       ▼                                  Fresh
+///       │  └──▶ Left         Lost        ──▶ (forgotten after `forget_s`, or when room is needed)
+///       │ heard                ▲
+///  ──▶ Unconfirmed ────────────┘ lease
+///   (from a snapshot)
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
@@ -31,6 +34,9 @@ pub enum State {
     Suspect,
     /// Its push session is healthy.
     Linked,
+    /// It was here when the snapshot was taken, and has not been heard since. The first sign of life, an ANNOUNCE or a
+    /// session, tells it as joined.
+    Unconfirmed,
     /// Not heard for a whole lease.
     Lost,
     /// It said goodbye.
@@ -52,7 +58,7 @@ pub struct DeviceView<'a> {
     pub address: SocketAddrV4,
     /// Where its datagrams come from.
     pub source: SocketAddrV4,
-    /// The interface they arrive on.
+    /// The interface they arrive on; [`LinkId::ROUTED`] of a device that was not heard since it was restored.
     pub link: LinkId,
     /// Where it stands.
     pub zone: Option<u32>,
@@ -66,7 +72,7 @@ pub struct DeviceView<'a> {
     pub caps: Option<u64>,
     /// Its boot epoch.
     pub epoch: u32,
-    /// The last sign of life.
+    /// The last sign of life; of an unconfirmed device, when it was restored.
     pub heard: Instant,
     /// How sure we are that it is here.
     pub state: State,
@@ -108,14 +114,14 @@ const NOWHERE: SocketAddrV4 = SocketAddrV4::new(core::net::Ipv4Addr::UNSPECIFIED
 /// What a device says about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Record {
-    kind: DeviceKind,
-    name: Name,
-    code: DeviceCode,
-    zone: Option<u32>,
-    tags: Tags,
-    services: Services,
-    firmware: Option<Firmware>,
-    caps: Option<u64>,
+    pub(super) kind: DeviceKind,
+    pub(super) name: Name,
+    pub(super) code: DeviceCode,
+    pub(super) zone: Option<u32>,
+    pub(super) tags: Tags,
+    pub(super) services: Services,
+    pub(super) firmware: Option<Firmware>,
+    pub(super) caps: Option<u64>,
 }
 
 impl Record {
@@ -350,6 +356,7 @@ impl Slot {
             Some(Queue::Fresh) => Some(State::Fresh),
             Some(Queue::Suspect) => Some(State::Suspect),
             Some(Queue::Linked) => Some(State::Linked),
+            Some(Queue::Unconfirmed) => Some(State::Unconfirmed),
             Some(Queue::Gone) if self.left => Some(State::Left),
             Some(Queue::Gone) => Some(State::Lost),
             _ => None,

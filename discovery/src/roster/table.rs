@@ -29,6 +29,8 @@ pub(super) enum Queue {
     Suspect,
     /// Lease: vouched for by the push session, never due.
     Linked,
+    /// Lease: restored and not heard, due when it is lost.
+    Unconfirmed,
     /// Lease: lost or left, due when it is forgotten.
     Gone,
     /// Asking: asked once, due half a second later.
@@ -41,7 +43,7 @@ pub(super) enum Queue {
     News,
 }
 
-const QUEUES: usize = 9;
+const QUEUES: usize = 10;
 const RINGS: usize = 4;
 
 /// The pair of links a queue uses.
@@ -57,7 +59,9 @@ pub(super) enum Ring {
 impl Queue {
     pub(super) const fn ring(self) -> Ring {
         match self {
-            Self::Free | Self::Fresh | Self::Suspect | Self::Linked | Self::Gone => Ring::Lease,
+            Self::Free | Self::Fresh | Self::Suspect | Self::Linked | Self::Unconfirmed | Self::Gone => {
+                Ring::Lease
+            }
             Self::Asked | Self::AskedAgain => Ring::Ask,
             Self::Probe => Ring::Probe,
             Self::News => Ring::News,
@@ -211,7 +215,11 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Table<S> {
 
     /// Slots in the queue.
     pub(super) const fn len(&self, queue: Queue) -> usize {
-        self.ends[queue as usize].len as usize
+        self.len_u32(queue) as usize
+    }
+
+    pub(super) const fn len_u32(&self, queue: Queue) -> u32 {
+        self.ends[queue as usize].len
     }
 
     /// Puts the slot at the back of `queue`, out of whichever queue of the same ring it stood in.
@@ -261,6 +269,7 @@ impl Queue {
         Self::Fresh,
         Self::Suspect,
         Self::Linked,
+        Self::Unconfirmed,
         Self::Gone,
         Self::Asked,
         Self::AskedAgain,
@@ -282,7 +291,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Table<S> {
                 assert_eq!(slot.wiring.queue(queue.ring()), Some(queue), "slot {at} in {queue:?}");
                 assert_eq!(slot.wiring.links[queue.ring() as usize].before, before);
                 let own_due = match queue {
-                    Queue::Fresh | Queue::Suspect | Queue::Gone => slot.lease_due,
+                    Queue::Fresh | Queue::Suspect | Queue::Unconfirmed | Queue::Gone => slot.lease_due,
                     Queue::Asked | Queue::AskedAgain => slot.ask_due,
                     _ => due,
                 };
@@ -294,8 +303,8 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Table<S> {
             assert_eq!(self.ends[queue as usize].tail, before);
             assert_eq!(self.len(queue), count);
         }
-        let lease = [Queue::Free, Queue::Fresh, Queue::Suspect, Queue::Linked, Queue::Gone];
-        assert_eq!(lease.into_iter().map(|queue| self.len(queue)).sum::<usize>(), capacity);
+        let lease = Queue::ALL.into_iter().filter(|queue| queue.ring() == Ring::Lease);
+        assert_eq!(lease.map(|queue| self.len(queue)).sum::<usize>(), capacity);
         for (at, slot) in (0_u32..).zip(self.slots()) {
             let free = slot.wiring.lease_queue() == Some(Queue::Free);
             assert_eq!(slot.id.is_none(), free);

@@ -123,6 +123,8 @@ pub(crate) struct World {
     /// Copies lost, delivered twice, per 1,000.
     pub(crate) loss: u64,
     pub(crate) duplicates: u64,
+    /// Copies of broadcasts lost besides, per 1,000.
+    pub(crate) broadcast_loss: u64,
     /// Check every invariant of a roster after each of its inputs.
     pub(crate) check: bool,
     queue: BinaryHeap<Due>,
@@ -138,6 +140,7 @@ impl World {
             nodes: vec![],
             loss: 0,
             duplicates: 0,
+            broadcast_loss: 0,
             check: false,
             queue: BinaryHeap::new(),
             order: 0,
@@ -371,6 +374,9 @@ impl World {
                 let source = self.nodes[sender].address;
                 let arrival = Arrival { link: LINK, source, broadcast: true };
                 for node in (0..self.nodes.len()).filter(|node| *node != sender) {
+                    if self.broadcast_loss != 0 && self.rng.below(1_000) < self.broadcast_loss {
+                        continue;
+                    }
                     for _ in 0..self.copies() {
                         self.deliver(node, arrival, &bytes);
                     }

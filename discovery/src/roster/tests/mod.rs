@@ -3,6 +3,7 @@
 mod fields;
 mod pressure;
 mod slow;
+mod snapshot;
 
 use core::time::Duration;
 
