@@ -62,6 +62,7 @@ const fn state(state: State) -> &'static str {
         State::Fresh => "fresh",
         State::Suspect => "suspect",
         State::Linked => "linked",
+        State::Unconfirmed => "unconfirmed",
         State::Lost => "lost",
         State::Left => "left",
     }

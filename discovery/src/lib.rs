@@ -112,7 +112,7 @@ mod testing;
 pub use config::{DeviceConfig, ServerConfig};
 pub use event::{Dropped, Event, Fields, SeekerEvent, What};
 pub use link::{Arrival, Destination, LinkId, Transmit};
-pub use roster::{DeviceView, Roster, Slot, State};
+pub use roster::{DeviceView, Restored, Roster, Slot, SnapshotError, State};
 pub use seeker::{Candidate, Seeker, ServerView};
 pub use stats::Stats;
 

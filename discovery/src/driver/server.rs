@@ -12,7 +12,7 @@ use super::run::{self, Core, Task};
 use super::wire::Wire;
 use super::{Net, NetStats, OpenError, trace};
 use crate::config::Services;
-use crate::roster::Reason;
+use crate::roster::{RECORD_LEN, Reason, Restored, SnapshotError};
 use crate::{Arrival, DeviceView, Event, LinkId, Roster, ServerConfig, Slot, State, Stats, Transmit};
 
 /// Starts a server's discovery on the current tokio runtime: opens the sockets, then runs a roster of `capacity`
@@ -24,15 +24,51 @@ use crate::{Arrival, DeviceView, Event, LinkId, Roster, ServerConfig, Slot, Stat
 ///
 /// As tokio does, on a runtime that was built without I/O or time.
 pub fn spawn(net: Net, config: ServerConfig, capacity: usize, seed: u64) -> Result<ServerDriver, OpenError> {
+    spawn_with(net, Start::new(config, capacity, seed))
+}
+
+/// What a server's discovery starts with.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Start {
+    /// What the server says about itself, and its timers.
+    pub config: ServerConfig,
+    /// Devices that fit. Memory for all is taken at the start.
+    pub capacity: usize,
+    /// Should differ at each start.
+    pub seed: u64,
+    /// What [`ServerHandle::snapshot`] gave in an earlier run. Default none.
+    pub snapshot: Option<Vec<u8>>,
+}
+
+impl Start {
+    /// A server that remembers nothing.
+    #[must_use]
+    pub const fn new(config: ServerConfig, capacity: usize, seed: u64) -> Self {
+        Self { config, capacity, seed, snapshot: None }
+    }
+}
+
+/// [`spawn`] with all that can be said. What came of the snapshot tells [`ServerDriver::restored`]; one that is not
+/// usable keeps no server from starting.
+///
+/// # Panics
+///
+/// As tokio does, on a runtime that was built without I/O or time.
+pub fn spawn_with(net: Net, start: Start) -> Result<ServerDriver, OpenError> {
     let at = SocketAddrV4::new(net.bind.unwrap_or(Ipv4Addr::UNSPECIFIED), net.port);
+    let Start { config, capacity, seed, snapshot } = start;
     let node = ("server", config.id);
+    let mut restored = None;
     let make = |now| {
         let slots = vec![Slot::EMPTY; capacity].into_boxed_slice();
-        Server { roster: Roster::new(config, slots, now, seed) }
+        let mut roster = Roster::new(config, slots, now, seed);
+        restored = snapshot.map(|snapshot| roster.restore(now, &snapshot));
+        Server { roster }
     };
     let task = run::spawn(|| Wire::open(net, []), make, at, node)?;
     let handle = ServerHandle { commands: task.commands().clone() };
-    Ok(ServerDriver { task, handle })
+    Ok(ServerDriver { task, handle, restored })
 }
 
 /// A server's running discovery. Dropped, it ends at once and without a goodbye; [`ServerDriver::shutdown`] is the
@@ -41,6 +77,7 @@ pub fn spawn(net: Net, config: ServerConfig, capacity: usize, seed: u64) -> Resu
 pub struct ServerDriver {
     task: Task<Server>,
     handle: ServerHandle,
+    restored: Option<Result<Restored, SnapshotError>>,
 }
 
 impl ServerDriver {
@@ -56,6 +93,12 @@ impl ServerDriver {
     #[must_use]
     pub const fn handle(&self) -> &ServerHandle {
         &self.handle
+    }
+
+    /// What came of the snapshot it was started with; `None` without one.
+    #[must_use]
+    pub const fn restored(&self) -> Option<Result<Restored, SnapshotError>> {
+        self.restored
     }
 
     /// Says goodbye to the devices and ends the task. The port is free when this returns.
@@ -91,6 +134,12 @@ impl ServerHandle {
     /// One device.
     pub async fn find(&self, id: NodeId) -> Option<Device> {
         run::ask(&self.commands, |answer| Command::Find(id, answer)).await?
+    }
+
+    /// Everything the roster knows of its devices, for [`Start::snapshot`] of the next run: 232 bytes per device. `None`
+    /// after the end. Events told before the answer came are in it.
+    pub async fn snapshot(&self) -> Option<Vec<u8>> {
+        run::ask(&self.commands, Command::Snapshot).await
     }
 
     /// The counters; `None` after the end.
@@ -186,8 +235,19 @@ enum Command {
     SetLinked(NodeId, bool),
     Devices(oneshot::Sender<Vec<Device>>),
     Find(NodeId, oneshot::Sender<Option<Device>>),
+    Snapshot(oneshot::Sender<Vec<u8>>),
     Stats(oneshot::Sender<ServerStats>),
     Stop(Reason, u16),
+}
+
+/// A snapshot in one piece.
+fn written(roster: &Roster<Box<[Slot]>>) -> Vec<u8> {
+    let (mut snapshot, mut buffer) = (roster.snapshot(), [0; RECORD_LEN]);
+    let mut bytes = Vec::with_capacity(snapshot.len());
+    while let Some(piece) = snapshot.next_piece(&mut buffer) {
+        bytes.extend_from_slice(piece);
+    }
+    bytes
 }
 
 #[derive(Debug)]
@@ -230,6 +290,9 @@ impl Core for Server {
             }
             Command::Find(id, answer) => {
                 let _gone = answer.send(roster.find(id).map(|view| Device::new(&view, now)));
+            }
+            Command::Snapshot(answer) => {
+                let _gone = answer.send(written(roster));
             }
             Command::Stats(answer) => {
                 let _gone = answer.send(ServerStats {

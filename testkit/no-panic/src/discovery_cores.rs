@@ -43,6 +43,14 @@ fn roster(store: Store, arrival: &Arrival, bytes: &[u8], buffer: &mut [u8]) {
     black_box(roster.find(black_box(NodeId([2; 16]))));
     roster.iter().for_each(|device| super::see(device.address));
     black_box((roster.len(), roster.capacity(), roster.generation(), roster.is_stopped()));
+    roster.handle_receive_drops(now(), black_box(7));
+    let mut snapshot = roster.snapshot();
+    let mut piece = [0; discovery::roster::RECORD_LEN];
+    while let Some(piece) = snapshot.next_piece(&mut piece) {
+        super::see(piece);
+    }
+    let _ = black_box(roster.restore(now(), bytes));
+    super::see(&mut roster);
     roster.link_down(now(), arrival.link);
     roster.stop(now(), black_box(Reason::LEAVING), black_box(0));
     black_box(roster.poll_transmit(now(), buffer));

@@ -12,12 +12,14 @@ mod frame_stream;
 mod lister;
 mod payloads;
 mod roster_ops;
+mod roster_snapshot;
 mod session_ops;
 
 pub use datagram::datagram;
 pub use frame_stream::frame_stream;
 pub use payloads::payloads;
 pub use roster_ops::roster_ops;
+pub use roster_snapshot::roster_snapshot;
 pub use session_ops::session_ops;
 
 use crate::vectors::{self, Vector};
@@ -31,6 +33,7 @@ pub const TARGETS: &[Target] = &[
     ("frame_stream", frame_stream),
     ("payloads", payloads),
     ("roster_ops", roster_ops),
+    ("roster_snapshot", roster_snapshot),
     ("session_ops", session_ops),
 ];
 
@@ -54,6 +57,7 @@ pub fn seeds() -> Vec<Seed> {
     frame_stream::seeds(&vectors, &mut seeds);
     payloads::seeds(&vectors, &mut seeds);
     roster_ops::seeds(&mut seeds);
+    roster_snapshot::seeds(&mut seeds);
     session_ops::seeds(&mut seeds);
     seeds
 }
