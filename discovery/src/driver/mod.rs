@@ -20,10 +20,16 @@ use std::io;
 
 use crate::config::PORT;
 
+mod batch;
 mod clock;
 pub mod device;
+#[cfg(test)]
+mod faults;
 mod net;
+mod outbox;
 mod run;
+#[cfg(target_os = "linux")]
+mod sendmany;
 pub mod server;
 mod socket;
 mod subnet;

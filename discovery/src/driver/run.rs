@@ -8,9 +8,9 @@ use core::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Sleep;
-use wire_format::datagram::header::DATAGRAM_MAX;
 use wire_format::time::Instant;
 
+use super::batch::Batch;
 use super::net::Change;
 use super::wire::{RECEIVE_PAUSE, Wire};
 use super::{Clock, NetStats, OpenError, Opening, trace};
@@ -121,7 +121,6 @@ struct Loop<C: Core> {
     clock: Clock,
     requests: mpsc::Receiver<C::Command>,
     news: mpsc::Sender<C::Event>,
-    buffer: [u8; DATAGRAM_MAX],
     /// More to receive, send or tell than one turn allows: no waiting.
     more: bool,
     /// The event channel is full.
@@ -138,16 +137,16 @@ impl<C: Core> Loop<C> {
         requests: mpsc::Receiver<C::Command>,
         news: mpsc::Sender<C::Event>,
     ) -> Self {
-        let buffer = [0; DATAGRAM_MAX];
         let rest_until = Instant::ZERO;
-        Self { core, wire, clock, requests, news, buffer, more: false, crowded: false, rest_until }
+        Self { core, wire, clock, requests, news, more: false, crowded: false, rest_until }
     }
 
     async fn run(mut self) {
-        let mut batch = self.wire.batch();
+        let mut batch = Batch::new();
         let mut timer = Box::pin(tokio::time::sleep(Duration::ZERO));
         loop {
             self.follow_interfaces().await;
+            self.wire.flush(self.clock.now()).await;
             self.tell();
             if self.core.is_stopped() {
                 return;
@@ -194,13 +193,14 @@ impl<C: Core> Loop<C> {
         }
     }
 
-    /// Sends what the core wants sent.
+    /// Collects what the core wants sent; it leaves at the end of the turn, or when there is no room for more.
     async fn drain(&mut self, now: Instant) {
         for _ in 0..DRAIN_MAX {
-            let Some(Transmit { to, len }) = self.core.poll_transmit(now, &mut self.buffer) else { return };
-            if let Some(bytes) = self.buffer.get(..len) {
-                self.wire.send(now, to, bytes).await;
+            if self.wire.is_full() {
+                self.wire.flush(now).await;
             }
+            let Some(Transmit { to, len }) = self.core.poll_transmit(now, self.wire.room()) else { return };
+            self.wire.post(to, len);
         }
         self.more = true;
     }
@@ -233,6 +233,10 @@ impl<C: Core> Loop<C> {
             timer.as_mut().reset(at);
         }
         let more = core::mem::take(&mut self.more);
+        if more {
+            // Others of this thread get their turn between two of ours, whatever floods us.
+            give_way().await;
+        }
         let (wire, requests, crowded) = (&self.wire, &mut self.requests, self.crowded);
         let mut room = pin!(self.news.reserve());
         poll_fn(|cx| {
@@ -248,6 +252,20 @@ impl<C: Core> Loop<C> {
         })
         .await
     }
+}
+
+/// To the end of the runtime's queue. Unlike tokio's `yield_now` it neither allocates nor asks the system for events at
+/// each turn.
+async fn give_way() {
+    let mut gave = false;
+    poll_fn(|cx| {
+        if core::mem::replace(&mut gave, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Why the loop goes on.
@@ -266,10 +284,12 @@ mod tests {
     use core::sync::atomic::{AtomicU64, Ordering};
 
     use alloc::sync::Arc;
+    use std::io;
 
     use super::*;
     use crate::Destination;
     use crate::driver::Net;
+    use crate::driver::faults::Faults;
 
     /// Sends back what it gets, tells numbers, and always has something due.
     #[derive(Default)]
@@ -278,6 +298,11 @@ mod tests {
         next: u32,
         stopped: bool,
         deaf: bool,
+        /// Sends to this address without end.
+        babble: Option<SocketAddrV4>,
+        /// Sends every answer to this address first.
+        copy: Option<SocketAddrV4>,
+        copied: bool,
         timeouts: Arc<AtomicU64>,
     }
 
@@ -311,6 +336,14 @@ mod tests {
         }
 
         fn poll_transmit(&mut self, _now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
+            if let Some(to) = self.babble {
+                return Some(Transmit { to: Destination::Unicast(LinkId(0), to), len: 1 });
+            }
+            if let (Some(to), true, Some(_)) = (self.copy, !self.copied, &self.answer) {
+                self.copied = true;
+                return Some(Transmit { to: Destination::Unicast(LinkId(0), to), len: 1 });
+            }
+            self.copied = false;
             let (to, bytes) = self.answer.take()?;
             buffer[..bytes.len()].copy_from_slice(&bytes);
             Some(Transmit { to: Destination::Unicast(LinkId(0), to), len: bytes.len() })
@@ -331,10 +364,23 @@ mod tests {
     }
 
     fn start(host: u8, core: Restless) -> (SocketAddrV4, Task<Restless>) {
-        let at = SocketAddrV4::new(Ipv4Addr::new(127, 42, 0, host), 41_072);
+        let (at, _, task) = start_faulty(host, core);
+        (at, task)
+    }
+
+    /// The same on sockets that fail when told to.
+    fn start_faulty(host: u8, core: Restless) -> (SocketAddrV4, Faults, Task<Restless>) {
+        let at = SocketAddrV4::new(Ipv4Addr::new(127, 42, 0, host), 41_472);
         let broadcast = Some(Ipv4Addr::new(127, 42, 255, host));
         let net = Net { bind: Some(*at.ip()), broadcast, port: at.port(), ..Net::default() };
-        (at, spawn(|| Wire::open(net, []), |_| core, at, NODE).unwrap())
+        let faults = Faults::default();
+        let open = || {
+            let mut wire = Wire::open(net, [])?;
+            wire.sockets.faults = faults.clone();
+            Ok(wire)
+        };
+        let task = spawn(open, |_| core, at, NODE).unwrap();
+        (at, faults, task)
     }
 
     #[tokio::test]
@@ -357,6 +403,56 @@ mod tests {
         let mut buffer = [0; 300];
         for len in 0..200 {
             assert_eq!(socket.recv_from(&mut buffer).await.unwrap(), (len, at.into()));
+        }
+        task.shutdown(Stop).await;
+    }
+
+    #[test]
+    fn a_core_that_never_has_done_leaves_the_thread_to_others() {
+        let (done, ended) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let nowhere = SocketAddrV4::new(Ipv4Addr::new(127, 42, 1, 9), 9);
+                let (_, task) = start(9, Restless { babble: Some(nowhere), ..Restless::default() });
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                drop(task);
+            });
+            done.send(()).unwrap();
+        });
+        ended.recv_timeout(Duration::from_secs(15)).expect("the other task gets its turn");
+    }
+
+    #[tokio::test]
+    async fn ten_thousand_failed_receives_and_the_next_datagram_is_taken() {
+        let (at, faults, task) = start_faulty(10, Restless::default());
+        // What Windows reports when hosts we sent to have closed their port, and something worse in between.
+        faults.fail_receives(5_000, io::ErrorKind::ConnectionReset);
+        faults.fail_receives(20, io::ErrorKind::Other);
+        faults.fail_receives(5_000, io::ErrorKind::HostUnreachable);
+        let socket = tokio::net::UdpSocket::bind("127.42.1.10:0").await.unwrap();
+        socket.send_to(&[7; 9], at).await.unwrap();
+        let mut buffer = [0; 300];
+        assert_eq!(socket.recv_from(&mut buffer).await.unwrap(), (9, at.into()));
+        assert_eq!(faults.receives_left(), 0);
+        task.shutdown(Stop).await;
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_cannot_be_sent_to_delays_no_other() {
+        use io::ErrorKind as Kind;
+        let dead = SocketAddrV4::new(Ipv4Addr::new(127, 42, 1, 99), 9);
+        let socket = tokio::net::UdpSocket::bind("127.42.1.11:0").await.unwrap();
+        let (at, faults, task) = start_faulty(11, Restless { copy: Some(dead), ..Restless::default() });
+        let mut buffer = [0; 300];
+        for kind in [Kind::PermissionDenied, Kind::NetworkUnreachable, Kind::ConnectionRefused, Kind::Other] {
+            faults.fail_sends_to(*dead.ip(), kind);
+            for len in 0..100 {
+                socket.send_to(&vec![7; len], at).await.unwrap();
+            }
+            for len in 0..100 {
+                assert_eq!(socket.recv_from(&mut buffer).await.unwrap(), (len, at.into()), "{kind}");
+            }
         }
         task.shutdown(Stop).await;
     }
@@ -395,7 +491,7 @@ mod tests {
 
     #[test]
     fn without_a_runtime_there_is_an_error_and_no_panic() {
-        let at = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 41_072);
+        let at = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 41_472);
         let open = || unreachable!("nothing is opened");
         let error = spawn(open, |_| Restless::default(), at, NODE).map(drop).unwrap_err();
         assert_eq!(error.kind(), crate::driver::OpenErrorKind::NoRuntime);

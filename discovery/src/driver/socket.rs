@@ -1,26 +1,31 @@
 //! Sockets: how they are opened, read in batches, and sent from. Nothing here knows an interface's name or a rule.
+//!
+//! | | Linux | elsewhere |
+//! | --- | --- | --- |
+//! | receiving | one `recvmmsg` for up to 32 datagrams | one call each |
+//! | sending from the socket of one address | one `sendmmsg` for up to 16 datagrams | one call each |
+//! | sending from the socket for every address | one call each: the source address is pinned per datagram, and `sendmmsg` behind a safe interface has no room for that | the same |
+//!
+//! Errors: a socket that is not connected gets no ICMP errors on Linux. Windows reports a neighbour's "port unreachable"
+//! (WSAECONNRESET), "time exceeded" (WSAENETRESET) and every datagram that is longer than its slot (WSAEMSGSIZE) as
+//! errors of the next receive; nobody below us switches that off (`SIO_UDP_CONNRESET`: not tokio, mio, socket2 or
+//! quinn-udp), and it needs no switch: each such error is taken off the queue like the datagram it stands for.
 
-use core::array;
-use core::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use core::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use core::task::{Context, Poll};
-use std::io::{self, IoSliceMut};
+use std::io;
 
-use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSocketState};
+use quinn_udp::UdpSocketState;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
+use super::batch::Batch;
+use super::outbox::{Outbox, Outgoing};
 use super::{OpenError, Opening};
 
 /// Asked of the system for each socket's receive queue by default: on Linux, 4 MiB hold an announce from each of 10,000 devices.
 pub const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
-
-/// Room for one datagram: above the protocol's 1,200 bytes, so that a longer one is seen to be longer.
-const DATAGRAM_BYTES: usize = 2_048;
-
-/// Room for what Linux may join into one read (receive offload): up to 64 datagrams of one sender. The pages nobody
-/// writes to cost no memory.
-const JOINED_BYTES: usize = 65_536;
 
 /// Whether one read fills as many slots as there are datagrams, so that an empty slot means an empty queue.
 const READS_MANY: bool = cfg!(any(target_os = "linux", target_os = "android", target_os = "freebsd"));
@@ -32,28 +37,25 @@ pub(crate) struct Sockets {
     unicast: Port,
     /// Hear broadcasts where the node is bound to one address; none elsewhere.
     broadcasts: Vec<Port>,
+    /// What tests make fail.
+    #[cfg(test)]
+    pub(crate) faults: super::faults::Faults,
 }
 
 #[derive(Debug)]
 struct Port {
     socket: UdpSocket,
-    reach: Reach,
-}
-
-/// How a port knows where a datagram was addressed to.
-#[derive(Debug)]
-enum Reach {
-    /// It is bound to one address, so that is the one.
-    Bound(Ipv4Addr),
-    /// The system tells with every datagram.
-    Told(UdpSocketState),
+    state: UdpSocketState,
+    /// The one address it is bound to, where that is also the one everything it hears was sent to. `None`: the system
+    /// tells with every datagram.
+    bound: Option<Ipv4Addr>,
 }
 
 impl Sockets {
     /// One socket for every address of this host, exclusive.
     pub(crate) fn wildcard(port: u16) -> Result<Self, OpenError> {
         let at = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port);
-        Ok(Self { unicast: Port::told(Opening::Wildcard, at)?, broadcasts: Vec::new() })
+        Ok(Self::new(Port::told(Opening::Wildcard, at)?, Vec::new()))
     }
 
     /// One exclusive socket for `address`, and shared ones for `broadcast` and for 255.255.255.255, which nodes that are
@@ -63,7 +65,7 @@ impl Sockets {
         if cfg!(windows) {
             // There a socket bound to an address hears the broadcasts of its interface, and none can be bound to a
             // broadcast address.
-            return Ok(Self { unicast: Port::told(Opening::Unicast, at)?, broadcasts: Vec::new() });
+            return Ok(Self::new(Port::told(Opening::Unicast, at)?, Vec::new()));
         }
         let unicast = Port::bound(Opening::Unicast, at)?;
         let mut broadcasts = vec![Port::bound(Opening::Broadcast, SocketAddrV4::new(broadcast, port))?];
@@ -75,7 +77,16 @@ impl Sockets {
                 Err(error) => return Err(error),
             }
         }
-        Ok(Self { unicast, broadcasts })
+        Ok(Self::new(unicast, broadcasts))
+    }
+
+    fn new(unicast: Port, broadcasts: Vec<Port>) -> Self {
+        Self {
+            unicast,
+            broadcasts,
+            #[cfg(test)]
+            faults: super::faults::Faults::default(),
+        }
     }
 
     /// Asks the system for so many bytes of receive queue. A smaller one is granted silently on some systems and refused on
@@ -94,6 +105,10 @@ impl Sockets {
 
     /// Ready when a datagram, or an error, waits.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        #[cfg(test)]
+        if self.faults.receive_waits() {
+            return Poll::Ready(());
+        }
         let ready = |port: &Port, cx: &mut Context<'_>| port.socket.poll_recv_ready(cx).is_ready();
         // Each is asked, so that each wakes the task.
         let any = self.broadcasts.iter().fold(ready(&self.unicast, cx), |any, port| ready(port, cx) || any);
@@ -105,73 +120,55 @@ impl Sockets {
         self.unicast.socket.poll_send_ready(cx).map(drop)
     }
 
-    /// Moves what waits into `batch`, as far as it has room. An error leaves in `batch` what came before it.
+    /// Adds what waits to `batch`, as far as it has room. An error leaves in `batch` what came before it; there may be
+    /// more behind it.
     pub(crate) fn receive(&self, batch: &mut Batch) -> io::Result<()> {
-        batch.len = 0;
+        #[cfg(test)]
+        self.faults.receive()?;
         // Each has a share of its own: a flood of one sort must not keep the other out.
         let mut result = Ok(());
         let share = Batch::SLOTS / 4;
         for port in &self.broadcasts {
-            result = port.receive(batch, batch.len.saturating_add(share)).and(result);
+            result = port.receive(batch, batch.len().saturating_add(share)).and(result);
         }
         self.unicast.receive(batch, Batch::SLOTS).and(result)
     }
 
-    /// Sends one datagram, from `source` if one is given: that also decides which interface a broadcast leaves by.
-    pub(crate) fn send(&self, bytes: &[u8], to: SocketAddrV4, source: Option<Ipv4Addr>) -> io::Result<()> {
+    /// Sends from the `from`th datagram on, one at least, and gives how many. An error is about the `from`th.
+    pub(crate) fn send(&self, outbox: &Outbox, from: usize) -> io::Result<usize> {
+        #[cfg(test)]
+        self.faults.send(outbox.iter_from(from).next())?;
         let socket = &self.unicast.socket;
-        match &self.unicast.reach {
-            Reach::Bound(_) => socket.try_send_to(bytes, to.into()).map(drop),
-            Reach::Told(state) => {
-                let transmit = quinn_udp::Transmit {
-                    destination: to.into(),
-                    ecn: None,
-                    contents: bytes,
-                    segment_size: None,
-                    src_ip: source.map(IpAddr::V4),
-                };
-                socket.try_io(Interest::WRITABLE, || state.try_send(socket.into(), &transmit))
-            }
+        let mut posts = outbox.iter_from(from);
+        #[cfg(target_os = "linux")]
+        if self.unicast.bound.is_some() && posts.len() > 1 {
+            #[cfg(test)]
+            let posts = self.faults.fine(posts);
+            return socket.try_io(Interest::WRITABLE, || super::sendmany::send(socket, posts));
         }
-    }
-
-    /// An empty batch, sized for these sockets.
-    pub(crate) fn batch(&self) -> Batch {
-        let joins = |state: &UdpSocketState| {
-            cfg!(any(target_os = "linux", target_os = "android")) && state.gro_segments() > 1
-        };
-        let slot = match &self.unicast.reach {
-            Reach::Told(state) if joins(state) => JOINED_BYTES,
-            _ => DATAGRAM_BYTES,
-        };
-        let room = slot.saturating_mul(Batch::SLOTS);
-        Batch { room: vec![0; room].into_boxed_slice(), slot, filled: [Filled::NONE; Batch::SLOTS], len: 0 }
+        let Some(one) = posts.next() else { return Ok(1) };
+        self.unicast.send(&one).map(|()| 1)
     }
 }
 
 impl Port {
     fn bound(what: Opening, at: SocketAddrV4) -> Result<Self, OpenError> {
-        let socket = open(what, at)?;
-        Ok(Self { socket, reach: Reach::Bound(*at.ip()) })
+        Ok(Self { bound: Some(*at.ip()), ..Self::told(what, at)? })
     }
 
     fn told(what: Opening, at: SocketAddrV4) -> Result<Self, OpenError> {
         let socket = open(what, at)?;
         let state =
             UdpSocketState::new((&socket).into()).map_err(|source| OpenError::new(what, at, source))?;
-        Ok(Self { socket, reach: Reach::Told(state) })
+        Ok(Self { socket, state, bound: None })
     }
 
     /// Fills `batch` up to `limit` slots.
     fn receive(&self, batch: &mut Batch, limit: usize) -> io::Result<()> {
-        while batch.len < limit {
-            let got = match &self.reach {
-                Reach::Bound(address) => self.receive_one(batch, *address),
-                Reach::Told(state) => self.receive_many(batch, state, limit),
-            };
-            match got {
+        while batch.len() < limit.min(Batch::SLOTS) {
+            match self.receive_some(batch, limit) {
                 Ok(0) => break,
-                Ok(count) => batch.len = batch.len.saturating_add(count),
+                Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
             }
@@ -179,41 +176,36 @@ impl Port {
         Ok(())
     }
 
-    fn receive_one(&self, batch: &mut Batch, address: Ipv4Addr) -> io::Result<usize> {
-        let start = batch.len.saturating_mul(batch.slot);
-        let room = batch.room.get_mut(start..).and_then(|rest| rest.get_mut(..batch.slot));
-        let (Some(room), Some(filled)) = (room, batch.filled.get_mut(batch.len)) else { return Ok(0) };
-        let (len, source) = self.socket.try_recv_from(room)?;
-        *filled = Filled { len, stride: len, source, destination: Some(address), index: None };
-        Ok(1)
+    fn receive_some(&self, batch: &mut Batch, limit: usize) -> io::Result<usize> {
+        batch.fill(limit, self.bound, |slices, metas| {
+            let mut count = 0;
+            let result = self.socket.try_io(Interest::READABLE, || {
+                count = self.state.recv((&self.socket).into(), slices, metas)?;
+                // Fewer than asked for: the queue is empty, and saying so here spares the read that would find out.
+                if READS_MANY && count < slices.len() {
+                    Err(io::ErrorKind::WouldBlock.into())
+                } else {
+                    Ok(())
+                }
+            });
+            if count == 0 { result.map(|()| 0) } else { Ok(count) }
+        })
     }
 
-    fn receive_many(&self, batch: &mut Batch, state: &UdpSocketState, limit: usize) -> io::Result<usize> {
-        let mut metas = [RecvMeta::default(); BATCH_SIZE];
-        let free = limit.saturating_sub(batch.len).min(BATCH_SIZE);
-        let mut slots = batch.room.chunks_exact_mut(batch.slot).skip(batch.len);
-        let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
-            array::from_fn(|_| IoSliceMut::new(slots.next().unwrap_or_default()));
-        let Some(slices) = slices.get_mut(..free) else { return Ok(0) };
-        let mut count = 0;
-        let result = self.socket.try_io(Interest::READABLE, || {
-            count = state.recv((&self.socket).into(), slices, &mut metas)?;
-            // Fewer than asked for: the queue is empty, and saying so here spares the read that would find out.
-            if READS_MANY && count < free { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
-        });
-        if count == 0 {
-            return result.map(|()| 0);
+    /// Sends one datagram. Its source address decides which interface a broadcast leaves by.
+    fn send(&self, one: &Outgoing<'_>) -> io::Result<()> {
+        let socket = &self.socket;
+        if self.bound.is_some() {
+            return socket.try_send_to(one.bytes, one.to.into()).map(drop);
         }
-        let filled = batch.filled.iter_mut().skip(batch.len);
-        for (filled, meta) in filled.zip(metas.iter().take(count)) {
-            let destination = match meta.dst_ip {
-                Some(IpAddr::V4(ip)) => Some(ip),
-                _ => None,
-            };
-            let index = meta.interface_index;
-            *filled = Filled { len: meta.len, stride: meta.stride, source: meta.addr, destination, index };
-        }
-        Ok(count)
+        let transmit = quinn_udp::Transmit {
+            destination: one.to.into(),
+            ecn: None,
+            contents: one.bytes,
+            segment_size: None,
+            src_ip: one.source.map(IpAddr::V4),
+        };
+        socket.try_io(Interest::WRITABLE, || self.state.try_send(socket.into(), &transmit))
     }
 }
 
@@ -229,102 +221,25 @@ fn open(what: Opening, at: SocketAddrV4) -> Result<UdpSocket, OpenError> {
     UdpSocket::from_std(socket.into()).map_err(wrap)
 }
 
-/// What one read of the sockets brought.
-#[derive(Debug)]
-pub(crate) struct Batch {
-    room: Box<[u8]>,
-    slot: usize,
-    filled: [Filled; Self::SLOTS],
-    len: usize,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Filled {
-    len: usize,
-    stride: usize,
-    source: SocketAddr,
-    destination: Option<Ipv4Addr>,
-    index: Option<u32>,
-}
-
-impl Filled {
-    const NONE: Self = Self {
-        len: 0,
-        stride: 0,
-        source: SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0)),
-        destination: None,
-        index: None,
-    };
-}
-
-/// A datagram, and what the system tells about its way here.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Received<'b> {
-    pub(crate) bytes: &'b [u8],
-    pub(crate) source: SocketAddrV4,
-    pub(crate) destination: Option<Ipv4Addr>,
-    pub(crate) index: Option<u32>,
-}
-
-impl Batch {
-    /// Reads held at once: enough that a burst is taken out of the kernel quickly, few enough that timers and sends
-    /// come between.
-    pub(crate) const SLOTS: usize = 64;
-
-    /// Whether it is full, so that more may wait.
-    pub(crate) const fn is_full(&self) -> bool {
-        self.len >= Self::SLOTS
-    }
-
-    /// The datagrams, one by one, also where the system joined several of one sender.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = Received<'_>> {
-        let slots = self.room.chunks_exact(self.slot.max(1)).zip(&self.filled).take(self.len);
-        slots.flat_map(|(room, filled)| {
-            let bytes = room.get(..filled.len).unwrap_or(room);
-            let single = bytes.is_empty().then_some(bytes);
-            single.into_iter().chain(bytes.chunks(filled.stride.max(1))).filter_map(|bytes| {
-                let SocketAddr::V4(source) = filled.source else { return None };
-                Some(Received { bytes, source, destination: filled.destination, index: filled.index })
-            })
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn joined_datagrams_come_apart_and_empty_ones_count() {
-        let mut batch = Batch {
-            room: vec![0; 64 * Batch::SLOTS].into_boxed_slice(),
-            slot: 64,
-            filled: [Filled::NONE; Batch::SLOTS],
-            len: 3,
-        };
-        batch.filled[0] = Filled { len: 50, stride: 20, ..Filled::NONE };
-        batch.filled[2] = Filled { len: 64, stride: 64, ..Filled::NONE };
-        let lens: Vec<usize> = batch.iter().map(|one| one.bytes.len()).collect();
-        assert_eq!(lens, [20, 20, 10, 0, 64]);
-        assert!(!batch.is_full());
-        batch.len = Batch::SLOTS;
-        assert!(batch.is_full());
-    }
-
     #[tokio::test]
     async fn a_flood_of_unicasts_leaves_room_for_broadcasts() {
         let at = Ipv4Addr::new(127, 41, 0, 1);
-        let sockets = Sockets::bound(at, Ipv4Addr::new(127, 255, 255, 255), 41_071).unwrap();
+        let sockets = Sockets::bound(at, Ipv4Addr::new(127, 255, 255, 255), 41_471).unwrap();
         let sender = std::net::UdpSocket::bind((Ipv4Addr::new(127, 41, 0, 2), 0)).unwrap();
         sender.set_broadcast(true).unwrap();
         for _ in 0..Batch::SLOTS * 2 {
-            sender.send_to(&[1; 100], (at, 41_071)).unwrap();
+            sender.send_to(&[1; 100], (at, 41_471)).unwrap();
         }
-        sender.send_to(&[2; 10], "127.255.255.255:41071").unwrap();
+        sender.send_to(&[2; 10], "127.255.255.255:41471").unwrap();
         core::future::poll_fn(|cx| sockets.poll_readable(cx)).await;
-        let mut batch = sockets.batch();
+        let mut batch = Batch::new();
         let mut broadcasts = 0;
         for _ in 0..3 {
+            batch.clear();
             sockets.receive(&mut batch).unwrap();
             broadcasts += batch.iter().filter(|one| one.bytes == [2; 10]).count();
         }

@@ -7,8 +7,10 @@ use std::io;
 
 use wire_format::time::Instant;
 
+use super::batch::{Batch, Received};
 use super::net::{Change, Foreign, Interface, Link, Links, usable};
-use super::socket::{Batch, Received, Sockets};
+use super::outbox::Outbox;
+use super::socket::Sockets;
 use super::{Net, OpenError, Opening, trace};
 use crate::{Arrival, Destination, LinkId};
 
@@ -25,6 +27,9 @@ const SEND_WAIT: Duration = Duration::from_millis(20);
 /// After a datagram was lost to a full send queue, the next ones are not waited for: a dead interface must not hold up
 /// the others.
 const SEND_NO_WAIT: Duration = Duration::from_secs(1);
+
+/// Errors of peers taken off the sockets in one turn: as many as datagrams.
+const ERRORS_MAX: usize = Batch::SLOTS;
 
 /// The rest after a failed receive, so that a broken socket does not spin.
 pub(crate) const RECEIVE_PAUSE: Duration = Duration::from_millis(5);
@@ -62,7 +67,8 @@ pub struct NetStats {
 /// The network side of a driver.
 #[derive(Debug)]
 pub(crate) struct Wire {
-    sockets: Sockets,
+    pub(super) sockets: Sockets,
+    outbox: Outbox,
     links: Links,
     net: Net,
     /// Addresses to listen to although they are not neighbours.
@@ -100,6 +106,7 @@ impl Wire {
         let stats = NetStats { receive_buffer_bytes: sockets.receive_buffer_bytes(), ..NetStats::default() };
         Ok(Self {
             sockets,
+            outbox: Outbox::new(),
             links: Links::default(),
             net,
             seeds: seeds.into_iter().collect(),
@@ -154,24 +161,23 @@ impl Wire {
         self.sockets.poll_readable(cx)
     }
 
-    /// An empty batch, sized for the sockets.
-    pub(crate) fn batch(&self) -> Batch {
-        self.sockets.batch()
-    }
-
     /// Takes what waits out of the sockets, as much as fits in `batch`. After an error the batch holds what came before
     /// it, and the sockets should be left alone for [`RECEIVE_PAUSE`].
     pub(crate) fn receive(&mut self, batch: &mut Batch) -> io::Result<()> {
-        let result = self.sockets.receive(batch);
-        self.stats.received = self.stats.received.saturating_add(batch.iter().count() as u64);
-        match result {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                self.stats.receive_errors = self.stats.receive_errors.saturating_add(1);
-                // The answer of a host we sent to, no fault of the socket: nothing to rest for.
-                if error.kind() == io::ErrorKind::ConnectionReset { Ok(()) } else { Err(error) }
+        batch.clear();
+        let mut result = Ok(());
+        for _ in 0..ERRORS_MAX {
+            result = self.sockets.receive(batch);
+            let Err(error) = &result else { break };
+            self.stats.receive_errors = self.stats.receive_errors.saturating_add(1);
+            if !is_of_a_peer(error) {
+                break;
             }
+            // Taken off the queue, as a datagram would be; behind it there may be one.
+            result = Ok(());
         }
+        self.stats.received = self.stats.received.saturating_add(batch.iter().count() as u64);
+        result
     }
 
     /// How a datagram arrived, or `None` if it does not belong where it did.
@@ -189,66 +195,112 @@ impl Wire {
         None
     }
 
-    /// Sends one datagram by its link. Nothing is reported: a lost datagram is repeated by the protocol, and an
-    /// interface that refuses one is looked at soon.
-    pub(crate) async fn send(&mut self, now: Instant, to: Destination, bytes: &[u8]) {
+    /// Whether [`Wire::flush`] is needed before the next datagram is written.
+    pub(crate) const fn is_full(&self) -> bool {
+        self.outbox.is_full()
+    }
+
+    /// Where the next datagram is written, for [`Wire::post`].
+    pub(crate) fn room(&mut self) -> &mut [u8] {
+        self.outbox.room()
+    }
+
+    /// Lets the first `len` bytes of [`Wire::room`] leave by their link with the next [`Wire::flush`].
+    pub(crate) fn post(&mut self, to: Destination, len: usize) {
         let (id, unicast) = match to {
             Destination::Broadcast(id) => (id, None),
             Destination::Unicast(id, to) => (id, Some(to)),
         };
         let link = self.links.find(id).copied();
-        match (link, unicast) {
+        let kept = self.outbox.keep(len);
+        let posted = match (link, unicast) {
             // The neighbour of a link that has gone is not looked for elsewhere: the default route would take it out of
             // the house.
             (None, Some(_)) if id != LinkId::ROUTED => {
                 self.stats.no_link = self.stats.no_link.saturating_add(1);
+                true
             }
             // A neighbour is answered from the address it wrote to; what lies behind a router is the routing table's.
             (link, Some(to)) => {
                 let own = link.filter(|link| link.subnet.contains(*to.ip())).map(|link| link.address);
-                self.send_to(now, to, own, bytes).await;
+                self.outbox.post(kept, to, own)
             }
             (Some(link), None) => {
-                let port = self.net.port;
                 let limited = self.bound.is_none() && LIMITED_BY_SOURCE;
-                if limited {
-                    let to = SocketAddrV4::new(Ipv4Addr::BROADCAST, port);
-                    self.send_to(now, to, Some(link.address), bytes).await;
-                }
-                if !limited || self.net.directed {
-                    let to = SocketAddrV4::new(link.broadcast, port);
-                    self.send_to(now, to, Some(link.address), bytes).await;
-                }
+                let directed = !limited || self.net.directed;
+                let targets = [(limited, Ipv4Addr::BROADCAST), (directed, link.broadcast)];
+                let wanted = targets.into_iter().filter(|(wanted, _)| *wanted);
+                wanted.fold(true, |all, (_, ip)| {
+                    let to = SocketAddrV4::new(ip, self.net.port);
+                    self.outbox.post(kept.clone(), to, Some(link.address)) && all
+                })
             }
-            (None, None) => self.stats.no_link = self.stats.no_link.saturating_add(1),
+            (None, None) => {
+                self.stats.no_link = self.stats.no_link.saturating_add(1);
+                true
+            }
+        };
+        if !posted {
+            self.stats.send_errors = self.stats.send_errors.saturating_add(1);
         }
     }
 
-    async fn send_to(&mut self, now: Instant, to: SocketAddrV4, source: Option<Ipv4Addr>, bytes: &[u8]) {
-        let mut result = self.sockets.send(bytes, to, source);
-        if is_full(&result) && now >= self.no_wait_until {
-            let writable = core::future::poll_fn(|cx| self.sockets.poll_writable(cx));
-            let _late = tokio::time::timeout(SEND_WAIT, writable).await;
-            result = self.sockets.send(bytes, to, source);
-            if is_full(&result) {
+    /// Sends what was posted. Nothing is reported: a lost datagram is repeated by the protocol, and an interface that
+    /// refuses one is looked at soon. A refused one delays none of the others.
+    pub(crate) async fn flush(&mut self, now: Instant) {
+        let mut at = 0;
+        let mut waited_for = None;
+        while at < self.outbox.len() {
+            let result = self.sockets.send(&self.outbox, at);
+            let error = match result {
+                Ok(count) => {
+                    at = at.saturating_add(count.max(1));
+                    self.stats.sent = self.stats.sent.saturating_add(count as u64);
+                    continue;
+                }
+                Err(error) => error,
+            };
+            if is_full(&error) && now >= self.no_wait_until {
+                if waited_for != Some(at) {
+                    waited_for = Some(at);
+                    let writable = core::future::poll_fn(|cx| self.sockets.poll_writable(cx));
+                    let _late = tokio::time::timeout(SEND_WAIT, writable).await;
+                    continue;
+                }
                 self.no_wait_until = now + SEND_NO_WAIT;
             }
+            self.refused(at, &error);
+            at = at.saturating_add(1);
         }
-        if let Err(error) = &result {
-            trace::unsent(to, error);
-        } else {
-            self.stats.sent = self.stats.sent.saturating_add(1);
-            return;
+        self.outbox.clear();
+    }
+
+    /// The system did not take a datagram.
+    fn refused(&mut self, at: usize, error: &io::Error) {
+        if let Some(one) = self.outbox.iter_from(at).next() {
+            trace::unsent(one.to, error);
         }
         self.stats.send_errors = self.stats.send_errors.saturating_add(1);
-        if !is_full(&result) && self.scan_at != Instant::NEVER {
+        if !is_full(error) && self.scan_at != Instant::NEVER {
             self.scan_at = self.scan_at.min(self.scanned_at + SCAN_APART);
         }
     }
 }
 
-fn is_full(result: &io::Result<()>) -> bool {
-    matches!(result, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+fn is_full(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+}
+
+/// Whether a failed receive is somebody else's doing: the answer of a host we sent to, or a datagram too long for its
+/// slot. Such an error stands for one datagram, and there is nothing to rest for.
+fn is_of_a_peer(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    /// Windows has no kinds for these: WSAEMSGSIZE, WSAENETRESET.
+    const WINDOWS: [i32; 2] = [10_040, 10_052];
+    let of_a_peer =
+        [Kind::ConnectionReset, Kind::ConnectionRefused, Kind::HostUnreachable, Kind::NetworkUnreachable];
+    of_a_peer.contains(&error.kind())
+        || (cfg!(windows) && error.raw_os_error().is_some_and(|code| WINDOWS.contains(&code)))
 }
 
 /// Whether 255.255.255.255 leaves by the interface that owns the source address. The BSDs send it by the default route,
