@@ -80,6 +80,14 @@ pub(crate) enum Command {
     #[cfg(target_os = "linux")]
     #[command(hide = true)]
     BenchOwed(bench::owed::Args),
+    /// A server of `bench discovery`, in a process of its own.
+    #[cfg(target_os = "linux")]
+    #[command(hide = true)]
+    BenchDiscoveryNode(bench::discovery::node::Args),
+    /// The devices of `bench discovery`, in a process of their own.
+    #[cfg(target_os = "linux")]
+    #[command(hide = true)]
+    BenchDiscoveryPeers(bench::discovery::peers::Args),
 }
 
 /// Which shop.

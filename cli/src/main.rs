@@ -55,6 +55,10 @@ fn run(command: Command, json: bool) -> error::Outcome {
         Command::BenchContestant(args) => return bench::contestant::run(*args),
         #[cfg(target_os = "linux")]
         Command::BenchOwed(args) => return bench::owed::run(*args),
+        #[cfg(target_os = "linux")]
+        Command::BenchDiscoveryNode(args) => return bench::discovery::node::run(*args),
+        #[cfg(target_os = "linux")]
+        Command::BenchDiscoveryPeers(args) => return bench::discovery::peers::run(*args),
         _ => {}
     }
     let runtime = start::runtime()?;
@@ -79,6 +83,10 @@ fn run(command: Command, json: bool) -> error::Outcome {
             Command::BenchContestant(args) => bench::contestant::run(args),
             #[cfg(target_os = "linux")]
             Command::BenchOwed(args) => bench::owed::run(args),
+            #[cfg(target_os = "linux")]
+            Command::BenchDiscoveryNode(args) => bench::discovery::node::run(args),
+            #[cfg(target_os = "linux")]
+            Command::BenchDiscoveryPeers(args) => bench::discovery::peers::run(args),
         }
     });
     // A read of stdin cannot be cancelled: nothing waits for it.

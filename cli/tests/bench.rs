@@ -146,3 +146,53 @@ fn a_stopped_device_is_noticed_and_gets_what_it_missed() {
     assert!(number(cycle, "/back_ms") >= 0.0, "it came back: {cycle}");
     assert!(number(summary, "/ratio_p99") > 0.0, "{summary}");
 }
+
+/// A section each, and the summary; in a debug build beside other tests only what is counted means something.
+#[test]
+fn a_small_store_finds_its_server_in_every_section() {
+    let words =
+        ["bench", "discovery", "--devices", "100", "--rounds", "1", "--singles", "3", "--steady-s", "2"];
+    let output = run(&[&words[..], &["--forged", "2000", "--json"]].concat());
+    let lines = json_lines(&output);
+    assert_eq!(code(&output), 0, "{} {lines:?}", stderr(&output));
+    let [sections @ .., summary] = &lines[..] else { panic!("{lines:?}") };
+    let named: Vec<_> = sections.iter().map(|line| line["section"].as_str().unwrap()).collect();
+    let all = ["cold", "loss", "warm", "learn", "paced", "single", "silent", "steady", "forged"];
+    assert_eq!(named, all);
+    for line in sections {
+        assert_eq!((&line["event"], &line["ok"]), (&"section".into(), &true.into()), "{line}");
+        assert!(line["budget"].as_object().is_some_and(|budgets| !budgets.is_empty()), "{line}");
+    }
+    let figure = |section: &str, path: &str| {
+        number(sections.iter().find(|line| line["section"] == section).unwrap(), path)
+    };
+    for section in ["cold", "loss", "warm"] {
+        assert_eq!(figure(section, "/devices"), 100.0);
+        assert!(figure(section, "/registered_ms") > 0.0 && figure(section, "/announces") >= 100.0);
+    }
+    assert_eq!(figure("cold", "/receive_buffer_bytes"), 212_992.0, "a stock one");
+    assert!(figure("loss", "/lost") > 0.0);
+    assert!(figure("learn", "/ratio_cpu") > 0.0 && figure("paced", "/ratio_cpu") > 0.0);
+    assert!((1.0..=150.0).contains(&figure("silent", "/broadcasts")));
+    assert_eq!(figure("steady", "/datagrams_of_devices"), 0.0, "a device with a session says nothing");
+    assert!(figure("forged", "/bytes_out_per_byte_in") <= 1.0 && figure("forged", "/received") > 0.0);
+    assert_eq!((&summary["event"], &summary["bench"]), (&"summary".into(), &"discovery".into()));
+    for path in ["/devices", "/registered_ms", "/broadcasts", "/drops", "/cpu_us_per_device", "/ratio_cpu"] {
+        assert!(number(summary, path) >= 0.0, "{path} in {summary}");
+    }
+}
+
+#[test]
+fn one_section_alone_leaves_the_figures_of_the_others_open() {
+    let output = run(&["bench", "discovery", "--devices", "50", "--only", "silent", "--json"]);
+    let lines = json_lines(&output);
+    let [section, summary] = &lines[..] else { panic!("{lines:?} {}", stderr(&output)) };
+    assert_eq!((&section["section"], &section["virtual"]), (&"silent".into(), &true.into()));
+    assert!(summary["registered_ms"].is_null() && summary["ratio_cpu"].is_null(), "{summary}");
+    let output = run(&["bench", "discovery", "--devices", "50", "--only", "silent"]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    for word in ["silent", "broadcasts", "150", "within"] {
+        assert!(text.contains(word), "{word} in {text}");
+    }
+    assert_eq!(code(&run(&["bench", "discovery", "--devices", "10001"])), 2, "one past the limit");
+}

@@ -4,6 +4,7 @@
 mod child;
 mod connect;
 pub(crate) mod contestant;
+pub(crate) mod discovery;
 mod duel;
 mod fanout;
 mod figures;
@@ -46,6 +47,8 @@ enum What {
     Stall(stall::Args),
     /// Memory of devices that do nothing: connected ones, and ones that are away and owed orders.
     Idle(idle::Args),
+    /// A store of devices finds its server: how long, how loud, and what learning a device costs.
+    Discovery(discovery::Args),
 }
 
 /// Runs one benchmark.
@@ -56,6 +59,7 @@ pub(crate) fn run(args: &Args, json: bool) -> Outcome {
         What::Connect(args) => connect::run(*args, json),
         What::Stall(args) => stall::run(*args, json),
         What::Idle(args) => idle::run(*args, json),
+        What::Discovery(args) => discovery::run(args, json),
     }
 }
 

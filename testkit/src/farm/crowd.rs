@@ -70,6 +70,8 @@ pub struct Counts {
     pub dropped: u64,
     /// Times a device was registered.
     pub registered: u64,
+    /// When the last one was, the first time since [`Crowd::begin_round`].
+    pub last_registered: Instant,
     /// Times a device was refused.
     pub refused: u64,
     /// ANNOUNCEs per 10 ms since the start, for two minutes.
@@ -151,6 +153,8 @@ struct Device {
     /// On, and since when it is registered in this boot.
     seeker: Option<Seeker>,
     registered: Option<Instant>,
+    /// The round in which it was registered last.
+    round: u32,
     boot_at: Instant,
     /// Its earliest entry among the deadlines.
     scheduled: Instant,
@@ -163,6 +167,8 @@ pub struct Crowd {
     /// Never later than a device's own deadline; an entry that is too early only costs a look.
     deadlines: BinaryHeap<Reverse<(Instant, u32)>>,
     registered: u32,
+    round: u32,
+    registered_in_round: u32,
     loss: Loss,
     rng: Rng,
     start: Instant,
@@ -190,6 +196,7 @@ impl Crowd {
                 boots: 0,
                 seeker: None,
                 registered: None,
+                round: 0,
                 boot_at: Instant::NEVER,
                 scheduled: Instant::NEVER,
             }
@@ -201,6 +208,8 @@ impl Crowd {
             by_address,
             deadlines: BinaryHeap::new(),
             registered: 0,
+            round: 1,
+            registered_in_round: 0,
             loss: config.loss,
             rng: Rng::new(config.seed),
             start: now,
@@ -218,6 +227,24 @@ impl Crowd {
     #[must_use]
     pub fn all_registered(&self) -> bool {
         self.registered as usize == self.devices.len()
+    }
+
+    /// From here on it is counted anew who registers: with a server that was restarted.
+    pub const fn begin_round(&mut self) {
+        self.round += 1;
+        self.registered_in_round = 0;
+    }
+
+    /// How many devices have registered since the last [`Crowd::begin_round`].
+    #[must_use]
+    pub const fn registered_in_round(&self) -> u32 {
+        self.registered_in_round
+    }
+
+    /// How many devices there are.
+    #[must_use]
+    pub const fn devices(&self) -> u32 {
+        self.devices.len() as u32
     }
 
     /// Since when a device is registered in its present boot.
@@ -420,6 +447,10 @@ impl Crowd {
                 SeekerEvent::Registered { .. } => {
                     self.counts.registered += 1;
                     device.registered = Some(now);
+                    if core::mem::replace(&mut device.round, self.round) != self.round {
+                        self.registered_in_round += 1;
+                        self.counts.last_registered = now;
+                    }
                 }
                 SeekerEvent::Refused { .. } => self.counts.refused += 1,
                 _ => device.registered = None,
