@@ -145,23 +145,23 @@ impl Record {
         changed.insert_if(Fields::FIRMWARE, replace(&mut self.firmware, announce.firmware));
         changed.insert_if(Fields::CAPS, replace(&mut self.caps, announce.caps));
         let name = announce.name.map_or(&[][..], |name| name.as_bytes());
-        if self.name.as_str().as_bytes() != name {
+        if differ(self.name.as_str().as_bytes(), name) {
             self.name = announce.name.and_then(|name| Name::new(name.as_str())).unwrap_or_default();
             changed.insert_if(Fields::NAME, true);
         }
         let code = announce.code.map_or(&[][..], |code| code.as_bytes());
-        if self.code.as_str().as_bytes() != code {
+        if differ(self.code.as_str().as_bytes(), code) {
             self.code = announce.code.and_then(|code| DeviceCode::new(code.as_str())).unwrap_or_default();
             changed.insert_if(Fields::CODE, true);
         }
         let packed = announce.tags.map_or(&[][..], |tags| tags.as_packed());
-        if self.tags.as_packed() != packed {
+        if differ(self.tags.as_packed(), packed) {
             self.tags = Tags::from_packed(packed).unwrap_or_default();
             changed.insert_if(Fields::TAGS, true);
         }
         let services = announce.services.map_or(&[][..], |services| services.as_bytes());
         let kept = services.get(..crate::config::SERVICES_MAX * SERVICE_LEN).unwrap_or(services);
-        if self.services.as_services().map_or(&[][..], |services| services.as_bytes()) != kept {
+        if differ(self.services.as_services().map_or(&[][..], |services| services.as_bytes()), kept) {
             self.services = announce.services.map_or(Services::EMPTY, Services::copy_of);
             changed.insert_if(Fields::SERVICES, true);
         }
@@ -170,6 +170,12 @@ impl Record {
 }
 
 const SERVICE_LEN: usize = wire_format::datagram::service::SERVICE_LEN;
+
+/// Without a call for nothing against nothing: the C library's comparison looks at an empty slice's address with a masked
+/// read, and where nothing is mapped there some processors need 80 ns for it.
+fn differ(kept: &[u8], said: &[u8]) -> bool {
+    kept.len() != said.len() || (!said.is_empty() && kept != said)
+}
 
 fn replace<T: PartialEq>(field: &mut T, value: T) -> bool {
     let different = *field != value;
