@@ -10,7 +10,7 @@ use tillwire::{DeviceCode, DeviceKind, NodeId, Security, StaticDevice, Store, Ta
 #[cfg(target_os = "linux")]
 use crate::bench;
 use crate::error::Failure;
-use crate::{ask, cancel, demo, device, explain, names, push, serve, servers, status, watch};
+use crate::{ask, cancel, demo, device, doctor, explain, names, push, serve, servers, status, watch};
 
 /// The port of discovery.
 pub(crate) const DISCOVERY_PORT: u16 = wire_format::datagram::PORT;
@@ -25,6 +25,7 @@ Examples:
   tillwire servers                                   which store servers are on this LAN
   tillwire watch                                     who is here, as it changes
   tillwire status                                    what the server counts
+  tillwire doctor                                    is this host ready, and what to do if not
   tillwire explain 000000003000000078563412448f6258  what these bytes say
 
 Exit codes: 0 done and all as it should be; 1 done, but something was not; 2 not started.";
@@ -60,6 +61,8 @@ pub(crate) enum Command {
     Watch(watch::Args),
     /// Show what a running server counts, or how one device stands.
     Status(status::Args),
+    /// Check what this host and its network need for a store server, or a device, and say what to do.
+    Doctor(Box<doctor::Args>),
     /// Explain datagrams, frames and payloads field by field.
     Explain(explain::Args),
     /// Measure on this machine what serving costs, beside a hand-written loop over the same sockets.

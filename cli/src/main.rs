@@ -8,6 +8,7 @@ mod cancel;
 mod control;
 mod demo;
 mod device;
+mod doctor;
 mod error;
 mod explain;
 mod json;
@@ -73,6 +74,7 @@ fn run(command: Command, json: bool) -> error::Outcome {
             Command::Cancel(args) => cancel::run(args, json).await,
             Command::Watch(args) => watch::run(args, json).await,
             Command::Status(args) => status::run(args, json).await,
+            Command::Doctor(args) => doctor::run(*args, json).await,
             Command::DemoDevices(args) => demo::child::run(args).await,
             Command::Explain(args) => explain::run(&args, json),
             #[cfg(target_os = "linux")]

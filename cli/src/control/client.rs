@@ -13,10 +13,10 @@ use crate::error::Failure;
 
 /// A connection to a running server.
 pub(crate) struct Client {
+    hello: Value,
     reader: BufReader<ReadHalf<Box<dyn Stream>>>,
     writer: WriteHalf<Box<dyn Stream>>,
     partial: Vec<u8>,
-    hello: Value,
 }
 
 impl Client {

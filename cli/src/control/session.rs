@@ -64,6 +64,7 @@ pub(crate) async fn run(stream: Box<dyn Stream>, served: Arc<Served>) {
     let hello = json!({
         "event": "hello", "control": VERSION, "version": env!("CARGO_PKG_VERSION"), "server": server.id().to_string(),
         "entity": store.entity(), "store": store.code(), "name": name, "staging": staging,
+        "pid": std::process::id(),
     });
     if write_line(&mut writer, &hello).await.is_ok() {
         // A caller that went away is not an error of the server's.
