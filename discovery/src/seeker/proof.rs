@@ -175,10 +175,11 @@ impl Seeker {
         if let Some(server) = self.server.as_mut().filter(|server| server.is_boot_of(from)) {
             server.take_own(from.sequence)?;
         }
-        let Nonce::Short(cookie) = challenge.nonce else { return Ok(false) };
         if !self.register.is_repeated() {
-            return Ok(false);
+            // A server that knows the device may ask whether it is there; nobody else has a reason to.
+            return if self.is_proven() { Ok(false) } else { Err(Dropped::Unexpected) };
         }
+        let Nonce::Short(cookie) = challenge.nonce else { return Err(Dropped::Unexpected) };
         if !self.register.take_repeat() {
             return Err(Dropped::Rate);
         }

@@ -121,3 +121,11 @@ pub(crate) fn all_kinds() -> Vec<Vec<u8>> {
 pub(crate) fn sender(datagram: &[u8]) -> NodeId {
     NodeId(datagram[16..32].try_into().unwrap())
 }
+
+/// A goodbye with an AUTH whose tag is still to be computed, for key 1.
+#[cfg(feature = "auth")]
+pub(crate) fn signed_bye(number: u32, epoch: u32, sequence: u32) -> Vec<u8> {
+    let (store, from) = (store(), node(number, epoch, sequence));
+    let (reason, auth) = (bye::Reason::RESTARTING, Some(Auth::open(1, Auth::HMAC_SHA256_128)));
+    bytes(Datagram::Bye(Bye { from, reason, retry_after_s: 10, store: Some((&store).into()), auth }))
+}

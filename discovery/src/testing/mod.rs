@@ -3,6 +3,16 @@
 //! Every node is driven by the calling contract: one input, then drain. A broadcast reaches every node that is on, with
 //! one delay for all and a loss of its own for each.
 
+#[cfg(feature = "auth")]
+mod auth;
+#[cfg(feature = "auth")]
+mod auth_forged;
+#[cfg(feature = "auth")]
+mod auth_operations;
+#[cfg(feature = "auth")]
+mod auth_replay;
+#[cfg(feature = "auth")]
+mod auth_rotation;
 mod candidates;
 mod conflicts;
 pub(crate) mod datagrams;
@@ -21,6 +31,7 @@ use wire_format::ids::{NodeId, Store};
 use wire_format::rng::Rng;
 use wire_format::time::Instant;
 
+use crate::auth::{DeviceKeys, Key, KeyRing, Keys, NoKey};
 use crate::config::{DeviceConfig, PORT, ServerConfig};
 use crate::event::{Event, SeekerEvent, What};
 use crate::link::{Arrival, Destination, LinkId, Transmit};
@@ -61,8 +72,27 @@ pub(crate) fn device_config(number: u32) -> DeviceConfig {
     DeviceConfig { epoch: 1, epoch_random: false, ..DeviceConfig::new(id(number), store()) }
 }
 
+/// The keys of a whole store: what its server has, and what each device gets.
+#[derive(Clone)]
+pub(crate) struct StoreKeys {
+    pub(crate) announce: HashMap<NodeId, KeyRing>,
+    pub(crate) beacon: KeyRing,
+}
+
+impl Keys for StoreKeys {
+    fn announce_key(&self, device: NodeId, key_id: u16) -> Result<&Key, NoKey> {
+        self.announce.get(&device).ok_or(NoKey::Device)?.find(key_id)
+    }
+
+    fn current_key_id(&self, device: NodeId) -> Result<u16, NoKey> {
+        self.announce.get(&device).map(KeyRing::current_id).ok_or(NoKey::Device)
+    }
+}
+
+pub(crate) type StoreRoster = Roster<Vec<Slot>, Option<StoreKeys>>;
+
 pub(crate) enum Core {
-    Server(Box<Roster<Vec<Slot>>>),
+    Server(Box<StoreRoster>),
     Device(Box<Seeker>),
 }
 
@@ -82,6 +112,14 @@ pub(crate) struct Node {
     pub(crate) told: Vec<(Instant, SeekerEvent)>,
     /// When each datagram of this node left, and its kind's number.
     pub(crate) sent: Vec<(Instant, u8)>,
+}
+
+/// A datagram as somebody on the LAN records it.
+#[derive(Clone, Debug)]
+pub(crate) struct Taped {
+    pub(crate) source: SocketAddrV4,
+    pub(crate) broadcast: bool,
+    pub(crate) bytes: Vec<u8>,
 }
 
 enum Action {
@@ -125,6 +163,10 @@ pub(crate) struct World {
     pub(crate) duplicates: u64,
     /// Copies of broadcasts lost besides, per 1,000.
     pub(crate) broadcast_loss: u64,
+    /// The keys that nodes made from now on have; `None` is clear mode. A device that is not in it has none.
+    pub(crate) keys: Option<StoreKeys>,
+    /// Every datagram sent, and where from, once this is something.
+    pub(crate) tape: Option<Vec<Taped>>,
     /// Check every invariant of a roster after each of its inputs.
     pub(crate) check: bool,
     queue: BinaryHeap<Due>,
@@ -141,6 +183,8 @@ impl World {
             loss: 0,
             duplicates: 0,
             broadcast_loss: 0,
+            keys: None,
+            tape: None,
             check: false,
             queue: BinaryHeap::new(),
             order: 0,
@@ -183,14 +227,20 @@ impl World {
         after: Duration,
     ) -> usize {
         let seed = self.rng.next_u64();
-        let roster = Roster::new(config, vec![Slot::EMPTY; capacity], self.now, seed);
+        let (keys, slots) = (self.keys.clone(), vec![Slot::EMPTY; capacity]);
+        let beacon_keys = keys.as_ref().map(|keys| keys.beacon.clone());
+        let roster = Roster::assemble(config, slots, self.now, seed, keys, beacon_keys);
         self.add(Core::Server(Box::new(roster)), address, after)
     }
 
     /// A device at `address`, booting after `after`.
     pub(crate) fn device(&mut self, config: DeviceConfig, address: SocketAddrV4, after: Duration) -> usize {
         let seed = self.rng.next_u64();
-        let seeker = Seeker::new(config, self.now, seed);
+        let keys = self.keys.as_ref().and_then(|keys| {
+            let announce = keys.announce.get(&config.id)?.clone();
+            Some(DeviceKeys { announce, beacon: keys.beacon.clone() })
+        });
+        let seeker = Seeker::assemble(config, self.now, seed, keys);
         self.add(Core::Device(Box::new(seeker)), address, after)
     }
 
@@ -228,7 +278,7 @@ impl World {
         self.timeout(node);
     }
 
-    pub(crate) fn roster(&self, node: usize) -> &Roster<Vec<Slot>> {
+    pub(crate) fn roster(&self, node: usize) -> &StoreRoster {
         let Core::Server(roster) = &self.nodes[node].core else { panic!("node {node} is a device") };
         roster
     }
@@ -242,7 +292,7 @@ impl World {
     pub(crate) fn with_roster<R>(
         &mut self,
         node: usize,
-        act: impl FnOnce(&mut Roster<Vec<Slot>>, Instant) -> R,
+        act: impl FnOnce(&mut StoreRoster, Instant) -> R,
     ) -> R {
         let now = self.now;
         let Core::Server(roster) = &mut self.nodes[node].core else { panic!("node {node} is a device") };
@@ -294,6 +344,14 @@ impl World {
             };
             let Some(Transmit { to, len }) = transmit else { break };
             self.nodes[node].sent.push((now, buffer[5]));
+            if let Some(tape) = &mut self.tape {
+                let broadcast = matches!(to, Destination::Broadcast(_));
+                tape.push(Taped {
+                    source: self.nodes[node].address,
+                    broadcast,
+                    bytes: buffer[..len].to_vec(),
+                });
+            }
             self.send(node, to, buffer[..len].into());
         }
         let check = self.check;

@@ -10,7 +10,7 @@ use crate::link::LinkId;
 use crate::roster::{HEADER_LEN, RECORD_LEN, Restored, SnapshotError};
 use crate::testing::{BEACON, World, ms, secs, store};
 
-fn snapshot(roster: &Roster<Vec<Slot>>) -> Vec<u8> {
+fn snapshot<K: crate::auth::Keys>(roster: &Roster<Vec<Slot>, K>) -> Vec<u8> {
     let (mut cursor, mut buffer, mut bytes) = (roster.snapshot(), [0xAA; RECORD_LEN], vec![]);
     let len = cursor.len();
     while let Some(piece) = cursor.next_piece(&mut buffer) {
