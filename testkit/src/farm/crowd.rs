@@ -74,7 +74,8 @@ pub struct Counts {
     pub last_registered: Instant,
     /// Times a device was refused.
     pub refused: u64,
-    /// ANNOUNCEs per 10 ms since the start, for two minutes.
+    /// ANNOUNCEs per 10 ms since the start, for two minutes: by the time they were due, so that a machine that stands still
+    /// for a moment does not count as a burst of the devices.
     pub announces_per_bin: Vec<u32>,
 }
 
@@ -172,6 +173,8 @@ pub struct Crowd {
     loss: Loss,
     rng: Rng,
     start: Instant,
+    /// When what happens now was due.
+    moment: Instant,
     /// What happened so far.
     pub counts: Counts,
 }
@@ -213,6 +216,7 @@ impl Crowd {
             loss: config.loss,
             rng: Rng::new(config.seed),
             start: now,
+            moment: now,
             counts: Counts::default(),
         }
     }
@@ -341,6 +345,7 @@ impl Crowd {
                 return;
             }
             self.deadlines.pop();
+            self.moment = at;
             let device = &mut self.devices[number as usize];
             if device.scheduled == at {
                 device.scheduled = Instant::NEVER;
@@ -365,6 +370,7 @@ impl Crowd {
         source: SocketAddrV4,
         bytes: &[u8],
     ) {
+        self.moment = now;
         self.counts.heard[kind_of(bytes)] += 1;
         self.counts.heard_bytes += bytes.len() as u64;
         match self.by_address.get(&to) {
@@ -387,6 +393,7 @@ impl Crowd {
         source: SocketAddrV4,
         bytes: &[u8],
     ) {
+        self.moment = now;
         self.counts.heard[kind_of(bytes)] += 1;
         let arrival = Arrival { link: LINK, source, broadcast: true };
         for number in 0..self.devices.len() as u32 {
@@ -434,7 +441,11 @@ impl Crowd {
             let Some(seeker) = &mut self.devices[number as usize].seeker else { return };
             let Some(Transmit { to, len }) = seeker.poll_transmit(now, &mut buffer) else { break };
             let bytes = &buffer[..len];
-            self.counts.count_sent(now.since(self.start), matches!(to, Destination::Broadcast(_)), bytes);
+            self.counts.count_sent(
+                self.moment.since(self.start),
+                matches!(to, Destination::Broadcast(_)),
+                bytes,
+            );
             if !self.is_lost(self.loss.sent) {
                 wire.send(self.devices[number as usize].address, to, bytes);
             }
