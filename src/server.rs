@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use discovery::What;
 use discovery::driver as finding;
+use discovery::{Restored, SnapshotError};
 use push::config::FleetConfig;
 use push::driver::server as pushing;
 use push::fleet::DeviceView;
@@ -16,14 +16,13 @@ use wire_format::frame::status::StateEntry;
 use wire_format::ids::{DeviceKind, Lineage, NodeId, OrderKind, Store, Tags};
 
 use crate::chance;
+use crate::join::{Join, dial_again};
 use crate::{
     AddError, Answer, FanOut, Order, PushError, Rollout, RolloutReport, Security, StartError, Target,
 };
 
 /// Events a subscriber may lag behind before it is told how many it missed.
 const EVENTS_MAX: usize = 1_024;
-/// How long a shutdown waits for the goodbyes of order push.
-const SHUTDOWN_WITHIN: Duration = Duration::from_secs(3);
 
 /// A device given by address instead of, or beside, being discovered.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +69,7 @@ pub struct ServerBuilder {
     devices: Vec<StaticDevice>,
     push_ports: Vec<u16>,
     fence: u64,
+    snapshot: Option<Vec<u8>>,
     #[cfg(feature = "metrics")]
     metrics_every: Option<Duration>,
 }
@@ -90,6 +90,7 @@ impl ServerBuilder {
             devices: Vec::new(),
             push_ports: vec![push::config::PORT],
             fence: 1,
+            snapshot: None,
             #[cfg(feature = "metrics")]
             metrics_every: None,
         }
@@ -168,6 +169,17 @@ impl ServerBuilder {
         self
     }
 
+    /// What [`StoreServer::roster_snapshot`] gave in an earlier run of this server. The devices in it are listed and dialled
+    /// at once where they were last, instead of when they announce themselves again; orders can be for them from the start.
+    /// Who answers is checked as always: the right address with the wrong device gets no order.
+    ///
+    /// A snapshot that is damaged or another store's keeps no server from starting: [`StoreServer::roster_restored`] tells.
+    #[must_use]
+    pub fn restore_roster(mut self, snapshot: Vec<u8>) -> Self {
+        self.snapshot = Some(snapshot);
+        self
+    }
+
     /// Opens the sockets and starts. On an error nothing is left running.
     pub async fn start(mut self) -> Result<StoreServer, StartError> {
         if self.security.is_none() {
@@ -185,15 +197,21 @@ impl ServerBuilder {
         }
         let finder = self.discovery.take().map(|mut net| {
             net.bind = self.bind;
-            finding::server::spawn(net, self.find.clone(), self.capacity, chance::random())
+            let mut start = finding::server::Start::new(self.find.clone(), self.capacity, chance::random());
+            start.snapshot = self.snapshot.take();
+            finding::server::spawn_with(net, start)
         });
         let finder = finder.transpose()?;
+        let restored = finder.as_ref().and_then(finding::server::ServerDriver::restored);
         let pusher = Arc::new(pushing::Server::spawn(self.push_config(id)));
         // Before the first dial: the first session may open while further devices are still being added.
         let sessions = pusher.subscribe();
         for device in &self.devices {
             // The capacity was checked above, and the tasks have just begun.
             let _ = pusher.set_device((*device).into()).await;
+        }
+        if let Some(finder) = finder.as_ref().filter(|_| matches!(restored, Some(Ok(_)))) {
+            dial_again(finder.handle(), &pusher, &self.push_ports).await;
         }
         let (events, _) = broadcast::channel(EVENTS_MAX);
         let (stop, stopping) = watch::channel(false);
@@ -209,6 +227,7 @@ impl ServerBuilder {
             id,
             pusher,
             finder: handle,
+            restored,
             events,
             stop,
             task,
@@ -247,6 +266,7 @@ pub struct StoreServer {
     id: NodeId,
     pusher: Arc<pushing::Server>,
     finder: Option<finding::server::ServerHandle>,
+    restored: Option<Result<Restored, SnapshotError>>,
     events: broadcast::Sender<ServerEvent>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
@@ -294,6 +314,19 @@ impl StoreServer {
     #[must_use]
     pub const fn id(&self) -> NodeId {
         self.id
+    }
+
+    /// Everything discovery knows of the devices, for [`ServerBuilder::restore_roster`] of the next run: 232 bytes per
+    /// device. Kept now and then, a restart after a crash serves at once whom it served before. `None` without discovery,
+    /// and once the server has stopped.
+    pub async fn roster_snapshot(&self) -> Option<Vec<u8>> {
+        self.finder.as_ref()?.snapshot().await
+    }
+
+    /// What came of the snapshot this server was started with; `None` without one.
+    #[must_use]
+    pub const fn roster_restored(&self) -> Option<Result<Restored, SnapshotError>> {
+        self.restored
     }
 
     /// How many tasks serve the devices.
@@ -487,84 +520,5 @@ impl StoreServer {
 impl Drop for StoreServer {
     fn drop(&mut self) {
         self.task.abort();
-    }
-}
-
-/// The only place that knows both halves.
-struct Join {
-    finder: Option<finding::server::ServerDriver>,
-    pusher: Arc<pushing::Server>,
-    events: broadcast::Sender<ServerEvent>,
-    push_ports: Vec<u16>,
-}
-
-impl Join {
-    async fn run(
-        mut self,
-        mut sessions: broadcast::Receiver<pushing::Event>,
-        mut stopping: watch::Receiver<bool>,
-    ) {
-        loop {
-            let found = async {
-                match &mut self.finder {
-                    Some(finder) => finder.next_event().await,
-                    None => core::future::pending().await,
-                }
-            };
-            tokio::select! {
-                event = found => match event {
-                    Some(event) => self.roster_changed(event).await,
-                    None => self.finder = None,
-                },
-                event = sessions.recv() => match event {
-                    Ok(event) => self.session_changed(event).await,
-                    // Told again by the next events; refreshes resume meanwhile, so nothing is lost but quiet.
-                    Err(broadcast::error::RecvError::Lagged(_)) => {}
-                    Err(broadcast::error::RecvError::Closed) => break,
-                },
-                // The sender gone means the server was dropped.
-                _ = stopping.changed() => break,
-            }
-        }
-        self.pusher.stop(SHUTDOWN_WITHIN).await;
-        if let Some(finder) = self.finder {
-            finder.shutdown().await;
-        }
-    }
-
-    /// A roster change sets a push target.
-    async fn roster_changed(&self, event: finding::server::ServerEvent) {
-        let arrived = matches!(
-            event.event.what,
-            What::Joined | What::Back | What::Rebooted { .. } | What::Moved { .. } | What::Changed { .. }
-        );
-        if let Some(device) =
-            event.device.filter(|device| arrived && self.push_ports.contains(&device.address.port()))
-        {
-            let target = pushing::Device {
-                id: Some(device.id),
-                address: device.address.into(),
-                kind: device.kind,
-                zone: device.zone.unwrap_or(0),
-                tags: device.tags,
-            };
-            // Full: the roster has the same capacity, and says so where an operator looks.
-            let _ = self.pusher.announce_device(target).await;
-        }
-        let _ = self.events.send(ServerEvent::Roster(event));
-    }
-
-    /// A healthy session spares the device its refreshes.
-    async fn session_changed(&self, event: pushing::Event) {
-        if let Some(finder) = &self.finder {
-            match event {
-                pushing::Event::Connected { id, .. } => finder.handle().set_linked(id, true).await,
-                pushing::Event::Disconnected { id: Some(id), .. } => {
-                    finder.handle().set_linked(id, false).await
-                }
-                _ => {}
-            }
-        }
-        let _ = self.events.send(ServerEvent::Session(event));
     }
 }

@@ -12,6 +12,7 @@ mod doctor;
 mod error;
 mod explain;
 mod json;
+mod keeper;
 mod ledger;
 mod names;
 mod offer;

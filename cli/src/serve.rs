@@ -14,6 +14,7 @@ use crate::args::{NetArgs, StoreArgs, say_clear_mode, static_device};
 use crate::control::listener::Listener;
 use crate::control::{Endpoint, default_endpoint, endpoint, session};
 use crate::error::{Failure, Outcome, Verdict};
+use crate::keeper::Keeper;
 use crate::offer::OfferArgs;
 use crate::state::State;
 use crate::{json, out, start, stock};
@@ -60,6 +61,9 @@ pub(crate) struct Args {
     name: String,
     #[command(flatten)]
     offer: OfferArgs,
+    /// With --state: seconds after which the devices known are written down there, if something changed.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u16).range(1..=3_600))]
+    keep_every: u16,
 }
 
 /// Runs until told to end.
@@ -98,10 +102,15 @@ pub(crate) async fn run(args: Args, json: bool) -> Outcome {
     let state = args.net.state.as_deref().map(State::open).transpose()?;
     if let Some(state) = &state {
         builder = builder.epoch(state.epoch).server_id(state.id(|| NodeId(random_id()))?);
+        if let Some(snapshot) = state.roster() {
+            builder = builder.restore_roster(snapshot);
+        }
     }
     let server = Arc::new(builder.start().await.map_err(|error| start::failure(&error))?);
     say_clear_mode();
     say_serving(&server, &store, &control, json);
+    let keeper =
+        state.map(|state| Keeper::start(state, &server, Duration::from_secs(args.keep_every.into()), json));
     if let Some(level) = args.answer_stock {
         tokio::spawn(answer_stock(server.questions(), level));
     }
@@ -109,6 +118,9 @@ pub(crate) async fn run(args: Args, json: bool) -> Outcome {
     let served = Arc::new(session::Served::new(Arc::clone(&server), about));
     serve(&served, &listener, &mut end, json).await;
     drop((listener, served));
+    if let Some(keeper) = keeper {
+        keeper.end(&server).await;
+    }
     if let Some(server) = Arc::into_inner(server) {
         server.shutdown().await;
     }

@@ -1,9 +1,10 @@
-//! What a node keeps between its runs: one directory, two small files.
+//! What a node keeps between its runs: one directory, a few small files.
 //!
 //! | file | content |
 //! | --- | --- |
 //! | `epoch` | the boot epoch as a decimal number; raised and synced before this run uses it |
 //! | `id` | the node's id, 32 hexadecimal digits, written once |
+//! | `roster` | of a server: the devices it knows, as discovery's snapshot |
 //! | `lock` | empty; locked while a process runs on this directory |
 //!
 //! Files are replaced whole (written beside, synced, renamed), so a power cut leaves the old one or the new one.
@@ -15,6 +16,10 @@ use std::path::{Path, PathBuf};
 use wire_format::ids::NodeId;
 
 use crate::error::Failure;
+use crate::out;
+
+/// The devices a server knows.
+const ROSTER: &str = "roster";
 
 /// An open state directory. The lock lasts as long as this lives.
 #[derive(Debug)]
@@ -37,8 +42,37 @@ impl State {
         };
         let epoch =
             before.checked_add(1).ok_or_else(|| broken(&path, "a number that can still be raised"))?;
-        replace(&path, &format!("{epoch}\n"))?;
+        replace(&path, format!("{epoch}\n").as_bytes())?;
         Ok(Self { epoch, dir: dir.to_owned(), _lock: lock })
+    }
+
+    /// The roster kept here. One that cannot be read is as good as none, and said.
+    pub(crate) fn roster(&self) -> Option<Vec<u8>> {
+        // 16 MiB are 70,000 devices; a larger file is not ours.
+        const BYTES_MAX: u64 = 16 << 20;
+        let path = self.dir.join(ROSTER);
+        let mut bytes = Vec::new();
+        let read = File::open(&path).and_then(|file| file.take(BYTES_MAX).read_to_end(&mut bytes));
+        match read {
+            Ok(_) => Some(bytes),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => {
+                out::warn(&cannot("read", &path, &error).cause);
+                None
+            }
+        }
+    }
+
+    /// Replaces the roster kept here.
+    pub(crate) fn keep_roster(&self, snapshot: &[u8]) -> Result<(), Failure> {
+        replace(&self.dir.join(ROSTER), snapshot)
+    }
+
+    /// Moves the roster kept here out of the way, for somebody to look at; where to.
+    pub(crate) fn set_roster_aside(&self) -> Result<PathBuf, Failure> {
+        let (path, aside) = (self.dir.join(ROSTER), self.dir.join("roster.aside"));
+        std::fs::rename(&path, &aside).map_err(|error| cannot("rename", &path, &error))?;
+        Ok(aside)
     }
 
     /// The id kept here; `make` is asked once, at the first run.
@@ -48,7 +82,7 @@ impl State {
             return text.trim().parse().map_err(|_| broken(&path, "an id"));
         }
         let id = make();
-        replace(&path, &format!("{id}\n"))?;
+        replace(&path, format!("{id}\n").as_bytes())?;
         Ok(id)
     }
 }
@@ -85,11 +119,11 @@ fn read(path: &Path) -> Result<Option<String>, Failure> {
 }
 
 /// Replaces a file whole: written beside it, synced, renamed, and the rename synced.
-fn replace(path: &Path, text: &str) -> Result<(), Failure> {
+fn replace(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let beside = path.with_extension("new");
     let write = || {
         let mut file = File::create(&beside)?;
-        file.write_all(text.as_bytes())?;
+        file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(&beside, path)?;
         match path.parent() {

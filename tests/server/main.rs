@@ -2,6 +2,7 @@
 
 mod fan_out;
 mod payloads;
+mod restart;
 mod retries;
 mod rollouts;
 mod shards;

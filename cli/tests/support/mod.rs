@@ -198,7 +198,12 @@ impl Store {
 
     /// Starts its server.
     pub(crate) fn serve(&self, more: &[&str]) -> Running {
-        let (control, bind, port) = (self.path("control.sock"), self.host(1), self.discovery.to_string());
+        self.serve_at(self.discovery, more)
+    }
+
+    /// Starts its server with discovery at this port.
+    pub(crate) fn serve_at(&self, discovery: u16, more: &[&str]) -> Running {
+        let (control, bind, port) = (self.path("control.sock"), self.host(1), discovery.to_string());
         let mut words = vec!["serve", "--store", "TEST", "--entity", "7", "--staging", "--open-network"];
         words.extend(["--control", &control, "--bind", &bind]);
         if !more.contains(&"--no-discovery") {
