@@ -111,7 +111,7 @@ fn help_and_version_are_not_errors() {
         assert_eq!(code(&output), 0, "{words:?}");
         assert!(!output.stdout.is_empty() && output.stderr.is_empty(), "{words:?}");
     }
-    for command in ["demo", "serve", "device", "push", "watch", "explain"] {
+    for command in ["doctor", "demo", "serve", "device", "push", "watch", "explain"] {
         let output = run(&[command, "--help"]);
         assert!(String::from_utf8_lossy(&output.stdout).contains("Examples:"), "{command}");
     }

@@ -102,7 +102,9 @@ fn judge(service: &Service, found: &[(IpAddr, Look)], elsewhere: bool) -> Line {
     let what = if *http { "HTTP" } else { "TCP" };
     let purpose = if purpose.is_empty() { String::new() } else { format!(" ({purpose})") };
     let listens = found.iter().find(|(_, look)| !matches!(look, Look::No(_)));
-    let only_here = |address: &IpAddr| address.is_loopback() && found.len() > 1;
+    // Loopback comes last, behind what the LAN sees.
+    let only_here =
+        |address: &IpAddr| address.is_loopback() && found.first().is_some_and(|(first, _)| first != address);
     match listens {
         Some((address, look)) if only_here(address) => Line::bad(
             *required,
@@ -172,6 +174,7 @@ mod tests {
             (vec![(lan, no()), (own, Look::Answers)], Grade::Fail, "127.0.0.1 only"),
             (vec![(own, Look::Answers)], Grade::Pass, "answers"),
             (vec![(lan, Look::NotHttp), (own, Look::NotHttp)], Grade::Warn, "does not speak HTTP"),
+            (vec![(own, Look::NotHttp), (own, Look::NotHttp)], Grade::Warn, "does not speak HTTP"),
             (vec![(lan, Look::Status(503))], Grade::Warn, "503"),
             (vec![(lan, no()), (own, no())], Grade::Fail, "nothing answers"),
         ] {
