@@ -12,6 +12,7 @@ use tillwire::{
     Delivered, Device, DeviceBuilder, NodeId, Order, OrderKind, Outcome, Security, ServerBuilder,
     ServerEvent, StartError, Store, StoreServer, Target, Verdict,
 };
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::oneshot;
 
 /// For what has to happen but not by a certain time.
@@ -122,8 +123,11 @@ pub(crate) fn serve(lan: &Lan, host: &str, builder: ServerBuilder) -> Serving {
         say.send(server).expect("the test waits");
         let listen = async {
             loop {
-                let event = events.recv().await.expect("fewer events than are kept");
-                lines.lock().unwrap().extend(line(&event));
+                match events.recv().await {
+                    Ok(event) => lines.lock().unwrap().extend(line(&event)),
+                    Err(RecvError::Lagged(missed)) => panic!("{missed} events came too fast"),
+                    Err(RecvError::Closed) => return,
+                }
             }
         };
         tokio::select! {

@@ -30,6 +30,7 @@ struct Post {
     len: usize,
     to: SocketAddrV4,
     source: Option<Ipv4Addr>,
+    on_link: bool,
 }
 
 /// A datagram to be sent.
@@ -39,12 +40,18 @@ pub(crate) struct Outgoing<'o> {
     pub(crate) to: SocketAddrV4,
     /// The address it must leave from; `None`: as the routes have it.
     pub(crate) source: Option<Ipv4Addr>,
+    /// No router may take it, not even if the interface it is for has just gone.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(dead_code, reason = "elsewhere the source address decides, or the system has no such option")
+    )]
+    pub(crate) on_link: bool,
 }
 
 impl Outbox {
     pub(crate) fn new() -> Self {
-        let nothing =
-            Post { start: 0, len: 0, to: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0), source: None };
+        let nowhere = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
+        let nothing = Post { start: 0, len: 0, to: nowhere, source: None, on_link: false };
         Self {
             room: vec![0; BYTES_MAX].into_boxed_slice(),
             used: 0,
@@ -83,8 +90,17 @@ impl Outbox {
 
     /// Sends bytes that were kept to `to`. `false` if there is no room.
     pub(crate) fn post(&mut self, kept: Range<usize>, to: SocketAddrV4, source: Option<Ipv4Addr>) -> bool {
+        self.put(Post { start: kept.start, len: kept.len(), to, source, on_link: false })
+    }
+
+    /// [`Outbox::post`] for the broadcast address of a subnet: past every router.
+    pub(crate) fn post_on_link(&mut self, kept: Range<usize>, to: SocketAddrV4, source: Ipv4Addr) -> bool {
+        self.put(Post { start: kept.start, len: kept.len(), to, source: Some(source), on_link: true })
+    }
+
+    fn put(&mut self, post: Post) -> bool {
         let Some(place) = self.posts.get_mut(self.len) else { return false };
-        *place = Post { start: kept.start, len: kept.len(), to, source };
+        *place = post;
         self.len = self.len.saturating_add(1);
         true
     }
@@ -96,6 +112,7 @@ impl Outbox {
             bytes: self.room.get(post.start..).and_then(|rest| rest.get(..post.len)).unwrap_or_default(),
             to: post.to,
             source: post.source,
+            on_link: post.on_link,
         })
     }
 }

@@ -141,7 +141,10 @@ impl Sockets {
         let socket = &self.unicast.socket;
         let mut posts = outbox.iter_from(from);
         #[cfg(target_os = "linux")]
-        if self.unicast.bound.is_some() && posts.len() > 1 {
+        let together = outbox.iter_from(from).take_while(|post| !post.on_link).count();
+        #[cfg(target_os = "linux")]
+        if self.unicast.bound.is_some() && together > 1 {
+            let posts = posts.take(together);
             #[cfg(test)]
             let posts = self.faults.fine(posts);
             return socket.try_io(Interest::WRITABLE, || super::sendmany::send(socket, posts));
@@ -192,9 +195,16 @@ impl Port {
         })
     }
 
-    /// Sends one datagram. Its source address decides which interface a broadcast leaves by.
+    /// Sends one datagram. Its source address decides which interface a limited broadcast leaves by. For a subnet's own
+    /// broadcast address it does not: while that interface is down, Linux would hand it to the default gateway.
     fn send(&self, one: &Outgoing<'_>) -> io::Result<()> {
         let socket = &self.socket;
+        #[cfg(target_os = "linux")]
+        if one.on_link {
+            let past_routers = rustix::net::SendFlags::DONTROUTE;
+            let send = || Ok(rustix::net::sendto(socket, one.bytes, past_routers, &one.to)?);
+            return socket.try_io(Interest::WRITABLE, send).map(drop);
+        }
         if self.bound.is_some() {
             return socket.try_send_to(one.bytes, one.to.into()).map(drop);
         }

@@ -227,13 +227,12 @@ impl Wire {
             }
             (Some(link), None) => {
                 let limited = self.bound.is_none() && LIMITED_BY_SOURCE;
+                let to = |ip| SocketAddrV4::new(ip, self.net.port);
+                let (all, subnet) = (to(Ipv4Addr::BROADCAST), to(link.broadcast));
+                let first = !limited || self.outbox.post(kept.clone(), all, Some(link.address));
                 let directed = !limited || self.net.directed;
-                let targets = [(limited, Ipv4Addr::BROADCAST), (directed, link.broadcast)];
-                let wanted = targets.into_iter().filter(|(wanted, _)| *wanted);
-                wanted.fold(true, |all, (_, ip)| {
-                    let to = SocketAddrV4::new(ip, self.net.port);
-                    self.outbox.post(kept.clone(), to, Some(link.address)) && all
-                })
+                let second = !directed || self.outbox.post_on_link(kept, subnet, link.address);
+                first && second
             }
             (None, None) => {
                 self.stats.no_link = self.stats.no_link.saturating_add(1);

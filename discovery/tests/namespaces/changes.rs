@@ -14,8 +14,7 @@ use crate::node::{RECOVERY, SOON, kind, now, seek, serve, serve_with, server_con
 const PAIR: &str = "s  eth0  shop  10.57.1.1/24
                     d  eth0  shop  10.57.1.2/24";
 
-#[test]
-fn a_device_recovers_when_its_network_comes_late_and_when_its_address_changes() {
+pub(crate) fn a_device_recovers_when_its_network_comes_late_and_when_its_address_changes() {
     let Some(lan) = Lan::new(
         "s  eth0  shop  10.57.1.1/24
          d  eth0  shop",
@@ -37,8 +36,7 @@ fn a_device_recovers_when_its_network_comes_late_and_when_its_address_changes() 
     assert_eq!(server.stats().net.send_errors, 0);
 }
 
-#[test]
-fn a_device_whose_interface_was_down_registers_again_and_nobody_is_told() {
+pub(crate) fn a_device_whose_interface_was_down_registers_again_and_nobody_is_told() {
     let Some(lan) = Lan::new(PAIR) else { return };
     let mut server = serve(&lan, "s");
     let mut device = seek(&lan, "d", 1);
@@ -50,8 +48,7 @@ fn a_device_whose_interface_was_down_registers_again_and_nobody_is_told() {
     server.has_said(&["1 10.57.1.2:8081 Joined"]);
 }
 
-#[test]
-fn a_cable_that_was_pulled_is_a_link_that_was_down() {
+pub(crate) fn a_cable_that_was_pulled_is_a_link_that_was_down() {
     let Some(lan) = Lan::new(PAIR) else { return };
     let mut server = serve(&lan, "s");
     let mut device = seek(&lan, "d", 1);
@@ -63,8 +60,7 @@ fn a_cable_that_was_pulled_is_a_link_that_was_down() {
     server.has_said(&["1 10.57.1.2:8081 Joined"]);
 }
 
-#[test]
-fn an_interface_added_later_is_used_by_servers_and_devices() {
+pub(crate) fn an_interface_added_later_is_used_by_servers_and_devices() {
     let Some(lan) = Lan::new(
         "s  eth0  shop  10.57.1.1/24
          a  eth0  back  10.57.2.2/24
@@ -96,8 +92,7 @@ fn is_of_the_wan(packet: &Packet) -> bool {
     packet.source.ip().octets() == [10, 57, 9, 1] && for_all
 }
 
-#[test]
-fn a_server_recovers_when_its_network_was_down_and_leaks_nothing_meanwhile() {
+pub(crate) fn a_server_recovers_when_its_network_was_down_and_leaks_nothing_meanwhile() {
     let Some(lan) = Lan::new(WITH_GATEWAY) else { return };
     lan.ip("s", "route add default via 10.57.9.254");
     let gateway = lan.tap("g");
@@ -120,8 +115,31 @@ fn a_server_recovers_when_its_network_was_down_and_leaks_nothing_meanwhile() {
     assert_eq!(device.said().last().map(String::as_str), Some("registered 200 10.57.1.1"));
 }
 
-#[test]
-fn a_network_that_was_down_for_a_while_costs_no_device() {
+pub(crate) fn directed_broadcasts_do_not_leak_either_while_nobody_has_noticed_yet() {
+    let bind = Some([10, 57, 1, 1].into());
+    for net in [Net { directed: true, ..Net::default() }, Net { bind, ..Net::default() }] {
+        let Some(lan) = Lan::new(WITH_GATEWAY) else { return };
+        lan.ip("s", "route add default via 10.57.9.254");
+        let gateway = lan.tap("g");
+        let everywhere = net.bind.is_none();
+        let server = serve_with(&lan, "s", net, ServerConfig { beacon_interval_s: 2, ..server_config() });
+        until("a beacon", || server.stats().protocol.sent_beacon >= 1);
+        // Again and again, so that one of the five beacons of the first eight seconds falls between a change and its
+        // discovery.
+        for _ in 0..12 {
+            lan.ip("s", "link set eth0 down");
+            sleep(Duration::from_millis(500));
+            lan.ip("s", "link set eth0 up");
+            sleep(Duration::from_millis(100));
+        }
+        let passed = gateway.packets();
+        let leaked: Vec<_> = passed.iter().filter(|packet| !is_of_the_wan(packet)).collect();
+        assert!(leaked.is_empty(), "{leaked:?}");
+        assert_eq!(!passed.is_empty(), everywhere);
+    }
+}
+
+pub(crate) fn a_network_that_was_down_for_a_while_costs_no_device() {
     let Some(lan) = Lan::new(WITH_GATEWAY) else { return };
     lan.ip("s", "route add default via 10.57.9.254");
     let mut server = serve(&lan, "s");
@@ -138,8 +156,7 @@ fn a_network_that_was_down_for_a_while_costs_no_device() {
     assert_eq!(device.server().as_deref(), Some("10.57.1.1"));
 }
 
-#[test]
-fn two_devices_that_swap_their_addresses_are_told_apart() {
+pub(crate) fn two_devices_that_swap_their_addresses_are_told_apart() {
     let Some(lan) = Lan::new(
         "s  eth0  shop  10.57.1.1/24
          a  eth0  shop  10.57.1.2/24
@@ -168,8 +185,7 @@ fn two_devices_that_swap_their_addresses_are_told_apart() {
     until("both know it", || [&a, &b].iter().all(|device| device.server().as_deref() == Some("10.57.1.1")));
 }
 
-#[test]
-fn a_server_with_a_new_address_is_followed_and_loses_nobody() {
+pub(crate) fn a_server_with_a_new_address_is_followed_and_loses_nobody() {
     let Some(lan) = Lan::new(PAIR) else { return };
     let config = ServerConfig { beacon_interval_s: 2, ..server_config() };
     let mut server = serve_with(&lan, "s", Net::default(), config);
@@ -187,8 +203,7 @@ fn a_server_with_a_new_address_is_followed_and_loses_nobody() {
     assert_eq!(server.address(1).as_deref(), Some("10.57.1.2"));
 }
 
-#[test]
-fn a_server_whose_address_moves_to_another_interface_keeps_its_devices() {
+pub(crate) fn a_server_whose_address_moves_to_another_interface_keeps_its_devices() {
     let Some(lan) = Lan::new(
         "s  eth0  shop  10.57.1.1/24
          s  eth1  shop

@@ -5,8 +5,7 @@ use wire_format::datagram::header::Kind;
 
 use crate::node::{SOON, kind, seek, serve, until};
 
-#[test]
-fn a_server_with_two_interfaces_on_one_lan_has_each_device_once() {
+pub(crate) fn a_server_with_two_interfaces_on_one_lan_has_each_device_once() {
     let Some(lan) = Lan::new(
         "s  eth0  shop  10.57.1.1/24
          s  eth1  shop  10.57.1.11/24
@@ -33,8 +32,7 @@ fn a_server_with_two_interfaces_on_one_lan_has_each_device_once() {
     assert_eq!(device.said().len(), 2, "one server, found and registered with once: {:?}", device.said());
 }
 
-#[test]
-fn a_device_with_two_interfaces_on_one_lan_is_one_device() {
+pub(crate) fn a_device_with_two_interfaces_on_one_lan_is_one_device() {
     let Some(lan) = Lan::new(
         "s  eth0  shop  10.57.1.1/24
          d  eth0  shop  10.57.1.2/24
@@ -56,8 +54,7 @@ fn a_device_with_two_interfaces_on_one_lan_is_one_device() {
     assert_eq!(device.said().len(), 2, "{:?}", device.said());
 }
 
-#[test]
-fn four_copies_of_everything_are_one_device_and_three_counted_copies() {
+pub(crate) fn four_copies_of_everything_are_one_device_and_three_counted_copies() {
     let Some(lan) = Lan::new(
         "s  eth0  shop  10.57.1.1/24
          d  eth0  shop  10.57.1.2/24",

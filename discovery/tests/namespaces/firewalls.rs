@@ -22,8 +22,7 @@ fn open(lan: &Lan, host: &str) {
     assert!(lan.firewall(host, "delete table inet wall"));
 }
 
-#[test]
-fn behind_rules_that_let_answers_from_the_fixed_port_in_discovery_works() {
+pub(crate) fn behind_rules_that_let_answers_from_the_fixed_port_in_discovery_works() {
     let Some(lan) = Lan::new(PAIR) else { return };
     if !(lan.firewall("s", STATEFUL) && lan.firewall("d", STATEFUL)) {
         return;
@@ -33,8 +32,7 @@ fn behind_rules_that_let_answers_from_the_fixed_port_in_discovery_works() {
     server.says("1 10.57.1.2:8081 Joined", SOON);
 }
 
-#[test]
-fn a_device_that_lets_in_nothing_but_answers_needs_a_seed() {
+pub(crate) fn a_device_that_lets_in_nothing_but_answers_needs_a_seed() {
     let Some(lan) = Lan::new(PAIR) else { return };
     if !lan.firewall("d", STRICT) {
         return;
@@ -50,8 +48,7 @@ fn a_device_that_lets_in_nothing_but_answers_needs_a_seed() {
     server.says("1 10.57.1.2:8081 Joined", SOON);
 }
 
-#[test]
-fn a_rule_that_is_taken_away_is_all_that_was_missing() {
+pub(crate) fn a_rule_that_is_taken_away_is_all_that_was_missing() {
     for deaf in ["s", "d"] {
         let Some(lan) = Lan::new(PAIR) else { return };
         if !lan.firewall(deaf, DEAF) {

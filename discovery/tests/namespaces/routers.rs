@@ -40,8 +40,7 @@ fn seeded() -> DeviceConfig {
     config
 }
 
-#[test]
-fn a_device_with_a_seed_registers_through_a_router_and_survives_its_restart() {
+pub(crate) fn a_device_with_a_seed_registers_through_a_router_and_survives_its_restart() {
     let Some(lan) = routed() else { return };
     let mut server = server(&lan, &["10.57.2.0/24"]);
     let mut device = seek_with(&lan, "d", Net::default(), seeded());
@@ -66,8 +65,7 @@ fn a_device_with_a_seed_registers_through_a_router_and_survives_its_restart() {
     assert!(device.server().is_some());
 }
 
-#[test]
-fn without_a_seed_nothing_is_found_behind_a_router_and_without_leave_nothing_is_taken() {
+pub(crate) fn without_a_seed_nothing_is_found_behind_a_router_and_without_leave_nothing_is_taken() {
     let Some(lan) = routed() else { return };
     let shop = lan.tap("s");
     let mut server = server(&lan, &[]);
@@ -106,8 +104,7 @@ fn foreign_seek() -> Vec<u8> {
     buffer[..len].to_vec()
 }
 
-#[test]
-fn a_broadcast_that_a_router_forwards_from_a_foreign_subnet_is_not_answered() {
+pub(crate) fn a_broadcast_that_a_router_forwards_from_a_foreign_subnet_is_not_answered() {
     let Some(lan) = routed() else { return };
     for interface in ["all", "eth0", "eth1"] {
         lan.sysctl("r", &format!("net/ipv4/conf/{interface}/bc_forwarding"), "1");
@@ -129,8 +126,7 @@ fn a_broadcast_that_a_router_forwards_from_a_foreign_subnet_is_not_answered() {
     }
 }
 
-#[test]
-fn a_device_that_is_carried_from_behind_a_router_to_the_lan_of_its_server_is_one_device() {
+pub(crate) fn a_device_that_is_carried_from_behind_a_router_to_the_lan_of_its_server_is_one_device() {
     let Some(lan) = routed() else { return };
     let mut server = server(&lan, &["10.57.2.0/24"]);
     let mut device = seek_with(&lan, "d", Net::default(), seeded());

@@ -6,8 +6,7 @@ use wire_format::datagram::header::Kind;
 
 use crate::node::{SOON, device_config, kind, seek, seek_with, serve, until};
 
-#[test]
-fn without_any_default_route_beacons_are_heard_on_every_interface_and_no_send_fails() {
+pub(crate) fn without_any_default_route_beacons_are_heard_on_every_interface_and_no_send_fails() {
     let Some(lan) = Lan::new(
         "s  eth0  shop  10.57.1.1/24
          s  eth1  back  10.57.2.1/24
@@ -29,8 +28,7 @@ fn without_any_default_route_beacons_are_heard_on_every_interface_and_no_send_fa
     assert_eq!(net.sent, server.stats().protocol.sent);
 }
 
-#[test]
-fn with_the_default_route_on_the_wrong_interface_both_networks_are_served_from_their_own_address() {
+pub(crate) fn with_the_default_route_on_the_wrong_interface_both_networks_are_served_from_their_own_address() {
     let Some(lan) = Lan::new(
         "s  eth0  shop  10.57.1.1/24
          s  eth1  back  10.57.2.1/24
@@ -60,8 +58,7 @@ fn with_the_default_route_on_the_wrong_interface_both_networks_are_served_from_t
     assert!(passed.iter().all(|packet| packet.source.ip().octets()[2] == 2), "{passed:?}");
 }
 
-#[test]
-fn a_wrong_mask_on_either_side_is_no_obstacle_as_long_as_each_is_in_the_others_subnet() {
+pub(crate) fn a_wrong_mask_on_either_side_is_no_obstacle_as_long_as_each_is_in_the_others_subnet() {
     for (server, device) in [("10.57.1.1/24", "10.57.1.2/16"), ("10.57.1.1/16", "10.57.1.2/24")] {
         let Some(lan) = Lan::new(&format!("s eth0 shop {server}\nd eth0 shop {device}")) else { return };
         let mut roster = serve(&lan, "s");
@@ -70,8 +67,7 @@ fn a_wrong_mask_on_either_side_is_no_obstacle_as_long_as_each_is_in_the_others_s
     }
 }
 
-#[test]
-fn a_mask_that_leaves_the_server_out_is_counted_and_mended_by_an_allowed_source() {
+pub(crate) fn a_mask_that_leaves_the_server_out_is_counted_and_mended_by_an_allowed_source() {
     let Some(lan) = Lan::new(
         "s  eth0  shop  10.57.1.1/16
          d  eth0  shop  10.57.2.2/24",

@@ -126,8 +126,7 @@ fn after_nap(process: &Process, tap: &Tap, from: u8, of: Kind) -> usize {
     own.filter(|packet| kind(packet) == Some(of)).count()
 }
 
-#[test]
-fn a_device_that_slept_through_three_refreshes_sends_one() {
+pub(crate) fn a_device_that_slept_through_three_refreshes_sends_one() {
     let Some(lan) = Lan::new(
         "s  eth0  shop  10.57.1.1/24
          d  eth0  shop  10.57.1.2/24",
@@ -143,8 +142,7 @@ fn a_device_that_slept_through_three_refreshes_sends_one() {
     server.says("1 10.57.1.2:8081 Back", SOON);
 }
 
-#[test]
-fn a_device_that_slept_while_it_sought_asks_once() {
+pub(crate) fn a_device_that_slept_while_it_sought_asks_once() {
     let Some(lan) = Lan::new("d eth0 shop 10.57.1.2/24") else { return };
     let tap = lan.tap("d");
     let device = Process::start(&lan, "d", "device");
@@ -152,8 +150,7 @@ fn a_device_that_slept_while_it_sought_asks_once() {
     assert_eq!(after_nap(&device, &tap, 2, Kind::Seek), 1);
 }
 
-#[test]
-fn a_server_that_slept_longer_than_a_lease_loses_nobody_and_beacons_once() {
+pub(crate) fn a_server_that_slept_longer_than_a_lease_loses_nobody_and_beacons_once() {
     let Some(lan) = Lan::new(
         "s  eth0  shop  10.57.1.1/24
          a  eth0  shop  10.57.1.2/24
