@@ -76,6 +76,32 @@ async fn a_large_payload_arrives_whole_on_every_device() {
     drop(devices);
 }
 
+/// Each caller copies the pieces before it looks whether another one was first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_payload_pushed_by_many_under_one_key_is_pushed_once() {
+    let lan = lan(83);
+    let payload = vec![7; 300_000];
+    // There is room for the payload of each caller at a time, and not for one more.
+    let server = Arc::new(lan.server([1]).live_bytes(4 * 310_000).start().await.unwrap());
+    let push = |key: &'static str| {
+        let (server, payload) = (Arc::clone(&server), payload.clone());
+        tokio::spawn(async move {
+            let order = Order::new(OrderKind(0x8003), 1, &payload).idempotent().key(key);
+            server.push(&order, &Target::all()).await.unwrap()
+        })
+    };
+    let all = [(); 4].map(|()| push("image"));
+    let mut numbers = Vec::new();
+    for fan_out in all {
+        numbers.push(fan_out.await.unwrap().number());
+    }
+    assert!(numbers.iter().all(|number| *number == numbers[0]), "{numbers:?}");
+    assert_eq!(server.stats().await.unwrap().push.live_orders, 1);
+    for key in ["second", "third", "fourth"] {
+        assert!(push(key).await.unwrap().number() > numbers[0], "the room of those that came later is free");
+    }
+}
+
 #[tokio::test]
 async fn payloads_at_the_largest_size_and_one_past_it() {
     let lan = lan(82);

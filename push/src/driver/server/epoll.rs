@@ -18,7 +18,7 @@ use std::task::{Context, Poll};
 
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg, sockopt};
 use socket2::Socket;
 use tokio::io::Interest;
@@ -143,7 +143,7 @@ impl Conn {
     fn read(&mut self, room: &mut [u8]) -> Option<io::Result<usize>> {
         let socket = self.socket.as_ref().filter(|_| self.is(READABLE))?;
         let most = room.len();
-        match recv(socket, room, RecvFlags::empty()) {
+        match retry_on_intr(|| recv(socket, &mut *room, RecvFlags::empty())) {
             Ok((_, len)) => {
                 if len < most && !self.is(ENDING) {
                     self.flags &= !READABLE;
@@ -162,13 +162,14 @@ impl Conn {
         let socket = self.socket.as_ref().ok_or(io::ErrorKind::NotConnected)?;
         // A closed peer is an error, not a signal that ends the process.
         let flags = SendFlags::NOSIGNAL;
+        let one = |bytes: &[u8]| retry_on_intr(|| send(socket, bytes, flags));
         let result = match (head.is_empty(), body.is_empty()) {
-            (true, _) => send(socket, body, flags),
-            (false, true) => send(socket, head, flags),
-            (false, false) if let Some(both) = gathered(head, body, gather) => send(socket, both, flags),
+            (true, _) => one(body),
+            (false, true) => one(head),
+            (false, false) if let Some(both) = gathered(head, body, gather) => one(both),
             (false, false) => {
                 let parts = [IoSlice::new(head), IoSlice::new(body)];
-                sendmsg(socket, &parts, &mut SendAncillaryBuffer::default(), flags)
+                retry_on_intr(|| sendmsg(socket, &parts, &mut SendAncillaryBuffer::default(), flags))
             }
         };
         let written = match result {

@@ -71,6 +71,12 @@ impl Server {
 /// A large payload: as the PART frames behind its order.
 pub(super) type Parts<'a> = Option<Blob<'a>>;
 
+/// Room that was taken for an order, and its frame, in which the order itself has still to be written.
+struct Prepared {
+    frame: Frame,
+    len: usize,
+}
+
 /// Calls `push` with the order as it is sent: one with a large payload has an option that names it, and no payload.
 pub(super) fn with_options<T>(
     order: &Order<'_>,
@@ -101,12 +107,21 @@ impl Shared {
         if order.order_key == 0 {
             return self.push_new(order, blob, |directory| self.resolve(directory, target));
         }
-        let mut keys = self.keys.open(self.clock.now());
-        if let Some(state) = keys.find(order.order_key) {
+        if let Some(state) = self.keys.open(self.clock.now()).find(order.order_key) {
             return Ok(FanOut::new(state, self));
         }
-        keys.check()?;
-        let fan_out = self.push_new(order, blob, |directory| self.resolve(directory, target))?;
+        // Up to 8 MiB are copied before the keys are held: shards wait for them when a keyed order settles.
+        let prepared = self.prepare(order, blob)?;
+        let mut keys = self.keys.open(self.clock.now());
+        if let Some(state) = keys.find(order.order_key) {
+            self.discard(prepared);
+            return Ok(FanOut::new(state, self));
+        }
+        if let Err(error) = keys.check() {
+            self.discard(prepared);
+            return Err(error);
+        }
+        let fan_out = self.push_prepared(order, prepared, |directory| self.resolve(directory, target))?;
         let histograms = self.mailboxes.len() * size_of::<Histogram>();
         let bytes = fan_out.targets() + histograms + size_of::<State>();
         keys.insert(order.order_key, Arc::clone(&fan_out.state), bytes);
@@ -127,6 +142,12 @@ impl Shared {
         blob: Parts<'_>,
         resolve: impl FnOnce(&Directory) -> Result<(Vec<Share>, usize), PushError>,
     ) -> Result<FanOut, PushError> {
+        let prepared = self.prepare(order, blob)?;
+        self.push_prepared(order, prepared, resolve)
+    }
+
+    /// Takes room for an order and writes what stands behind it: the pieces of a large payload. No lock is held.
+    fn prepare(&self, order: &Order<'_>, blob: Parts<'_>) -> Result<Prepared, PushError> {
         let len = order.encoded_len() + blob.map_or(0, |blob| blob.frames_len());
         self.room.reserve(len)?;
         let mut frame = self.pools.frames.take(len);
@@ -135,6 +156,21 @@ impl Shared {
             // There is room by construction.
             let _ = blob.emit_frames(room.unwrap_or_default());
         }
+        Ok(Prepared { frame, len })
+    }
+
+    /// Gives back what was taken for an order that is not pushed.
+    fn discard(&self, Prepared { frame, len }: Prepared) {
+        self.pools.frames.put(frame);
+        self.room.release(len);
+    }
+
+    fn push_prepared(
+        self: &Arc<Self>,
+        order: &Order<'_>,
+        Prepared { frame, len }: Prepared,
+        resolve: impl FnOnce(&Directory) -> Result<(Vec<Share>, usize), PushError>,
+    ) -> Result<FanOut, PushError> {
         let directory = self.directory();
         let pushed = resolve(&directory).and_then(|(shares, targets)| {
             self.versions.begin(self.clock.now(), order).map_err(PushError::Superseding)?;

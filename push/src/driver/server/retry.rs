@@ -167,15 +167,19 @@ impl Shard {
         let (deadline, state) = (ledger.deadline, Arc::clone(&ledger.state));
         let whole = self.fleet.frame(chain.root)?.clone();
         let lifetime = Some(deadline.since(now)).filter(|left| *left >= Duration::from_millis(1))?;
+        let mut options = [0; OPTIONS_MAX];
+        // Up to 8 MiB of pieces are copied before the numbers are held: every push waits for them.
+        let (mut frame, delivery, order) = self.attempt_frame(&whole, chain, lifetime, &mut options)?;
         let numbers = &mut *lock(&self.shared.numbers);
-        let (frame, lane, kind_flags) = self.attempt_frame(&whole, chain, numbers.next, lifetime)?;
+        let order = WireOrder { number: numbers.next, ..order };
+        order.emit(&delivery, frame.bytes_mut()?).ok()?;
         let number = self.shared.number(numbers);
         let latency = self.shared.pools.take_histogram();
         let ledger = Ledger { chain: Some(chain), deadline, ..Ledger::new(state, marks, latency) };
         let order = NumberedOrder {
             number,
-            lane,
-            kind_flags,
+            lane: order.lane,
+            kind_flags: order.kind_flags,
             lifetime: (deadline != Instant::NEVER).then_some(lifetime),
             frame,
             first,
@@ -189,32 +193,30 @@ impl Shard {
         Some(())
     }
 
-    /// The first order's frame with another number, what is left of its lifetime and a RETRY option. What follows the
-    /// frame (the pieces of a large payload) follows this one.
-    fn attempt_frame(
+    /// What a further attempt sends: the first order with what is left of its lifetime and a RETRY option, and the frame for
+    /// it, in which the order itself has still to be written, under its number. What follows the first order's frame (the
+    /// pieces of a large payload) follows this one and is there.
+    fn attempt_frame<'a>(
         &self,
-        whole: &Frame,
+        whole: &'a Frame,
         chain: Chain,
-        number: u64,
         lifetime: Duration,
-    ) -> Option<(Frame, wire_format::ids::Lane, wire_format::frame::order::KindFlags)> {
+        options: &'a mut [u8; OPTIONS_MAX],
+    ) -> Option<(Frame, Delivery, WireOrder<'a>)> {
         let bytes = whole.as_ref();
         let length = header::Header::parse(bytes.first_chunk()?).ok()?.length as usize;
         let (frame, pieces) = bytes.split_at_checked(header::LEN + length)?;
         let (delivery, order) = WireOrder::parse(&Raw::parse(frame).ok()?).ok()?;
-        let mut options = [0; OPTIONS_MAX];
         let retry = OrderOption::Retry { first: chain.root, attempt: chain.attempt };
-        let mut len = retry.emit(&mut options).ok()?;
+        let mut len = retry.emit(options).ok()?;
         options.get_mut(len..)?.get_mut(..order.options.len())?.copy_from_slice(order.options);
         len += order.options.len();
-        let order = WireOrder { number, options: options.get(..len)?, ..order };
+        let order = WireOrder { options: options.get(..len)?, ..order };
         let remaining_ms = delivery.remaining_ms.map(|_| Delivery::millis(lifetime));
-        let delivery = Delivery { remaining_ms, ..delivery };
-        let mut frame = self.shared.pools.frames.take(header::LEN + order.body_len() + pieces.len());
-        let room = frame.bytes_mut()?;
-        let written = order.emit(&delivery, room).ok()?;
-        room.get_mut(written..)?.copy_from_slice(pieces);
-        Some((frame, order.lane, order.kind_flags))
+        let written = header::LEN + order.body_len();
+        let mut frame = self.shared.pools.frames.take(written + pieces.len());
+        frame.bytes_mut()?.get_mut(written..)?.copy_from_slice(pieces);
+        Some((frame, Delivery { remaining_ms, ..delivery }, order))
     }
 
     /// The record of an attempt has an outcome on a device: it is the outcome of the first order, unless it only ended
