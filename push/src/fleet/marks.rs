@@ -178,7 +178,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         order.set_mark(index, again.unwrap_or_else(|| Mark::ended(end.first_code)));
         order.open = order.open.saturating_sub(u32::from(again.is_none()));
         order.unsent = order.unsent.saturating_add(u32::from(again.is_some()));
-        let (number, latency) = (order.number, now.since(order.submitted));
+        let (number, latency, retry) = (order.number, now.since(order.submitted), order.key.retry);
         self.unsort(index, slot, was);
         let state = self.devices.at_mut(index).lane_mut(lane);
         if end.by_device {
@@ -195,7 +195,8 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             let device = self.devices.at_mut(index);
             device.retried = device.retried.saturating_add(1);
             self.stats.attempts = self.stats.attempts.wrapping_add(1);
-        } else {
+        } else if !retry {
+            // The end of a further attempt is told to the order it belongs to, and counted there.
             self.stats.outcomes.count(end.first_code);
         }
         self.told.push(super::tell::Item { device: index, number, end, latency, again: again.is_some() });

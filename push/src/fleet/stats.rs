@@ -7,7 +7,8 @@ macro_rules! stats {
         #[non_exhaustive]
         pub struct Stats {
             $($(#[$doc])* pub $name: u64,)*
-            /// Outcomes by code, as the reports show them; index 0 counts codes above 63.
+            /// Outcomes by code, as the reports show them: one per order and device, however often it was tried; index 0
+            /// counts codes above 63.
             pub outcomes: Outcomes,
         }
 

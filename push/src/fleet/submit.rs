@@ -42,7 +42,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                 let index = u32::try_from(offset).map_or(u32::MAX, |offset| first.saturating_add(offset));
                 if let Some(code) = self.owe(index, lane, slot, key) {
                     *mark = code.0;
-                    self.stats.outcomes.count(code);
+                    if !key.retry {
+                        self.stats.outcomes.count(code);
+                    }
                     submitted.refused = submitted.refused.saturating_add(1);
                 } else {
                     submitted.targets = submitted.targets.saturating_add(1);
@@ -98,7 +100,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         if device.unended() >= OWED_MAX {
             return Some(Code::OVERFLOW);
         }
-        if key.retry && self.is_overtaken(key, index) {
+        if key.retry && key.key != 0 && self.is_overtaken(key, index) {
             return Some(Code::SUPERSEDED);
         }
         let device = self.devices.at_mut(index);
@@ -170,7 +172,7 @@ fn check_frame<B: AsRef<[u8]>, M>(order: &NewOrder<B, M>) -> Option<(Header, Key
     let key = u64_at::<16, { wire::FIXED_LEN }>(fixed);
     let options = rest.get(..usize::from(u16_at::<38, { wire::FIXED_LEN }>(fixed)))?;
     let is_retry = |option| matches!(option, Ok(OrderOption::Retry { .. }));
-    let retry = key != 0 && wire::options(options).any(is_retry);
+    let retry = wire::options(options).any(is_retry);
     right.then_some((header, Key { key, version: u64_at::<24, { wire::FIXED_LEN }>(fixed), retry }))
 }
 

@@ -21,7 +21,8 @@ pub(crate) struct Key {
     /// 0: it replaces none.
     pub(crate) key: u64,
     pub(crate) version: u64,
-    /// It repeats an attempt: its version is not a new one.
+    /// It repeats an attempt at another order: its version is not a new one, and its ends are that order's, which counts
+    /// them. Said whatever the key is.
     pub(crate) retry: bool,
 }
 

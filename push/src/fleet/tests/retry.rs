@@ -120,3 +120,48 @@ fn an_attempt_that_is_repeated_by_the_device_is_told_once() {
     assert_eq!((world.fleet.stats().attempts, world.fleet.stats().outcomes_repeated), (1, 1));
     assert_eq!((world.mark(number, 0), world.devices[0].settled[2]), (Mark::RETRY_BUSY, number));
 }
+
+/// An attempt at the order `first`, as who keeps the log writes it.
+fn try_again(world: &mut World, first: u64) -> u64 {
+    world.fleet.retry_begins(first, DeviceIndex(0));
+    assert_eq!(world.mark(first, 0), Mark::RETRYING);
+    world.number += 1;
+    let (sort, marks) = ((Lane::Normal, KindFlags::IDEMPOTENT), vec![Mark::PENDING.0]);
+    let order = keyed_order(world.number, sort, (0, 0), Some(first), Some(HOUR), 100, marks);
+    world.fleet.submit(world.now, order).expect("taken");
+    world.drain();
+    world.number
+}
+
+#[test]
+fn an_order_that_was_tried_again_counts_one_outcome() {
+    let (mut world, first) = busy(Code::BUSY);
+    let second = try_again(&mut world, first);
+    world.devices[0].finish(Code::BUSY);
+    world.drain();
+    // The record is done; the order waits for its third attempt.
+    assert!(world.fleet.resolve(world.now, second, DeviceIndex(0), Code::BUSY));
+    let third = try_again(&mut world, first);
+    world.devices[0].finish(Code::APPLIED);
+    world.drain();
+    assert!(world.fleet.resolve(world.now, first, DeviceIndex(0), Code::APPLIED));
+    world.drain();
+    assert_eq!(world.settled(), [second, third, first], "each record is handed back");
+    let stats = world.fleet.stats();
+    assert_eq!((stats.outcomes.of(Code::APPLIED), stats.outcomes.of(Code::BUSY)), (1, 0));
+    assert_eq!(stats.attempts, 2);
+}
+
+#[test]
+fn an_attempt_that_is_refused_counts_where_its_order_ends() {
+    let (mut world, first) = busy(Code::BUSY);
+    world.fleet.remove_device(world.now, DeviceIndex(0));
+    world.drain();
+    assert_eq!(world.fleet.stats().outcomes.of(Code::BUSY), 1);
+    world.number += 1;
+    let (sort, marks) = ((Lane::Normal, KindFlags::IDEMPOTENT), vec![Mark::PENDING.0]);
+    let order = keyed_order(world.number, sort, (0, 0), Some(first), Some(HOUR), 100, marks);
+    let submitted = world.fleet.submit(world.now, order).expect("taken");
+    assert_eq!((submitted.targets, submitted.refused), (0, 1));
+    assert_eq!(world.fleet.stats().outcomes.of(Code::NOT_TARGETED), 0);
+}
