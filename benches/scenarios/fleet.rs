@@ -253,31 +253,27 @@ fn pipelined() -> Box<dyn FnMut()> {
     })
 }
 
-/// One order to one device.
+/// One order to one device, from the push to its end.
 fn one_order() -> Box<dyn FnMut()> {
-    let mut rig = Rig::open(1, 1);
-    Box::new(move || {
-        let now = rig.now();
-        let number = rig.submit(now);
-        while rig.transmit(now).is_some() {}
-        let mut answer = [0; 64];
-        let len = applied(number, 1, &mut answer);
-        rig.hear(now, DeviceIndex(0), &answer[..len]);
-        rig.expect_ended(1);
-    })
+    one_order_after(|_| None)
 }
 
 /// The same with an ACK before the outcome.
 fn one_order_acked() -> Box<dyn FnMut()> {
+    one_order_after(|number| Some(Ack { durable: false, lane: Lane::Normal, number_low: number as u32 }))
+}
+
+fn one_order_after(ack: impl Fn(u64) -> Option<Ack> + 'static) -> Box<dyn FnMut()> {
     let mut rig = Rig::open(1, 1);
     Box::new(move || {
         let now = rig.now();
         let number = rig.submit(now);
         while rig.transmit(now).is_some() {}
         let mut answer = [0; 64];
-        let ack = Ack { durable: false, lane: Lane::Normal, number_low: number as u32 };
-        let len = ack.emit(&mut answer).expect("fits");
-        rig.hear(now, DeviceIndex(0), &answer[..len]);
+        if let Some(ack) = ack(number) {
+            let len = ack.emit(&mut answer).expect("fits");
+            rig.hear(now, DeviceIndex(0), &answer[..len]);
+        }
         let len = applied(number, 1, &mut answer);
         rig.hear(now, DeviceIndex(0), &answer[..len]);
         rig.expect_ended(1);

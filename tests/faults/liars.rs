@@ -21,7 +21,7 @@ use wire_format::splitter::{Split, split};
 
 use super::judge::{Judge, payload};
 use super::{
-    AFTER_HELLO, AFTER_WELCOME, SOON, device, eventually, id, listed, next_end, once, server, store,
+    AFTER_HELLO, AFTER_WELCOME, SOON, device, eventually, hello, id, listed, next_end, once, server,
 };
 
 const _: () = assert!(AFTER_HELLO as usize == wire_format::frame::hello::FRAME_LEN);
@@ -294,25 +294,10 @@ fn repeat_order(
     times: usize,
     expected: usize,
 ) -> Vec<(Code, u8)> {
-    let hello = Hello {
-        version_min: 1,
-        version_max: 1,
-        staging: false,
-        takeover: false,
-        store: store(),
-        max_body: 4_096,
-        target: id(1),
-        server: id(0xA0),
-        fence: 1,
-        epoch: 1,
-        ping_interval_ms: 3_000,
-        features: 0,
-        durable: LogHead::default(),
-        volatile: LogHead { lineage: Lineage([3; 16]), run: 1, head: number },
-    };
+    let volatile = LogHead { lineage: Lineage([3; 16]), run: 1, head: number };
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(SOON)).unwrap();
-    stream.write_all(&encoded(|buffer| hello.emit(buffer))).unwrap();
+    stream.write_all(&hello(volatile)).unwrap();
     stream.write_all(&encoded(|buffer| once(&payload(name, 8)).emit(number, buffer)).repeat(times)).unwrap();
     let (mut unread, mut ends) = (Vec::new(), Vec::new());
     let mut room = [0; 4_096];

@@ -9,6 +9,7 @@ mod addresses;
 mod bytes;
 mod cable;
 mod judge;
+mod large;
 mod liars;
 mod link;
 mod peers;
@@ -31,6 +32,8 @@ use tillwire::{
 use tokio::sync::broadcast::Receiver;
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{sleep, timeout};
+use wire_format::frame::Hello;
+use wire_format::frame::hello::LogHead;
 
 const SOON: Duration = Duration::from_secs(15);
 /// Cases under way at a time: each takes about ten descriptors, and 1,024 are all some hosts give.
@@ -53,6 +56,29 @@ fn server() -> ServerBuilder {
         .no_discovery()
         .capacity(8)
         .live_orders(256)
+}
+
+/// The HELLO of a server of this store, as it would be, with this volatile log.
+fn hello(volatile: LogHead) -> Vec<u8> {
+    let hello = Hello {
+        version_min: 1,
+        version_max: 1,
+        staging: false,
+        takeover: false,
+        store: store(),
+        max_body: 4_096,
+        target: id(1),
+        server: id(0xA0),
+        fence: 1,
+        epoch: 1,
+        ping_interval_ms: 3_000,
+        features: 0,
+        durable: LogHead::default(),
+        volatile,
+    };
+    let mut bytes = vec![0; AFTER_HELLO as usize];
+    assert_eq!(hello.emit(&mut bytes), Ok(bytes.len()));
+    bytes
 }
 
 /// The next address nobody has: the last two numbers of it.

@@ -10,13 +10,13 @@ use tillwire::{Device, Outcome, StoreServer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
-use wire_format::frame::{Header, Hello, Kind, hello::LogHead};
+use wire_format::frame::hello::LogHead;
+use wire_format::frame::{Header, Kind};
 
 use super::judge::Judge;
 use super::link::Link;
 use super::{
-    AFTER_HELLO, AFTER_WELCOME, SOON, device, down, each, eventually, id, listed, once, page, server, store,
-    up,
+    AFTER_HELLO, AFTER_WELCOME, SOON, device, down, each, eventually, hello, listed, once, page, server, up,
 };
 use testkit::proxy::Faults;
 
@@ -73,34 +73,11 @@ async fn rest(stream: &mut TcpStream) -> Vec<u8> {
     answer
 }
 
-/// The HELLO of a server of this store, as it would be.
-fn hello() -> Vec<u8> {
-    let hello = Hello {
-        version_min: 1,
-        version_max: 1,
-        staging: false,
-        takeover: false,
-        store: store(),
-        max_body: 4_096,
-        target: id(1),
-        server: id(0xA0),
-        fence: 1,
-        epoch: 1,
-        ping_interval_ms: 3_000,
-        features: 0,
-        durable: LogHead::default(),
-        volatile: LogHead::default(),
-    };
-    let mut bytes = vec![0; AFTER_HELLO as usize];
-    assert_eq!(hello.emit(&mut bytes), Ok(bytes.len()));
-    bytes
-}
-
 #[tokio::test]
 async fn what_is_no_hello_is_closed_at_once_without_a_byte() {
     let shop = Shop::open().await;
     let huge = |kind| Header::new(kind, u32::MAX).emit().to_vec();
-    let mut flipped = hello();
+    let mut flipped = hello(LogHead::default());
     flipped[100] ^= 4;
     let strangers = [
         b"GET / HTTP/1.1\r\nHost: till\r\n\r\n".to_vec(),
@@ -132,7 +109,7 @@ async fn a_length_of_four_gigabytes_in_a_session_ends_it_at_its_header() {
     let judge = Judge::new();
     let device = device(1).start(judge.apply(1)).await.unwrap();
     let mut stream = TcpStream::connect(device.address()).await.unwrap();
-    stream.write_all(&hello()).await.unwrap();
+    stream.write_all(&hello(LogHead::default())).await.unwrap();
     let mut welcome = vec![0; AFTER_WELCOME as usize];
     stream.read_exact(&mut welcome).await.unwrap();
     stream.write_all(&Header::new(Kind::ORDER, u32::MAX).emit()).await.unwrap();
@@ -149,7 +126,7 @@ async fn a_hello_that_drips_is_given_up_in_time() {
             streams.push(TcpStream::connect(shop.address()).await.unwrap());
         }
         let since = Instant::now();
-        let hello = hello();
+        let hello = hello(LogHead::default());
         for byte in hello.chunks(1) {
             let mut open = 0;
             for stream in &mut streams {

@@ -30,8 +30,8 @@ fn slow(tickets: &Tickets) -> impl FnMut(&Delivered<'_>) -> Verdict + Send + 'st
     }
 }
 
-/// Completes what is at work, until the server has every outcome.
-async fn complete_all(judge: &Judge, device: &Device, tickets: &Tickets) {
+/// Completes what is at work, until the server has every outcome: one of these.
+async fn complete_all(judge: &Judge, device: &Device, tickets: &Tickets, ends: &[Outcome]) {
     let complete = async {
         loop {
             let taken = core::mem::take(&mut *tickets.lock().unwrap());
@@ -44,7 +44,7 @@ async fn complete_all(judge: &Judge, device: &Device, tickets: &Tickets) {
     };
     tokio::select! {
         () = complete => {}
-        () = judge.all_applied_once(SOON) => {}
+        () = judge.all_end(SOON, ends) => {}
     }
 }
 
@@ -65,7 +65,8 @@ async fn an_urgent_order_passes_a_lane_that_is_stuck() {
         assert_eq!(report.count(Outcome::APPLIED), 1, "{lane:?} passes: {:?}", report.pending());
     }
     assert_eq!(tickets.lock().unwrap().len(), 1, "the others are stuck all the while");
-    complete_all(&judge, &device, &tickets).await;
+    complete_all(&judge, &device, &tickets, &[Outcome::APPLIED]).await;
+    judge.all_applied_once(SOON).await;
     let stats = server.stats().await.unwrap().push.fleet;
     assert_eq!((stats.sessions, stats.suspects, stats.dead), (1, 0, 0));
 }
@@ -87,20 +88,7 @@ async fn an_order_taken_back_ends_once_whether_it_waited_or_was_at_work() {
     }
     let never_sent = judge.settled(&deeds[STUCK - 1], SOON).await;
     assert_eq!(never_sent.count(Outcome::CANCELLED), 1);
-    let complete = async {
-        loop {
-            let taken = core::mem::take(&mut *tickets.lock().unwrap());
-            for (ticket, order) in taken {
-                judge.completed(order, 1, Outcome::APPLIED);
-                device.handle().complete(ticket, Verdict::Applied, None).unwrap();
-            }
-            sleep(Duration::from_millis(2)).await;
-        }
-    };
-    tokio::select! {
-        () = complete => {}
-        () = judge.all_end(SOON, &[Outcome::APPLIED, Outcome::CANCELLED]) => {}
-    }
+    complete_all(&judge, &device, &tickets, &[Outcome::APPLIED, Outcome::CANCELLED]).await;
     let of = async |at: usize| deeds[at].fan_out.report().await.outcomes()[0].0;
     assert_eq!((of(0).await, of(3).await), (Outcome::APPLIED, Outcome::CANCELLED), "too late for the first");
 }
