@@ -80,6 +80,56 @@ impl<'a> Announce<'a> {
     #[inline]
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
         let opened = Opened::new(bytes, Kind::Announce)?;
+        match Self::usual(&opened) {
+            Some(announce) => Ok(announce),
+            None => Self::unusual(&opened),
+        }
+    }
+
+    /// What every device of ours sends: entries in ascending order, no addresses. `None` for everything else, the faulty
+    /// included.
+    #[inline]
+    fn usual(opened: &Opened<'a>) -> Option<Self> {
+        let mut entries = opened.usual();
+        let store = entries.value(number::STORE).map(StoreRef::parse).transpose().ok()?;
+        let name = entries.value(number::NAME).map(TextRef::parse).transpose().ok()?;
+        let services = entries.value(number::SERVICES).map(Services::parse).transpose().ok()?;
+        let firmware = entries.exact(number::FIRMWARE).map(tlv::firmware_of);
+        let caps = entries.exact(number::CAPS).map(|caps| u64::from_le_bytes(*caps));
+        let zone = entries.exact(number::ZONE).map(|zone| u32::from_le_bytes(*zone));
+        let nonce = entries.exact(number::NONCE).map(|nonce| Nonce::Short(*nonce));
+        let padded = entries.value(number::PAD).map(tlv::pad).transpose().ok()?;
+        let app = entries.value(number::APP).map(tlv::app).transpose().ok()?;
+        let tags = entries.value(number::TAGS).map(TagsRef::parse).transpose().ok()?;
+        let code = entries.value(number::CODE).map(CodeRef::parse).transpose().ok()?;
+        let auth = entries.exact::<{ tlv::AUTH_LEN }>(number::AUTH | tlv::CRITICAL);
+        let auth = auth.map(|auth| tlv::auth(auth)).transpose().ok()?;
+        if !entries.is_over() || auth.is_some() != opened.has_auth() {
+            return None;
+        }
+        Some(Self {
+            from: opened.from(),
+            answers: opened.aux(),
+            store,
+            name,
+            services,
+            addrs: None,
+            firmware,
+            caps,
+            zone,
+            tags,
+            code,
+            nonce,
+            app,
+            pad_to: padded.map_or(0, |()| opened.len()),
+            auth,
+        })
+    }
+
+    /// Any other: entries in any order, unknown ones, faults.
+    #[cold]
+    #[inline(never)]
+    fn unusual(opened: &Opened<'a>) -> Result<Self, ParseError> {
         let len = opened.len();
         let mut announce = Self::without_entries(opened.from(), opened.aux());
         opened.each(|number, value| announce.take(number, value, len))?;
@@ -230,6 +280,51 @@ mod tests {
         });
     }
 
+    /// The quick way takes nothing the other one does not take, and gives the same.
+    fn same_both_ways(bytes: &[u8]) -> bool {
+        let Ok(opened) = Opened::new(bytes, Kind::Announce) else { return false };
+        let quick = Announce::usual(&opened);
+        if let Some(announce) = quick {
+            assert_eq!(Announce::unusual(&opened), Ok(announce), "{bytes:02x?}");
+        }
+        quick.is_some()
+    }
+
+    #[test]
+    fn the_quick_way_is_the_other_way() {
+        for name in ["datagram ANNOUNCE", "datagram ANNOUNCE with AUTH", "datagram ANNOUNCE with CODE"] {
+            let bytes = testing::vector(name);
+            assert!(same_both_ways(&bytes), "{name} is what devices send");
+            for at in 0..bytes.len() {
+                for value in 0..=u8::MAX {
+                    let mut changed = bytes.clone();
+                    changed[at] = value;
+                    same_both_ways(&changed);
+                }
+            }
+            // Entries that stand twice, in another order, or not at all.
+            let (head, entries) = bytes.split_at(48);
+            let (words, _) = entries.as_chunks::<4>();
+            for from in 0..words.len() {
+                for to in from..=words.len() {
+                    let moved = [&words[from..to], &words[..from], &words[to..]].concat();
+                    let twice = [words, &words[from..to]].concat();
+                    let without = [&words[..from], &words[to..]].concat();
+                    for words in [moved, twice, without] {
+                        let mut changed = [head, words.as_flattened()].concat();
+                        let len = u16::try_from(changed.len()).unwrap();
+                        changed[8..10].copy_from_slice(&len.to_le_bytes());
+                        same_both_ways(&changed);
+                    }
+                }
+            }
+        }
+        assert!(
+            !same_both_ways(&testing::vector("datagram ANNOUNCE of a later version")),
+            "an unknown entry"
+        );
+    }
+
     /// A device that fills every entry still fits.
     #[test]
     fn the_largest_announce() {
@@ -295,7 +390,8 @@ mod tests {
                 ..Announce::without_entries(parts.device, parts.aux)
             };
             let pad_to = parts.pad_to(&Datagram::Announce(announce));
-            samples::check(&Datagram::Announce(Announce { pad_to, ..announce }));
+            let bytes = samples::check(&Datagram::Announce(Announce { pad_to, ..announce }));
+            same_both_ways(&bytes);
         }
     }
 }

@@ -166,33 +166,30 @@ impl<'a> TagsRef<'a> {
         Self::check(packed).map(|()| Self(packed))
     }
 
+    #[inline]
     fn check(packed: &[u8]) -> Result<(), Fault> {
         if packed.is_empty() || packed.len() > Tags::BYTES_MAX {
             return Err(Fault::Length);
         }
-        let (mut rest, mut count) = (packed, 0_usize);
-        while !rest.is_empty() {
-            let (tag, after) = split_tag(rest).ok_or(Fault::Length)?;
-            if !matches!(tag.len(), 1..=Tags::TAG_BYTES_MAX) {
+        let (mut rest, mut count, mut seen) = (packed, 0_usize, 0_u64);
+        while let Some((&len, behind)) = rest.split_first() {
+            let (tag, after) = behind.split_at_checked(usize::from(len)).ok_or(Fault::Length)?;
+            let Some(&first) = tag.first().filter(|_| tag.len() <= Tags::TAG_BYTES_MAX) else {
                 return Err(Fault::Length);
-            }
+            };
             if !text::is_clean_tag(tag) {
                 return Err(Fault::Text);
             }
-            let mut earlier = packed;
-            while let Some((before, next)) = split_tag(earlier).filter(|_| earlier.len() > rest.len()) {
-                if before == tag {
-                    return Err(Fault::Repeated);
-                }
-                earlier = next;
+            // Two tags that are the same have the same bit; few others do.
+            let bit = 1_u64 << ((first ^ len << 4) & 63);
+            if seen & bit != 0 && is_repeated(packed, rest, tag) {
+                return Err(Fault::Repeated);
             }
+            seen |= bit;
             count = count.wrapping_add(1);
             rest = after;
         }
-        if count > Tags::COUNT_MAX {
-            return Err(Fault::TooMany);
-        }
-        Ok(())
+        if count > Tags::COUNT_MAX { Err(Fault::TooMany) } else { Ok(()) }
     }
 
     /// The tags in their order.
@@ -216,6 +213,19 @@ impl<'a> TagsRef<'a> {
     pub fn to_tags(self) -> Tags {
         Tags::from_packed(self.0).unwrap_or_default()
     }
+}
+
+/// Whether `tag`, the first of `rest`, stands in `packed` before it as well.
+#[cold]
+fn is_repeated(packed: &[u8], rest: &[u8], tag: &[u8]) -> bool {
+    let mut earlier = packed;
+    while let Some((before, next)) = split_tag(earlier).filter(|_| earlier.len() > rest.len()) {
+        if before == tag {
+            return true;
+        }
+        earlier = next;
+    }
+    false
 }
 
 /// The first tag and what follows it.
