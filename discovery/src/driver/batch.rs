@@ -69,6 +69,10 @@ impl Batch {
         self.len
     }
 
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// Whether it is full, so that more may wait.
     pub(crate) const fn is_full(&self) -> bool {
         self.len >= Self::SLOTS

@@ -7,7 +7,7 @@
 //! ```text
 //!   sockets ── drain (≤ 64 reads) ──► core.handle_datagram ─┐
 //!   clock ──────────────────────────► core.handle_timeout  ├─► poll_transmit ──► sockets
-//!   interfaces (3 s, or an error) ──► core.link_up/down    │
+//!   interfaces (a hint, or 3 s)   ──► core.link_up/down    │
 //!   handles ────────────────────────► commands            ─┘─► poll_event ──► bounded channel, when it has room
 //! ```
 //!
@@ -23,8 +23,11 @@ use crate::config::PORT;
 mod batch;
 mod clock;
 pub mod device;
+mod drops;
 #[cfg(test)]
 mod faults;
+mod hints;
+mod lookout;
 mod net;
 mod outbox;
 mod run;
@@ -37,11 +40,12 @@ mod trace;
 mod wire;
 
 pub use clock::Clock;
+pub use lookout::SCAN_EVERY;
 pub use net::{Interface, LeftOut, NAMES_LEFT_OUT, PREFIX_MAX};
 pub use run::{EVENTS_MAX, STOP_MAX};
 pub use socket::RECEIVE_BUFFER_BYTES;
 pub use subnet::{NotASubnet, Subnet};
-pub use wire::{NetStats, SCAN_EVERY};
+pub use wire::NetStats;
 
 /// Where and how a node takes part in discovery.
 #[derive(Clone, Debug)]

@@ -42,6 +42,8 @@ pub(crate) trait Core: Send + 'static {
     fn link_down(&mut self, now: Instant, link: LinkId);
     fn handle_datagram(&mut self, now: Instant, arrival: &Arrival, bytes: &[u8]);
     fn handle_timeout(&mut self, now: Instant);
+    /// The system has dropped so many datagrams at our sockets; told when it has become more.
+    fn handle_receive_drops(&mut self, _now: Instant, _total: u64) {}
     fn handle_command(&mut self, now: Instant, command: Self::Command, net: &NetStats);
     fn poll_transmit(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Transmit>;
     fn poll_event(&mut self, now: Instant) -> Option<Self::Event>;
@@ -173,6 +175,7 @@ impl<C: Core> Loop<C> {
                     }
                 }
             }
+            self.follow_drops(now, !batch.is_empty()).await;
             let now = self.clock.now();
             if self.core.poll_timeout().is_some_and(|at| at <= now) {
                 self.core.handle_timeout(now);
@@ -189,6 +192,14 @@ impl<C: Core> Loop<C> {
                 Change::Up(link) => self.core.link_up(now, link),
                 Change::Down(link) => self.core.link_down(now, link),
             }
+            self.drain(now).await;
+        }
+    }
+
+    /// Tells the core what the sockets had no room for. Asked only while something arrives.
+    async fn follow_drops(&mut self, now: Instant, arriving: bool) {
+        if arriving && let Some(total) = self.wire.receive_drops(now) {
+            self.core.handle_receive_drops(now, total);
             self.drain(now).await;
         }
     }
@@ -239,18 +250,26 @@ impl<C: Core> Loop<C> {
         }
         let (wire, requests, crowded) = (&self.wire, &mut self.requests, self.crowded);
         let mut room = pin!(self.news.reserve());
-        poll_fn(|cx| {
+        let mut hint = None;
+        let woken = poll_fn(|cx| {
             if let Poll::Ready(command) = requests.poll_recv(cx) {
                 return Poll::Ready(command.map_or(Woken::Orphaned, Woken::Command));
             }
             let readable = !resting && wire.poll_readable(cx).is_ready();
             let has_room = crowded && room.as_mut().poll(cx).is_ready();
-            if more || readable || has_room || timer.as_mut().poll(cx).is_ready() {
+            if let Poll::Ready(told) = wire.poll_hint(cx) {
+                hint = Some(told);
+            }
+            if more || readable || has_room || hint.is_some() || timer.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Woken::Ready);
             }
             Poll::Pending
         })
-        .await
+        .await;
+        if let Some(hint) = hint {
+            self.wire.hint(self.clock.now(), hint);
+        }
+        woken
     }
 }
 

@@ -278,6 +278,10 @@ impl Core for Server {
         self.roster.handle_timeout(now);
     }
 
+    fn handle_receive_drops(&mut self, now: Instant, total: u64) {
+        self.roster.handle_receive_drops(now, total);
+    }
+
     fn handle_command(&mut self, now: Instant, command: Command, net: &NetStats) {
         let roster = &mut self.roster;
         // Whoever asked may have gone; the answer then goes nowhere.

@@ -103,6 +103,21 @@ impl Sockets {
         self.broadcasts.iter().map(granted).fold(granted(&self.unicast), usize::min)
     }
 
+    /// What Linux calls these sockets in its tables; nothing elsewhere, or if it does not tell.
+    pub(crate) fn inodes(&self) -> Vec<u64> {
+        #[cfg(target_os = "linux")]
+        {
+            use std::os::fd::AsRawFd as _;
+            use std::os::unix::fs::MetadataExt as _;
+            let path = |port: &Port| format!("/proc/self/fd/{}", port.socket.as_raw_fd());
+            let inode = |port: &Port| std::fs::metadata(path(port)).map(|file| file.ino());
+            let ports = core::iter::once(&self.unicast).chain(&self.broadcasts);
+            ports.map(inode).collect::<io::Result<_>>().unwrap_or_default()
+        }
+        #[cfg(not(target_os = "linux"))]
+        Vec::new()
+    }
+
     /// Ready when a datagram, or an error, waits.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         #[cfg(test)]

@@ -8,18 +8,14 @@ use std::io;
 use wire_format::time::Instant;
 
 use super::batch::{Batch, Received};
+use super::drops::DropWatch;
+use super::hints::Hints;
+use super::lookout::{Hint, Lookout};
 use super::net::{Change, Foreign, Interface, Link, Links, usable};
 use super::outbox::Outbox;
 use super::socket::Sockets;
 use super::{Net, OpenError, Opening, trace};
 use crate::{Arrival, Destination, LinkId};
-
-/// How often the interfaces are looked at. With the first SEEK within a second of a new link, a node is found again
-/// well inside six seconds after its network came back.
-pub const SCAN_EVERY: Duration = Duration::from_secs(3);
-
-/// The shortest time between two looks at the interfaces, however many sends fail in between.
-const SCAN_APART: Duration = Duration::from_millis(250);
 
 /// How long a full send queue is waited for before the datagram counts as lost: the protocol repeats what matters.
 const SEND_WAIT: Duration = Duration::from_millis(20);
@@ -52,10 +48,17 @@ pub struct NetStats {
     pub no_link: u64,
     /// Failed receives; the loop goes on.
     pub receive_errors: u64,
+    /// Datagrams the system dropped because the receive queue was full, as far as it tells (Linux); looked at ten times a
+    /// second at most, while datagrams arrive.
+    pub receive_drops: u64,
     /// Looks at the interfaces.
     pub scans: u64,
     /// Looks that failed: what was known stays.
     pub scan_errors: u64,
+    /// Hints of the system that interfaces changed; each brings the next look forward.
+    pub interface_hints: u64,
+    /// 1: the system gives no hints (any more), and changes are found by the look every 3 s only.
+    pub interface_hint_errors: u64,
     /// Links in use now.
     pub links: usize,
     /// Usable links beyond the core's limit, left out now.
@@ -77,8 +80,8 @@ pub(crate) struct Wire {
     bound: Option<Link>,
     /// An interface lists the address of `bound`, so that its absence from the list means something.
     listed: bool,
-    scan_at: Instant,
-    scanned_at: Instant,
+    lookout: Lookout,
+    drops: DropWatch,
     no_wait_until: Instant,
     pub(crate) stats: NetStats,
 }
@@ -103,8 +106,15 @@ impl Wire {
             }
         };
         sockets.ask_receive_buffer(net.receive_buffer_bytes);
-        let stats = NetStats { receive_buffer_bytes: sockets.receive_buffer_bytes(), ..NetStats::default() };
+        let mut stats =
+            NetStats { receive_buffer_bytes: sockets.receive_buffer_bytes(), ..NetStats::default() };
+        let changeable = bound.is_none_or(|link| may_change(&link, listed));
+        let hints = changeable
+            .then(Hints::open)
+            .and_then(|hints| hints.inspect_err(|_| stats.interface_hint_errors = 1).ok());
         Ok(Self {
+            lookout: Lookout::new(hints),
+            drops: DropWatch::new(sockets.inodes()),
             sockets,
             outbox: Outbox::new(),
             links: Links::default(),
@@ -112,8 +122,6 @@ impl Wire {
             seeds: seeds.into_iter().collect(),
             bound,
             listed,
-            scan_at: Instant::ZERO,
-            scanned_at: Instant::ZERO,
             no_wait_until: Instant::ZERO,
             stats,
         })
@@ -121,30 +129,47 @@ impl Wire {
 
     /// When [`Wire::scan`] is due.
     pub(crate) const fn scan_at(&self) -> Instant {
-        self.scan_at
+        self.lookout.due()
+    }
+
+    /// Ready when the system says that interfaces changed; [`Wire::hint`] must follow.
+    pub(crate) fn poll_hint(&self, cx: &mut Context<'_>) -> Poll<Hint> {
+        self.lookout.poll_hint(cx)
+    }
+
+    /// Looks at the interfaces soon.
+    pub(crate) fn hint(&mut self, now: Instant, hint: Hint) {
+        let counter = match hint {
+            Hint::Changed => &mut self.stats.interface_hints,
+            Hint::Failed => &mut self.stats.interface_hint_errors,
+        };
+        *counter = counter.saturating_add(1);
+        self.lookout.hint(now, hint);
+    }
+
+    /// How many datagrams the system has dropped at the sockets so far, if it was time to ask and the number rose.
+    pub(crate) fn receive_drops(&mut self, now: Instant) -> Option<u64> {
+        let total = self.drops.look(now)?;
+        let before = core::mem::replace(&mut self.stats.receive_drops, total);
+        (total > before).then_some(total)
     }
 
     /// Looks at the interfaces, if it is time, and tells what came and went.
     pub(crate) fn scan(&mut self, now: Instant) -> Vec<Change> {
-        if now < self.scan_at {
+        if !self.lookout.look(now) {
             return Vec::new();
         }
-        self.scanned_at = now;
         self.stats.scans = self.stats.scans.saturating_add(1);
         let usable = match self.bound {
-            // Loopback and addresses that only a route makes local do not come and go.
-            Some(link) if !self.listed || link.address.is_loopback() => {
-                self.scan_at = Instant::NEVER;
+            Some(link) if !may_change(&link, self.listed) => {
+                self.lookout.end();
                 Ok(vec![link])
             }
-            bound => {
-                self.scan_at = now + SCAN_EVERY;
-                Interface::scan().map(|found| match bound {
-                    Some(link) if link.is_up(&found) => vec![link],
-                    Some(_) => Vec::new(),
-                    None => usable(&found, &self.net),
-                })
-            }
+            bound => Interface::scan().map(|found| match bound {
+                Some(link) if link.is_up(&found) => vec![link],
+                Some(_) => Vec::new(),
+                None => usable(&found, &self.net),
+            }),
         };
         let Ok(usable) = usable else {
             self.stats.scan_errors = self.stats.scan_errors.saturating_add(1);
@@ -280,10 +305,15 @@ impl Wire {
             trace::unsent(one.to, error);
         }
         self.stats.send_errors = self.stats.send_errors.saturating_add(1);
-        if !is_full(error) && self.scan_at != Instant::NEVER {
-            self.scan_at = self.scan_at.min(self.scanned_at + SCAN_APART);
+        if !is_full(error) {
+            self.lookout.doubt();
         }
     }
+}
+
+/// Loopback, and addresses that only a route makes local, do not come and go.
+const fn may_change(link: &Link, listed: bool) -> bool {
+    listed && !link.address.is_loopback()
 }
 
 fn is_full(error: &io::Error) -> bool {
