@@ -11,7 +11,7 @@
 //! | `tillwire_push_latency_seconds` | histogram | of a server: from push to outcome, per (order, device) |
 //! | `tillwire_push_devices`, `tillwire_push_connected`, `tillwire_push_live_orders` | gauge | of a server: devices listed, with an open session; orders that wait for outcomes |
 //! | `tillwire_discovery_<counter>` | counter | each counter of discovery, `discovery::Stats` |
-//! | `tillwire_discovery_net_<counter>` | counter | sockets and interfaces: `sent`, `send_errors`, `received`, `receive_errors`, `off_link`, `misaddressed` |
+//! | `tillwire_discovery_net_<counter>` | counter | sockets and interfaces: `sent`, `send_errors`, `received`, `receive_errors`, `receive_drops`, `off_link`, `misaddressed` |
 //! | `tillwire_discovery_devices` | gauge | of a server: devices that are here |
 //!
 //! Every one has the label `node`, the id of the server or device that counted it.
@@ -146,6 +146,7 @@ impl Node {
             ("send_errors", net.send_errors),
             ("received", net.received),
             ("receive_errors", net.receive_errors),
+            ("receive_drops", net.receive_drops),
             ("off_link", net.off_link),
             ("misaddressed", net.misaddressed),
         ];

@@ -44,8 +44,8 @@ impl DropWatch {
 
 /// Reads the counters of some sockets.
 #[derive(Debug)]
-pub(crate) struct DropCounter {
-    file: File,
+struct DropCounter<F = File> {
+    file: F,
     /// The numbers the sockets go by there.
     inodes: Vec<u64>,
     buffer: Box<[u8]>,
@@ -53,18 +53,23 @@ pub(crate) struct DropCounter {
 
 impl DropCounter {
     /// A counter for the sockets with these inodes; `None` if the system does not show it.
-    pub(crate) fn open(inodes: Vec<u64>) -> Option<Self> {
+    fn open(inodes: Vec<u64>) -> Option<Self> {
         if inodes.is_empty() || !cfg!(target_os = "linux") {
             return None;
         }
         // Kept open: it shows the sockets of the network namespace it was opened in.
-        let file = File::open(PATH).ok()?;
-        Some(Self { file, inodes, buffer: vec![0; CHUNK_BYTES].into_boxed_slice() })
+        Some(Self::new(File::open(PATH).ok()?, inodes))
+    }
+}
+
+impl<F: Read + Seek> DropCounter<F> {
+    fn new(file: F, inodes: Vec<u64>) -> Self {
+        Self { file, inodes, buffer: vec![0; CHUNK_BYTES].into_boxed_slice() }
     }
 
     /// Datagrams dropped at all of them since they were opened; `None` if not all were found. Takes some 20 µs on a host
     /// with few sockets, and no memory.
-    pub(crate) fn read(&mut self) -> Option<u64> {
+    fn read(&mut self) -> Option<u64> {
         self.file.rewind().ok()?;
         let (mut found, mut total, mut kept) = (0_usize, 0_u64, 0);
         for _ in 0..BYTES_MAX / CHUNK_BYTES {
@@ -117,6 +122,37 @@ mod tests {
         assert_eq!(counter(title), None);
         for len in 0..line.len() - 10 {
             assert_eq!(counter(&line[..len]), None, "{len}");
+        }
+    }
+
+    #[test]
+    fn as_many_sockets_as_are_read_and_one_more() {
+        let line = |inode: usize| {
+            let line = format!("{inode}: 0:1 0:0 07 0:0 0:0 0 0 0 {inode} 2 0 5");
+            format!("{line:127}\n")
+        };
+        let last = BYTES_MAX / 128;
+        let text: String = (1..=last + 1).map(line).collect();
+        let read =
+            |inodes: &[u64]| DropCounter::new(io::Cursor::new(text.as_bytes()), inodes.to_vec()).read();
+        assert_eq!(read(&[1, 700, last as u64]), Some(15));
+        assert_eq!(read(&[1, last as u64 + 1]), None);
+    }
+
+    #[test]
+    fn looks_are_a_tenth_of_a_second_apart() {
+        let mut watch = DropWatch { counter: None, at: Instant::ZERO };
+        assert_eq!((watch.look(Instant::ZERO), watch.at), (None, Instant::ZERO), "nobody tells");
+        let Some(counter) = DropCounter::open(vec![0]) else { return };
+        watch.counter = Some(counter);
+        let early = Instant::ZERO + LOOK_APART / 2;
+        for (now, next) in [
+            (Instant::ZERO, Instant::ZERO + LOOK_APART),
+            (early, Instant::ZERO + LOOK_APART),
+            (Instant::ZERO + LOOK_APART, Instant::ZERO + LOOK_APART * 2),
+        ] {
+            watch.look(now);
+            assert_eq!(watch.at, next);
         }
     }
 
