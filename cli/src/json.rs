@@ -204,6 +204,7 @@ const fn what_name(what: &What) -> &'static str {
         What::Left => "left",
         What::Conflict { .. } => "conflict",
         What::DualServer => "dual-server",
+        What::ServerCloned => "server-cloned",
         What::Refused { .. } => "refused",
     }
 }

@@ -12,7 +12,7 @@ use wire_format::ids::NodeId;
 pub struct Event {
     /// Rises by exactly 1 with each event handed out: whoever sees a gap has missed one and reads the roster again.
     pub generation: u64,
-    /// The device (of DualServer: the other server).
+    /// The device (of DualServer and ServerCloned: the other server).
     pub id: NodeId,
     /// Where it takes orders: the address its datagrams come from, and the port it announced.
     pub address: SocketAddrV4,
@@ -57,6 +57,9 @@ pub enum What {
     },
     /// Another server serves the same store. At most once a minute.
     DualServer,
+    /// Another server has the very id of this one: a copy of its disk, or its state directory. Devices cannot tell the two
+    /// apart. At most once a minute.
+    ServerCloned,
     /// A device was turned away. At most once a minute for all.
     Refused {
         /// Why, as it was told.

@@ -199,7 +199,7 @@ impl Model {
             if matches!(name, "connected" | "disconnected" | "other") { None } else { self.follow(event) };
         let shown = match name {
             // Not devices of this roster: a rival server, or whoever was turned away.
-            "dual-server" => true,
+            "dual-server" | "server-cloned" => true,
             "refused" => filter.matches(&Device::of(&event["device"], now)),
             "other" => filter.is_empty(),
             _ => self.learn(now, event, filter),
@@ -387,7 +387,7 @@ mod tests {
     fn who_is_not_of_this_roster_is_told_and_not_kept() {
         let mut model = listed(&[]);
         let all = Filter::default();
-        for event in ["refused", "dual-server"] {
+        for event in ["refused", "dual-server", "server-cloned"] {
             assert!(
                 model
                     .apply(NOW, &told(event, 6, json!({"id": "0102", "address": "10.0.0.9:8081"})), &all)

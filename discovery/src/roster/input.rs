@@ -15,20 +15,25 @@ use super::table::Queue;
 use crate::auth::{Keys, Sighting, Window};
 use crate::config::{ANNOUNCE_LEN_MIN, SERVICES_MAX};
 use crate::event::{Dropped, What};
-use crate::link::Arrival;
+use crate::link::{Arrival, answerable};
 use crate::screen::in_order;
 
 /// How long a refused rival is turned away without asking the incumbent again.
 const REFUSED: Duration = Duration::from_secs(10);
 /// A device whose id is taken, or that finds no room, is told to come back after so many seconds.
 const RETRY_AFTER_S: u8 = 60;
+/// Broadcasts of this server's last run may still be under way for so long after its start.
+const ECHO_MAX: Duration = Duration::from_secs(5);
 /// At most one Conflict in this time for one id.
 const CONFLICT_APART: Duration = Duration::from_secs(60);
 
 impl<S: AsRef<[Slot]> + AsMut<[Slot]>, K: Keys> Roster<S, K> {
     /// Everything that depends on the source and the header alone, then the kind.
     pub(super) fn receive(&mut self, now: Instant, arrival: &Arrival, bytes: &[u8]) -> Result<(), Dropped> {
-        let header = self.screen.open(arrival, bytes)?;
+        let header = match self.screen.open(arrival, bytes) {
+            Err(Dropped::Own) => return Err(self.own(now, arrival, bytes)),
+            opened => opened?,
+        };
         let from_server = header.from.is_server();
         if from_server != (header.kind == Kind::Beacon) {
             return Err(Dropped::Misdirected);
@@ -85,6 +90,29 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, K: Keys> Roster<S, K> {
         let address = SocketAddrV4::new(*arrival.source.ip(), beacon.from.port);
         self.dual_server.raise(now, Notice { id: beacon.from.id, address, what: What::DualServer });
         Ok(())
+    }
+
+    /// Our own id: our own broadcast that came back, or another server with this one's identity. A clone of it counts
+    /// from another number, or booted another time.
+    #[cold]
+    fn own(&mut self, now: Instant, arrival: &Arrival, bytes: &[u8]) -> Dropped {
+        let Ok(beacon) = Beacon::parse(bytes) else { return Dropped::Own };
+        let from = &beacon.from;
+        let since = |number: u32| number.wrapping_sub(self.first_sequence);
+        let ours = from.epoch == self.config.epoch && since(from.sequence) <= since(self.sequence);
+        let early = now.since(self.started) < ECHO_MAX;
+        if ours || early || !answerable(arrival.source) || self.screen.store(beacon.store).is_err() {
+            return Dropped::Own;
+        }
+        if !self.buckets.take(now, *arrival.source.ip()) {
+            return Dropped::Rate;
+        }
+        if let Err(why) = self.check_shared(beacon.auth, bytes) {
+            return why;
+        }
+        let address = SocketAddrV4::new(*arrival.source.ip(), from.port);
+        self.cloned.raise(now, Notice { id: from.id, address, what: What::ServerCloned });
+        Dropped::Own
     }
 
     fn announce(

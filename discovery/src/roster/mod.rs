@@ -69,6 +69,7 @@ pub struct Roster<S, K = Clear> {
     beacons: beacons::Beacons,
     replies: answer::Replies,
     dual_server: notice::Board,
+    cloned: notice::Board,
     refused: notice::Board,
     farewell: Farewell,
     reason: Reason,
@@ -76,8 +77,10 @@ pub struct Roster<S, K = Clear> {
     buckets: Buckets<SOURCES>,
     wakefulness: Wakefulness,
     now: Instant,
+    started: Instant,
     rng: Rng,
     secret: Secret,
+    first_sequence: u32,
     sequence: u32,
     ask_number: u32,
     generation: u64,
@@ -119,6 +122,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, K: Keys> Roster<S, K> {
         let config = config.clamped(rng.next_u64());
         let secret = Secret::new(mix(rng.next_u64()));
         let table = table::Table::new(slots, secret);
+        let first_sequence = crate::first_sequence(&mut rng);
         Self {
             beacons: beacons::Beacons::new(config.expected_devices, table.capacity(), config.rate_per_s),
             beacon_len: answer::beacon_len(&config, beacon_keys.is_some()),
@@ -131,6 +135,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, K: Keys> Roster<S, K> {
             lease_clock: lease::LeaseClock::default(),
             replies: answer::Replies::new(),
             dual_server: notice::Board::new(),
+            cloned: notice::Board::new(),
             refused: notice::Board::new(),
             farewell: Farewell::new(),
             reason: Reason::LEAVING,
@@ -138,7 +143,9 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, K: Keys> Roster<S, K> {
             buckets: Buckets::new(secret),
             wakefulness: Wakefulness::new(now),
             now,
-            sequence: crate::first_sequence(&mut rng),
+            started: now,
+            first_sequence,
+            sequence: first_sequence,
             rng,
             secret,
             ask_number: 0,
@@ -266,7 +273,8 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, K: Keys> Roster<S, K> {
     /// The next event. Call until it returns nothing; what is not fetched is merged into what it comes to.
     pub fn poll_event(&mut self) -> Option<Event> {
         let event = self.slot_event().or_else(|| {
-            let notice = self.refused.take().or_else(|| self.dual_server.take())?;
+            let notice =
+                self.refused.take().or_else(|| self.dual_server.take()).or_else(|| self.cloned.take())?;
             Some(Event { generation: 0, id: notice.id, address: notice.address, what: notice.what })
         })?;
         self.generation = self.generation.wrapping_add(1);
@@ -338,8 +346,8 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, K: Keys> Roster<S, K> {
 
     /// What this server's datagrams count from.
     #[cfg(test)]
-    pub(crate) fn first_sequence(&self) -> u32 {
-        self.sequence.wrapping_sub(u32::try_from(self.stats.sent).unwrap_or(0))
+    pub(crate) const fn first_sequence(&self) -> u32 {
+        self.first_sequence
     }
 
     /// Time moves on. Time asleep is not charged to anybody's lease.

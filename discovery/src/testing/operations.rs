@@ -143,7 +143,7 @@ impl Bench {
                     self.mirror.insert(id, address);
                 }
                 What::Suspect | What::Conflict { .. } => assert!(self.mirror.contains_key(&id)),
-                What::DualServer | What::Refused { .. } => {}
+                What::DualServer | What::ServerCloned | What::Refused { .. } => {}
             }
         }
     }

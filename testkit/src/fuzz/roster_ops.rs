@@ -288,7 +288,7 @@ impl World {
                 self.mirror.insert(event.id, event.address);
             }
             What::Suspect | What::Conflict { .. } => assert!(self.mirror.contains_key(&event.id)),
-            What::DualServer | What::Refused { .. } => {}
+            What::DualServer | What::ServerCloned | What::Refused { .. } => {}
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod fields;
 mod pressure;
+mod servers;
 mod slow;
 mod snapshot;
 
