@@ -4,89 +4,87 @@
 
 mod support;
 
-use std::process::Command;
+use std::time::Duration;
 
-use support::{Running, code, json_lines, run, scratch};
+use support::{Running, Scratch, code, json_lines, run, scratch};
+use testkit::netns::Lan;
 
 const DEVICE: &str = "11111111111111111111111111111111";
 
-/// Two hosts on one switch; gone when dropped.
-struct Lan {
-    prefix: String,
+/// The two hosts, with a server and a device that have found each other.
+struct Shop {
+    server: Running,
+    device: Running,
+    control: String,
+    _dir: Scratch,
+    lan: Lan,
 }
 
-impl Lan {
-    /// `None`, and a line that says why, where namespaces cannot be made.
-    fn new() -> Option<Self> {
-        let lan = Self { prefix: format!("twcli{}", std::process::id()) };
-        if let Err(why) = lan.make() {
-            println!("skipped: {why}");
-            return None;
-        }
-        Some(lan)
+const DEVICE_WORDS: [&str; 6] = ["device", "--store", "TEST", "--open-network", "--id", DEVICE];
+
+impl Shop {
+    fn open(name: &str) -> Option<Self> {
+        let lan = Lan::new(
+            "server  eth0  shop  10.78.0.1/24
+             device  eth0  shop  10.78.0.2/24",
+        )?;
+        let dir = scratch(name);
+        // The control socket is a file, and files are seen from every host.
+        let control = dir.path("control.sock");
+        let words = ["serve", "--store", "TEST", "--open-network", "--control", &control];
+        let server = Running::start_in(&lan.space("server"), &words);
+        server.wait_for_event("serving");
+        let device = Running::start_in(&lan.space("device"), &DEVICE_WORDS);
+        server.wait_for_event("connected");
+        Some(Self { server, device, control, _dir: dir, lan })
     }
 
-    fn host(&self, name: &str) -> String {
-        format!("{}-{name}", self.prefix)
+    /// Pushes an order to every device; it has to be applied by this one.
+    fn push(&self, text: &str) {
+        let pushed = run(&["push", "message", text, "--to", "all", "--control", &self.control, "--json"]);
+        assert_eq!(code(&pushed), 0);
+        let summary = json_lines(&pushed).pop().expect("a summary");
+        assert_eq!((&summary["ok"], &summary["outcomes"]["applied"]), (&true.into(), &1.into()), "{summary}");
     }
-
-    fn make(&self) -> Result<(), String> {
-        for host in ["switch", "server", "device"] {
-            ip(&format!("netns add {}", self.host(host)))?;
-        }
-        let switch = self.host("switch");
-        ip(&format!("-n {switch} link add br0 type bridge forward_delay 0 stp_state 0"))?;
-        ip(&format!("-n {switch} link set br0 up"))?;
-        for (host, number) in [("server", 1), ("device", 2)] {
-            let host = self.host(host);
-            ip(&format!("link add name eth0 netns {host} type veth peer name port{number} netns {switch}"))?;
-            ip(&format!("-n {switch} link set port{number} master br0 up"))?;
-            ip(&format!("-n {host} address add 10.78.0.{number}/24 brd + dev eth0"))?;
-            ip(&format!("-n {host} link set lo up"))?;
-            ip(&format!("-n {host} link set eth0 up"))?;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Lan {
-    fn drop(&mut self) {
-        for host in ["switch", "server", "device"] {
-            let _ = ip(&format!("netns del {}", self.host(host)));
-        }
-    }
-}
-
-fn ip(words: &str) -> Result<(), String> {
-    let output =
-        Command::new("ip").args(words.split(' ')).output().map_err(|error| format!("ip: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(format!("ip {words}: {}", String::from_utf8_lossy(&output.stderr).trim()))
 }
 
 #[test]
 fn a_server_and_a_device_on_two_hosts_need_no_options() {
-    let Some(lan) = Lan::new() else { return };
-    let dir = scratch("two-hosts");
-    let control = dir.path("control.sock");
-    let words = ["serve", "--store", "TEST", "--open-network", "--control", &control];
-    let server = Running::start_in(&lan.host("server"), &words);
-    server.wait_for_event("serving");
-    let words = ["device", "--store", "TEST", "--open-network", "--id", DEVICE];
-    let device = Running::start_in(&lan.host("device"), &words);
-    server.wait_for_event("connected");
-    // The control socket is a file, and files are seen from every host.
-    let pushed = run(&["push", "message", "hello", "--to", "all", "--control", &control, "--json"]);
-    assert_eq!(code(&pushed), 0);
-    let summary = json_lines(&pushed).pop().expect("a summary");
-    assert_eq!((&summary["ok"], &summary["outcomes"]["applied"]), (&true.into(), &1.into()), "{summary}");
+    let Some(mut shop) = Shop::open("two-hosts") else { return };
+    shop.push("hello");
     // Killed and started again, it is found and gets its next order.
-    device.kill();
-    let device = Running::start_in(&lan.host("device"), &words);
-    server.wait_for_event("connected");
-    let pushed = run(&["push", "message", "again", "--to", "all", "--control", &control, "--json"]);
-    assert_eq!(code(&pushed), 0);
-    assert_eq!((device.end(), server.end()), (0, 0));
+    shop.device.signal("KILL");
+    shop.device = Running::start_in(&shop.lan.space("device"), &DEVICE_WORDS);
+    shop.server.wait_for_event("connected");
+    shop.push("again");
+    assert_eq!((shop.device.end(), shop.server.end()), (0, 0));
+}
+
+/// Longer than a session lives without an answer.
+const ASLEEP: Duration = Duration::from_secs(10);
+
+#[test]
+fn processes_that_were_stopped_for_a_while_find_each_other_again() {
+    let Some(shop) = Shop::open("stopped") else { return };
+    let nobody_is_lost = |line: &serde_json::Value| {
+        assert!(!["lost", "left", "joined"].contains(&line["event"].as_str().expect("a name")), "{line}");
+        line["event"] == "connected"
+    };
+    shop.server.signal("STOP");
+    sleep(ASLEEP);
+    shop.server.signal("CONT");
+    shop.push("to whoever waited");
+    shop.device.signal("STOP");
+    // It is known dead in six seconds, and the next dials find nobody who answers.
+    shop.server.wait_for_event("disconnected");
+    sleep(ASLEEP);
+    shop.device.signal("CONT");
+    shop.server.wait_for(nobody_is_lost);
+    shop.push("to whoever slept");
+    assert_eq!((shop.device.end(), shop.server.end()), (0, 0));
+}
+
+#[expect(clippy::disallowed_methods, reason = "the processes of the test sleep in real time")]
+fn sleep(span: Duration) {
+    std::thread::sleep(span);
 }

@@ -2,6 +2,7 @@
 //! cores. So the first test that runs starts the others as well, several at a time, unless some were asked for by name.
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
@@ -17,6 +18,12 @@ pub(crate) fn run(all: &'static [(&'static str, fn())], name: &'static str) {
     STARTED.call_once(|| {
         let by_name = std::env::args().skip(1).any(|word| !word.starts_with('-'));
         if !by_name {
+            // A thread's output is kept for the test that started it, which is another one.
+            std::panic::set_hook(Box::new(|panic| {
+                let name = std::thread::current().name().unwrap_or("a node").to_owned();
+                // Nobody may be listening.
+                let _ = writeln!(std::io::stderr(), "{name}: {panic}");
+            }));
             *RUNNING.lock().expect("nobody panics with it") = start(all);
         }
     });
