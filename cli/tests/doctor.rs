@@ -144,7 +144,7 @@ fn services_that_answer_and_those_that_do_not() {
     let text = "[[service]]\nports = [41720, 41721, 41722, 41723, 41724, 41725]\nprotocol = \"http\"\n\
                 [[service]]\nports = [41722, 41726]\nprotocol = \"tcp\"\nrequired = false\npurpose = \"printing\"\n";
     let profile = profile(&dir, text);
-    let common = ["--profile", &profile, "--only", "services", "--timeout", "1500"];
+    let common = ["--profile", &profile, "--only", "services", "--timeout", "3000"];
     let (code, lines) = found(&dir, &[], &[&common[..], &["--bind", "127.41.7.20"]].concat());
     assert_eq!((code, lines.len()), (1, 8), "{lines:#?}");
     is(line(&lines, "41720/tcp"), "pass", "HTTP at 127.41.7.20");

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tillwire::discovery::driver::server::ServerStats as DiscoveryStats;
 use tillwire::{FanOut, NodeId, Order, Outcome, PushError, Report, Store, StoreServer, Target};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, ReadHalf, WriteHalf};
 
@@ -287,6 +288,20 @@ pub(super) fn refused(error: &PushError) -> Failure {
     Failure::start(error.to_string(), help)
 }
 
+/// Every counter of discovery, and of its sockets.
+fn discovery_counters(stats: &DiscoveryStats) -> Value {
+    let net = &stats.net;
+    let mut object = json!({
+        "links": net.links, "links_over": net.links_over, "receive_buffer_bytes": net.receive_buffer_bytes,
+        "off_link": net.off_link, "misaddressed": net.misaddressed, "send_errors": net.send_errors,
+        "receive_errors": net.receive_errors,
+    });
+    for (name, count) in stats.protocol.each() {
+        object[name] = count.into();
+    }
+    object
+}
+
 async fn stats(writer: &mut Writer, server: &StoreServer) -> std::io::Result<()> {
     let mut line = json!({"event": "stats"});
     if let Some(stats) = server.stats().await {
@@ -302,6 +317,7 @@ async fn stats(writer: &mut Writer, server: &StoreServer) -> std::io::Result<()>
             line["roster"] = json!({
                 "devices": discovery.devices, "capacity": discovery.capacity, "generation": discovery.generation,
             });
+            line["discovery"] = discovery_counters(discovery);
         }
     }
     write_line(writer, &line).await

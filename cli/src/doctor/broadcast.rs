@@ -7,13 +7,15 @@ use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
+use serde_json::json;
 use tillwire::discovery::driver::{Interface, LeftOut, NAMES_LEFT_OUT, PREFIX_MAX};
 use tokio::net::UdpSocket;
 use tokio::time::Instant;
 
 use super::host::Host;
-use super::port::listen_shared;
+use super::port::{is_the_servers, listen_shared};
 use super::report::{Check, Line};
+use crate::control::client::Client;
 
 const CHECK: Check = Check::Broadcast;
 /// A broadcast is sent again if it was not heard: one may be lost, three in a row are not.
@@ -87,29 +89,55 @@ fn left_out(one: &Interface, why: LeftOut) -> Line {
     Line::pass(CHECK, &one.name, format!("{} is left out: {why}", one.address))
 }
 
-/// A socket that hears what is sent there: on the port itself if it is free, else on any other.
-fn listener(host: &Host) -> io::Result<UdpSocket> {
+/// Who listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ear {
+    /// A socket of ours on the port itself.
+    Own,
+    /// One on another port, because somebody else has that one.
+    Elsewhere(u16),
+    /// The server that runs here: it counts what is not meant for it.
+    Server,
+}
+
+/// A socket that hears what is sent to the port; else one on any other.
+fn listener(host: &Host) -> io::Result<(Ear, UdpSocket)> {
     let shared = |bind| host.bound_broadcast(bind).map(|broadcast| listen_shared(broadcast, host.net.port));
-    let socket = match host.net.bind.and_then(shared) {
-        Some(socket) => socket?,
-        None => std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, host.net.port))
-            .or_else(|_| std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)))?,
+    let any = |port| std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port));
+    let (own, socket) = match host.net.bind.and_then(shared) {
+        Some(socket) => (true, socket?),
+        None => match any(host.net.port) {
+            Ok(socket) => (true, socket),
+            Err(_) => (false, any(0)?),
+        },
     };
     socket.set_nonblocking(true)?;
-    UdpSocket::from_std(socket)
+    let ear = if own { Ear::Own } else { Ear::Elsewhere(socket.local_addr()?.port()) };
+    Ok((ear, UdpSocket::from_std(socket)?))
+}
+
+/// Unlike that of any other run, so that nobody's echo is taken for ours. As long as a header of ours, so that whoever
+/// hears it counts it as foreign and not as damaged.
+fn token() -> String {
+    format!("{:<48}", format!("tillwire doctor {}", std::process::id()))
 }
 
 async fn try_paths(host: &Host, paths: Vec<Path>) -> Vec<Line> {
-    let opened = listener(host).and_then(|socket| Ok((socket.local_addr()?.port(), socket)));
-    let (port, socket) = match opened {
+    let (ear, socket) = match listener(host) {
         Ok(opened) => opened,
         Err(error) => {
             let detail = format!("no socket to hear broadcasts with: {error}");
             return vec![Line::fail(CHECK, "", detail, "see the check `port`")];
         }
     };
-    // Unlike that of any other run, so that nobody's echo is taken for ours.
-    let token = format!("tillwire doctor {} {port}", std::process::id());
+    if ear != Ear::Own
+        && is_the_servers(host)
+        && let Some(lines) = by_server(host, &paths).await
+    {
+        return lines;
+    }
+    let port = if let Ear::Elsewhere(port) = ear { port } else { host.net.port };
+    let token = token();
     let mut heard = BTreeSet::new();
     let mut refused: Vec<Option<io::Error>> = paths.iter().map(|_| None).collect();
     let deadline = Instant::now() + host.timeout;
@@ -120,14 +148,43 @@ async fn try_paths(host: &Host, paths: Vec<Path>) -> Vec<Line> {
             }
         }
         let until = deadline.min(Instant::now() + SEND_EVERY);
-        let _over =
-            tokio::time::timeout_at(until, hear(&socket, token.as_bytes(), paths.len(), &mut heard)).await;
+        let hearing = hear(&socket, token.as_bytes(), paths.len(), &mut heard);
+        let _over = tokio::time::timeout_at(until, hearing).await;
         if paths.iter().zip(&refused).all(|(path, refused)| refused.is_some() || heard.contains(&path.from)) {
             break;
         }
     }
-    let result = |(path, refused): (Path, Option<io::Error>)| judge(host, &path, port, refused, &heard);
-    paths.into_iter().zip(refused).map(result).collect()
+    let result = |(path, refused): (&Path, Option<io::Error>)| {
+        judge(host, path, ear, refused, heard.contains(&path.from))
+    };
+    paths.iter().zip(refused).map(result).collect()
+}
+
+/// Asks the server that runs here how many foreign datagrams it heard, before and after. `None` if it does not tell.
+async fn by_server(host: &Host, paths: &[Path]) -> Option<Vec<Line>> {
+    let connecting = tokio::time::timeout(host.timeout, Client::connect(host.control.as_ref())).await;
+    let mut client = connecting.ok()?.ok()?;
+    let mut lines = Vec::new();
+    for path in paths {
+        let before = foreign(&mut client, host.timeout).await?;
+        let deadline = Instant::now() + host.timeout;
+        let (mut refused, mut heard) = (None, false);
+        while !heard && refused.is_none() && Instant::now() < deadline {
+            refused = send(path, host.net.port, token().as_bytes()).err();
+            tokio::time::sleep(SEND_EVERY / 5).await;
+            heard = foreign(&mut client, host.timeout).await? > before;
+        }
+        lines.push(judge(host, path, Ear::Server, refused, heard));
+    }
+    Some(lines)
+}
+
+async fn foreign(client: &mut Client, limit: Duration) -> Option<u64> {
+    let asking = async {
+        client.ask(&json!({"do": "stats"})).await?;
+        client.expect().await
+    };
+    tokio::time::timeout(limit, asking).await.ok()?.ok()?["discovery"]["dropped_foreign"].as_u64()
 }
 
 /// The source address decides by which interface a broadcast leaves, also without a default route.
@@ -150,43 +207,39 @@ async fn hear(socket: &UdpSocket, token: &[u8], all: usize, heard: &mut BTreeSet
     }
 }
 
-fn judge(
-    host: &Host,
-    path: &Path,
-    port: u16,
-    refused: Option<io::Error>,
-    heard: &BTreeSet<Ipv4Addr>,
-) -> Line {
+fn judge(host: &Host, path: &Path, ear: Ear, refused: Option<io::Error>, heard: bool) -> Line {
     let subject = path.name.clone();
     let wanted = host.net.port;
-    let elsewhere = port != wanted;
-    if heard.contains(&path.from) {
-        let note = if elsewhere {
-            format!(
-                ", on port {port} because {wanted} is taken: a rule for {wanted} alone would not be noticed"
-            )
-        } else {
-            String::new()
+    if heard {
+        let detail = match ear {
+            Ear::Own => format!("a broadcast from {} is heard here", path.from),
+            Ear::Server => format!("a broadcast from {} is heard by the server that runs here", path.from),
+            Ear::Elsewhere(port) => format!(
+                "a broadcast from {} is heard here, on port {port} because {wanted} is taken: a rule for {wanted} alone would \
+                 not be noticed",
+                path.from
+            ),
         };
-        return Line::pass(CHECK, subject, format!("a broadcast from {} is heard here{note}", path.from));
+        return Line::pass(CHECK, subject, detail);
     }
     if let Some(error) = refused {
         let detail = format!("a broadcast from {} to {} is refused: {error}", path.from, path.to);
-        return match error.kind() {
-            io::ErrorKind::PermissionDenied => Line::fail(CHECK, subject, detail, output_remedy(wanted)),
-            _ => Line::fail(
-                CHECK,
-                subject,
-                detail,
-                "see ip address and ip link: is the interface up, with this address?",
-            ),
+        let remedy = match error.kind() {
+            io::ErrorKind::PermissionDenied => output_remedy(wanted),
+            _ => "see ip address and ip link: is the interface up, with this address?".to_owned(),
         };
+        return Line::fail(CHECK, subject, detail, remedy);
     }
+    let (port, whom) = match ear {
+        Ear::Elsewhere(port) => (port, "here"),
+        Ear::Own => (wanted, "here"),
+        Ear::Server => (wanted, "by the server that runs here"),
+    };
     Line::fail(
         CHECK,
         subject,
         format!(
-            "broadcasts from {} to {}:{port} were sent for {} ms and none was heard here: a rule of this host's packet \
+            "broadcasts from {} to {}:{port} were sent for {} ms and none was heard {whom}: a rule of this host's packet \
              filter probably drops UDP {port} as it comes in",
             path.from,
             path.to,
@@ -197,7 +250,7 @@ fn judge(
 }
 
 /// How incoming discovery is let in.
-pub(super) fn input_remedy(port: u16) -> String {
+fn input_remedy(port: u16) -> String {
     format!(
         "nftables: nft insert rule inet filter input udp dport {port} accept (your table and chain)\n\
          iptables: iptables -I INPUT -p udp --dport {port} -j ACCEPT\n\
@@ -207,7 +260,7 @@ pub(super) fn input_remedy(port: u16) -> String {
 }
 
 /// How outgoing discovery is let out.
-pub(super) fn output_remedy(port: u16) -> String {
+fn output_remedy(port: u16) -> String {
     format!(
         "nftables: nft insert rule inet filter output udp dport {port} accept (your table and chain)\n\
          iptables: iptables -I OUTPUT -p udp --dport {port} -j ACCEPT\n\
@@ -252,12 +305,12 @@ mod tests {
     fn what_is_not_heard_and_what_is_refused() {
         let host = host();
         let path = || Path { name: "eth0".to_owned(), from: [10, 0, 0, 1].into(), to: Ipv4Addr::BROADCAST };
-        let none = BTreeSet::new();
-        let line = judge(&host, &path(), 57_854, None, &none);
+        let line = judge(&host, &path(), Ear::Own, None, false);
         assert!(line.grade == Grade::Fail && line.remedy.contains("dir=in"), "{line:?}");
-        let line = judge(&host, &path(), 57_854, Some(io::ErrorKind::PermissionDenied.into()), &none);
+        let denied = io::ErrorKind::PermissionDenied.into();
+        let line = judge(&host, &path(), Ear::Server, Some(denied), false);
         assert!(line.grade == Grade::Fail && line.remedy.contains("dir=out"), "{line:?}");
-        let line = judge(&host, &path(), 40_000, None, &[Ipv4Addr::new(10, 0, 0, 1)].into());
+        let line = judge(&host, &path(), Ear::Elsewhere(40_000), None, true);
         assert!(line.grade == Grade::Pass && line.detail.contains("57854 is taken"), "{line:?}");
     }
 }

@@ -19,10 +19,15 @@ const ANNOUNCES_PER_S: u64 = 1_000;
 /// Datagrams a stock Linux queue holds: a quarter of a second. With less, a server that is briefly busy loses some.
 const STOCK_DATAGRAMS: u64 = 256;
 
-/// Asks for the queue a node asks for, and compares what is granted with what is expected.
+/// Compares the queue that the running server has, or a new one would be granted, with what is expected.
 pub(crate) async fn check(host: &Host) -> Vec<Line> {
-    let mut lines = vec![match granted() {
-        Ok(granted) => judge(host, granted, proc::setting("net/core/rmem_max")),
+    let servers = host.running.as_ref().and_then(|server| server.receive_buffer_bytes);
+    let (who, granted) = match servers {
+        Some(bytes) => ("the server that runs here has", Ok(bytes)),
+        None => ("a server started now gets", granted()),
+    };
+    let mut lines = vec![match granted {
+        Ok(granted) => judge(host, who, granted, proc::setting("net/core/rmem_max")),
         Err(error) => Line::warn(
             CHECK,
             "queue",
@@ -43,7 +48,7 @@ fn granted() -> io::Result<u64> {
     Ok(socket.recv_buffer_size()? as u64)
 }
 
-fn judge(host: &Host, granted: u64, allowed: Option<u64>) -> Line {
+fn judge(host: &Host, who: &str, granted: u64, allowed: Option<u64>) -> Line {
     let devices = u64::from(host.expected.devices);
     let holds = granted / QUEUED_BYTES;
     let pause_ms = holds.saturating_mul(1_000) / ANNOUNCES_PER_S;
@@ -51,7 +56,7 @@ fn judge(host: &Host, granted: u64, allowed: Option<u64>) -> Line {
     let most = 2 * RECEIVE_BUFFER_BYTES as u64 / QUEUED_BYTES;
     let needed = devices.min(most);
     let detail = format!(
-        "{granted} bytes are granted and hold {holds} announces: {} at once, or a pause of {pause_ms} ms at \
+        "{who} {granted} bytes, which hold {holds} announces: {} at once, or a pause of {pause_ms} ms at \
          {ANNOUNCES_PER_S} a second; {devices} devices are expected{}",
         if holds >= needed { "all of them" } else { "not all of them" },
         host.expected.from,
@@ -123,12 +128,12 @@ mod tests {
             (300, 200_000, Grade::Fail),
         ] {
             host.expected = Expected { devices, from: "" };
-            let line = judge(&host, granted, Some(212_992));
+            let line = judge(&host, "x", granted, Some(212_992));
             assert_eq!(line.grade, grade, "{line:?}");
             assert_eq!(line.remedy.contains("rmem_max"), grade != Grade::Pass, "{line:?}");
         }
         host.expected = Expected { devices: 10_000, from: "" };
-        let line = judge(&host, 425_984, Some(212_992));
+        let line = judge(&host, "x", 425_984, Some(212_992));
         assert!(line.remedy.contains("rmem_max=4194304 (now 212992)"), "{line:?}");
     }
 

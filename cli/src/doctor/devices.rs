@@ -186,12 +186,14 @@ mod tests {
         let nobody: SocketAddr = "127.41.7.6:9".parse().unwrap();
         let known = |address, connected, away| Known { address, connected, away };
         // One with a session is not dialled: it would be refused.
-        host.running = Some(Running { pid: None, devices: vec![known(nobody, true, false)] });
+        host.running = Some(Running { devices: vec![known(nobody, true, false)], ..Running::default() });
         let lines = check(&host).await;
         assert!(lines[0].grade == Grade::Pass && lines[0].detail.contains("all 1"), "{lines:?}");
         let gone: SocketAddr = "127.41.7.7:9".parse().unwrap();
-        host.running =
-            Some(Running { pid: None, devices: vec![known(here, false, false), known(gone, false, true)] });
+        host.running = Some(Running {
+            devices: vec![known(here, false, false), known(gone, false, true)],
+            ..Running::default()
+        });
         host.devices = vec![nobody, here];
         let lines = check(&host).await;
         let stand: Vec<_> = lines.iter().map(|line| (line.subject.clone(), line.grade)).collect();

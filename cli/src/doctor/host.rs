@@ -38,6 +38,8 @@ pub(crate) struct Host {
     pub(crate) timeout: Duration,
     /// A server that runs here.
     pub(crate) running: Option<Running>,
+    /// Where it is asked, if somebody said so.
+    pub(crate) control: Option<Endpoint>,
     /// Devices named by whoever asks.
     pub(crate) devices: Vec<SocketAddr>,
     /// A server elsewhere whose services are looked at.
@@ -66,6 +68,8 @@ pub(crate) struct Expected {
 pub(crate) struct Running {
     /// Its process.
     pub(crate) pid: Option<u32>,
+    /// Bytes of receive queue it was granted for discovery.
+    pub(crate) receive_buffer_bytes: Option<u64>,
     /// The devices it knows.
     pub(crate) devices: Vec<Known>,
 }
@@ -131,6 +135,8 @@ impl Running {
                 Err(failure) => return Err(failure),
             };
             let pid = client.hello()["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
+            client.ask(&json!({"do": "stats"})).await?;
+            let stats = client.expect().await?;
             client.ask(&json!({"do": "roster"})).await?;
             let mut devices = Vec::new();
             loop {
@@ -140,7 +146,8 @@ impl Running {
                 }
                 devices.extend(known(&line["device"]));
             }
-            Ok(Some(Self { pid, devices }))
+            let receive_buffer_bytes = stats["discovery"]["receive_buffer_bytes"].as_u64();
+            Ok(Some(Self { pid, receive_buffer_bytes, devices }))
         };
         let late = format!("the server at the control socket did not answer within {} ms", limit.as_millis());
         match tokio::time::timeout(limit, asking).await {
@@ -187,6 +194,7 @@ pub(super) mod tests {
             expected: Expected { devices: EXPECTED_DEFAULT, from: "" },
             timeout: Duration::from_secs(3),
             running: None,
+            control: None,
             devices: Vec::new(),
             server: None,
             proxy: None,
@@ -225,7 +233,9 @@ pub(super) mod tests {
         let endpoint = Endpoint::Tcp(listener.local_addr().unwrap());
         let serving = async {
             let (mut stream, _) = listener.accept().await.unwrap();
-            let mut lines = "{\"event\":\"hello\",\"control\":1,\"pid\":77}\n".to_owned();
+            let mut lines = "{\"event\":\"hello\",\"control\":1,\"pid\":77}\n\
+                             {\"event\":\"stats\",\"discovery\":{\"receive_buffer_bytes\":7}}\n"
+                .to_owned();
             for _ in 0..devices {
                 lines.push_str("{\"event\":\"present\",\"device\":{\"address\":\"10.0.0.9:8081\"}}\n");
             }
@@ -240,7 +250,8 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn as_many_devices_as_the_limit_and_one_more() {
-        assert_eq!(asked(0).await, Running { pid: Some(77), devices: Vec::new() });
+        let none = Running { pid: Some(77), receive_buffer_bytes: Some(7), devices: Vec::new() };
+        assert_eq!(asked(0).await, none);
         assert_eq!(asked(DEVICES_MAX).await.devices.len(), DEVICES_MAX);
         assert_eq!(asked(DEVICES_MAX + 1).await.devices.len(), DEVICES_MAX);
     }

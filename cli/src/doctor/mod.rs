@@ -245,6 +245,7 @@ async fn host(args: Args, role: Role) -> Result<Host, Failure> {
         interfaces: Interface::scan(),
         timeout,
         running,
+        control: args.control,
         server: args.server,
         proxy,
         not_for_proxy: environment.not_for,
@@ -391,7 +392,7 @@ mod tests {
         let mut profile = profile::load("store-server").unwrap();
         let known = |count| {
             let device = host::Known { address: "10.0.0.9:1".parse().unwrap(), connected: true, away: false };
-            Running { pid: None, devices: vec![device; count] }
+            Running { devices: vec![device; count], ..Running::default() }
         };
         assert_eq!(expected(None, &profile, None).devices, EXPECTED_DEFAULT);
         assert_eq!(expected(None, &profile, Some(&known(0))).devices, EXPECTED_DEFAULT);

@@ -64,6 +64,13 @@ impl Held {
     }
 }
 
+/// Whether the server that runs here has the port, as far as this user may see.
+pub(super) fn is_the_servers(host: &Host) -> bool {
+    let pid = host.running.as_ref().and_then(|server| server.pid);
+    let held = held("udp", host.net.port).unwrap_or_default();
+    pid.is_some_and(|pid| held.entries.iter().any(|entry| held.is_of(entry, pid)))
+}
+
 /// Opens what a node opens, and closes it again.
 fn try_to_take(host: &Host) -> io::Result<()> {
     let port = host.net.port;

@@ -242,14 +242,14 @@ mod tests {
     fn policies_chains_and_the_rule_that_is_named() {
         let packet = packet(true, true, 57_854);
         assert!(
-            matches!(fate("", "DROP", &packet), Fate::Dropped(why) if why.contains("policy of filter INPUT"))
+            matches!(fate("", "DROP", &packet), Fate::Dropped(why) if why.words.contains("policy of filter INPUT"))
         );
         assert_eq!(fate("-A INPUT -i eth0 -j tills", "DROP", &packet), Fate::Passes);
         assert!(matches!(fate("-A INPUT -i eth1 -j tills", "DROP", &packet), Fate::Dropped(_)));
         let Fate::Dropped(why) = fate("-A INPUT -p udp -j DROP\n-A INPUT -j tills", "ACCEPT", &packet) else {
             panic!("it passes");
         };
-        assert_eq!(why, "filter INPUT: -p udp -j DROP");
+        assert_eq!(why.words, "filter INPUT: -p udp -j DROP");
         let out = super::super::rules::tests::packet(false, false, 8_081);
         assert!(matches!(fate("-A OUTPUT -p tcp --dport 8081 -j DROP", "ACCEPT", &out), Fate::Dropped(_)));
         assert_eq!(fate("-A OUTPUT -o lo -j DROP", "DROP", &out), Fate::Passes);

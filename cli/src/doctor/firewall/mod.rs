@@ -9,7 +9,6 @@ use std::process::Stdio;
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
-use super::broadcast::{input_remedy, output_remedy};
 use super::host::Host;
 use super::report::{Check, Line, Role};
 
@@ -17,7 +16,7 @@ mod iptables;
 mod nft;
 mod rules;
 
-use rules::{Fate, Packet};
+use rules::{Fate, Packet, Why};
 
 const CHECK: Check = Check::Firewall;
 /// Bytes of a listing: a filter with a hundred thousand rules.
@@ -127,12 +126,13 @@ fn judge(host: &Host, nft: &Listing, iptables: &Listing) -> Vec<Line> {
             }
             Some(Fate::Passes) => passing.push(packet.words()),
             Some(Fate::MayBeDropped(why)) => {
-                let detail = format!("may be dropped, under conditions that cannot be judged here ({why})");
-                lines.push(Line::warn(CHECK, packet.words(), detail, remedy(host, &packet)));
+                let detail =
+                    format!("may be dropped, under conditions that cannot be judged here ({})", why.words);
+                lines.push(Line::warn(CHECK, packet.words(), detail, remedy(&packet, &why)));
             }
             Some(Fate::Dropped(why)) => {
-                let detail = format!("is dropped on this host ({why})");
-                lines.push(Line::fail(CHECK, packet.words(), detail, remedy(host, &packet)));
+                let detail = format!("is dropped on this host ({})", why.words);
+                lines.push(Line::fail(CHECK, packet.words(), detail, remedy(&packet, &why)));
             }
         }
     }
@@ -187,26 +187,30 @@ fn unread(nft: &Listing, iptables: &Listing) -> Line {
     )
 }
 
-fn remedy(host: &Host, packet: &Packet) -> String {
-    let Packet { inbound, udp, port, .. } = *packet;
-    match (inbound, udp) {
-        (true, true) => input_remedy(port),
-        (false, true) => output_remedy(port),
-        (true, false) => format!(
-            "nftables: nft insert rule inet filter input tcp dport {port} accept (your table and chain)\n\
-             iptables: iptables -I INPUT -p tcp --dport {port} -j ACCEPT\n\
-             firewalld: firewall-cmd --permanent --add-port={port}/tcp && firewall-cmd --reload; ufw: ufw allow {port}/tcp\n\
-             Windows: netsh advfirewall firewall add rule name=\"tillwire {port}\" dir=in action=allow protocol=TCP \
-             localport={port}"
-        ),
-        (false, false) => format!(
-            "nftables: nft insert rule inet filter output tcp dport {port} accept (your table and chain)\n\
-             iptables: iptables -I OUTPUT -p tcp --dport {port} -j ACCEPT\n\
-             Windows: netsh advfirewall firewall add rule name=\"tillwire orders\" dir=out action=allow protocol=TCP \
-             remoteport={}",
-            host.profile.push_port
-        ),
+/// How the packet is let pass: where it is dropped, by what manages the rules, and on Windows.
+fn remedy(packet: &Packet, why: &Why) -> String {
+    let (transport, port) = (packet.transport(), packet.port);
+    let mut steps = match why.chain.split(' ').collect::<Vec<_>>()[..] {
+        [table, chain] => {
+            format!(
+                "iptables -t {table} -I {chain} -p {transport} --dport {port} -j ACCEPT, and save the rules"
+            )
+        }
+        _ => format!("nft insert rule {} {transport} dport {port} accept, and save the rules", why.chain),
+    };
+    if packet.inbound {
+        steps.push_str(&format!(
+            "\nwhere firewalld manages them: firewall-cmd --permanent --add-port={port}/{transport} && firewall-cmd --reload; \
+             where ufw does: ufw allow {port}/{transport}"
+        ));
     }
+    let (way, end) = if packet.inbound { ("in", "localport") } else { ("out", "remoteport") };
+    steps.push_str(&format!(
+        "\nWindows: netsh advfirewall firewall add rule name=\"tillwire {port} {way}\" dir={way} action=allow protocol={} \
+         {end}={port}",
+        transport.to_ascii_uppercase()
+    ));
+    steps
 }
 
 #[cfg(test)]
@@ -230,7 +234,11 @@ mod tests {
             "{lines:#?}"
         );
         assert!(lines[0].detail.contains("in udp 57854, out udp 57854, in tcp 80"), "{lines:?}");
-        assert!(lines[2].remedy.contains("localport=8005"), "{lines:?}");
+        assert!(
+            lines[2].remedy.starts_with("iptables -t filter -I INPUT -p tcp --dport 8005 -j ACCEPT"),
+            "{lines:?}"
+        );
+        assert!(lines[2].remedy.contains("protocol=TCP localport=8005"), "{lines:?}");
         let mut device = host();
         device.role = Role::Device;
         let lines = judge(&device, &Listing::NotInstalled, &saved);

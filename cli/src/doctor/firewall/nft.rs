@@ -329,7 +329,7 @@ mod tests {
         let packet = packet(true, true, 57_854);
         let drop = format!(r#"{DPORT}, {{"counter": {{"packets": 3, "bytes": 9}}}}, {{"drop": null}}"#);
         let Fate::Dropped(why) = fate(&[&drop], "accept", &packet) else { panic!("it passes") };
-        assert_eq!(why, "inet fw in: udp dport 57854 drop (handle 4)");
+        assert_eq!(why.words, "inet fw in: udp dport 57854 drop (handle 4)");
         let other = super::super::rules::tests::packet(true, true, 57_855);
         assert_eq!(fate(&[&drop], "accept", &other), Fate::Passes);
         let tcp = super::super::rules::tests::packet(true, false, 57_854);
@@ -339,7 +339,9 @@ mod tests {
     #[test]
     fn a_policy_of_drop_needs_a_rule_that_lets_it_in() {
         let packet = packet(true, true, 57_854);
-        assert!(matches!(fate(&[LO, OLD], "drop", &packet), Fate::Dropped(why) if why.contains("policy")));
+        assert!(
+            matches!(fate(&[LO, OLD], "drop", &packet), Fate::Dropped(why) if why.words.contains("policy"))
+        );
         let accept = format!(r#"{DPORT}, {{"accept": null}}"#);
         assert_eq!(fate(&[LO, OLD, &accept], "drop", &packet), Fate::Passes);
         for (right, passes) in [

@@ -170,12 +170,27 @@ pub(super) struct Ruleset {
     pub(super) chains: BTreeMap<String, Chain>,
 }
 
-/// What becomes of a packet. The text says by which rule.
+/// What becomes of a packet, and by which rule.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Fate {
     Passes,
-    MayBeDropped(String),
-    Dropped(String),
+    MayBeDropped(Why),
+    Dropped(Why),
+}
+
+/// What decided about a packet.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Why {
+    /// The chain, with its table.
+    pub(super) chain: String,
+    /// The rule, or the policy, in words.
+    pub(super) words: String,
+}
+
+impl Why {
+    fn new(chain: &str, words: String) -> Self {
+        Self { chain: chain.to_owned(), words }
+    }
 }
 
 impl Ruleset {
@@ -202,7 +217,7 @@ impl Ruleset {
 /// How a chain ended.
 enum End {
     Accepted,
-    Dropped(String),
+    Dropped(Why),
     /// No rule decided.
     Fell,
 }
@@ -211,7 +226,7 @@ enum End {
 struct Walk<'r> {
     rules: &'r Ruleset,
     steps: usize,
-    may_drop: Option<String>,
+    may_drop: Option<Why>,
     may_accept: Option<String>,
 }
 
@@ -222,14 +237,15 @@ impl<'r> Walk<'r> {
 
     fn enter(mut self, name: &str, base: Base) -> Fate {
         let end = match self.chain(name, 0) {
-            End::Fell if base.drops => End::Dropped(format!("the policy of {name} is drop")),
+            End::Fell if base.drops => End::Dropped(Why::new(name, format!("the policy of {name} is drop"))),
             End::Fell => End::Accepted,
             end => end,
         };
         match (end, self.may_accept, self.may_drop) {
             (End::Dropped(why), None, _) => Fate::Dropped(why),
             (End::Dropped(why), Some(unless), _) => {
-                Fate::MayBeDropped(format!("{why}, unless this applies: {unless}"))
+                let words = format!("{}, unless this applies: {unless}", why.words);
+                Fate::MayBeDropped(Why { words, ..why })
             }
             (_, _, Some(why)) => Fate::MayBeDropped(why),
             _ => Fate::Passes,
@@ -239,7 +255,8 @@ impl<'r> Walk<'r> {
     fn chain(&mut self, name: &str, depth: usize) -> End {
         let Some(chain) = self.rules.chains.get(name) else { return End::Fell };
         if depth >= DEPTH_MAX {
-            self.may_drop.get_or_insert_with(|| format!("{name} is called too deeply to be followed"));
+            self.may_drop
+                .get_or_insert_with(|| Why::new(name, format!("{name} is called too deeply to be followed")));
             return End::Fell;
         }
         // After a return that may have happened, nothing is certain.
@@ -247,7 +264,9 @@ impl<'r> Walk<'r> {
         for rule in &chain.rules {
             self.steps += 1;
             if self.steps > STEPS_MAX {
-                self.may_drop.get_or_insert_with(|| format!("{name} has too many rules to be followed"));
+                self.may_drop.get_or_insert_with(|| {
+                    Why::new(name, format!("{name} has too many rules to be followed"))
+                });
                 return End::Fell;
             }
             let holds = rule.holds.and(here);
@@ -257,7 +276,7 @@ impl<'r> Walk<'r> {
             let (end, leaves) = match &rule.then {
                 Then::Nothing => continue,
                 Then::Accept => (End::Accepted, false),
-                Then::Drop => (End::Dropped(format!("{name}: {}", rule.words)), false),
+                Then::Drop => (End::Dropped(Why::new(name, format!("{name}: {}", rule.words))), false),
                 Then::Return => (End::Fell, true),
                 Then::Jump(to) => (self.chain(to, depth + 1), false),
                 Then::Goto(to) => (self.chain(to, depth + 1), true),
@@ -309,7 +328,7 @@ pub(super) mod tests {
         use Truth::{Maybe, No, Yes};
         let jump = || Jump("called".to_owned());
         assert_eq!(fate(false, vec![], vec![]), Fate::Passes);
-        assert!(matches!(fate(true, vec![], vec![]), Fate::Dropped(why) if why.contains("policy")));
+        assert!(matches!(fate(true, vec![], vec![]), Fate::Dropped(why) if why.words.contains("policy")));
         assert_eq!(fate(true, vec![rule(Yes, Accept)], vec![]), Fate::Passes);
         assert!(matches!(fate(true, vec![rule(Maybe, Accept)], vec![]), Fate::MayBeDropped(_)));
         assert!(matches!(fate(false, vec![rule(Maybe, Drop)], vec![]), Fate::MayBeDropped(_)));
@@ -330,7 +349,7 @@ pub(super) mod tests {
         // A chain that calls itself twice would take 2^32 steps.
         let round = || rule(Truth::Maybe, Then::Jump("called".to_owned()));
         let fates = fate(false, vec![round()], vec![round(), round()]);
-        assert!(matches!(fates, Fate::MayBeDropped(why) if why.contains("too deeply")));
+        assert!(matches!(fates, Fate::MayBeDropped(why) if why.words.contains("too deeply")));
         let chain = |at: usize| {
             let then = if at == DEPTH_MAX - 1 { Then::Drop } else { Then::Jump(format!("{}", at + 1)) };
             let base = (at == 0).then_some(Base { inbound: true, priority: 0, drops: false });
@@ -355,7 +374,7 @@ pub(super) mod tests {
             fate(false, rules, vec![])
         };
         assert!(matches!(many(STEPS_MAX), Fate::Dropped(_)));
-        assert!(matches!(many(STEPS_MAX + 1), Fate::MayBeDropped(why) if why.contains("too many")));
+        assert!(matches!(many(STEPS_MAX + 1), Fate::MayBeDropped(why) if why.words.contains("too many")));
     }
 
     #[test]
