@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
+use discovery::auth::DeviceKeys;
 use discovery::driver as finding;
 use push::driver::device as serving;
 use push::receiver::{Event as Served, Handler, ReceiverConfig};
@@ -25,6 +26,7 @@ pub struct DeviceBuilder {
     discovery: Option<finding::Net>,
     store: Store,
     find: discovery::DeviceConfig,
+    keys: Option<DeviceKeys>,
     bind: Option<Ipv4Addr>,
     seeds: usize,
     #[cfg(feature = "metrics")]
@@ -38,6 +40,7 @@ impl DeviceBuilder {
             discovery: Some(finding::Net::default()),
             store,
             find: discovery::DeviceConfig::new(id, store),
+            keys: None,
             bind: None,
             seeds: 0,
             #[cfg(feature = "metrics")]
@@ -89,6 +92,14 @@ impl DeviceBuilder {
         self
     }
 
+    /// Discovery in authenticated mode: only a server that has this device's key is believed. Default: clear mode. See
+    /// [`discovery::auth`].
+    #[must_use]
+    pub fn discovery_keys(mut self, keys: DeviceKeys) -> Self {
+        self.keys = Some(keys);
+        self
+    }
+
     /// A server to announce itself to by unicast instead of asking the LAN; at most four, further ones are left out.
     #[must_use]
     pub fn seed(mut self, server: SocketAddrV4) -> Self {
@@ -121,7 +132,9 @@ impl DeviceBuilder {
         self.find.port = listener.address().port();
         let finder = self.discovery.take().map(|mut net| {
             net.bind = self.bind;
-            finding::device::spawn(net, self.find.clone(), chance::random())
+            let mut start = finding::device::Start::new(self.find.clone(), chance::random());
+            start.keys = self.keys.take();
+            finding::device::spawn_with(net, start)
         });
         let finder = finder.transpose()?;
         let (events, _) = broadcast::channel(EVENTS_MAX);
@@ -132,7 +145,7 @@ impl DeviceBuilder {
             let finder = finder.as_ref().map(|finder| finder.handle().clone());
             crate::metrics::device(every, self.find.id, listener.handle(), finder)
         });
-        let handle = listener.handle();
+        let (handle, found) = (listener.handle(), finder.as_ref().map(|finder| finder.handle().clone()));
         // Before the task runs: its first session may open at once.
         let sessions = listener.subscribe();
         let join = Join { finder, listener, events: events.clone() };
@@ -141,6 +154,7 @@ impl DeviceBuilder {
             id: self.find.id,
             address,
             handle,
+            finder: found,
             events,
             stop,
             task,
@@ -201,6 +215,7 @@ pub struct Device {
     id: NodeId,
     address: SocketAddr,
     handle: serving::Handle,
+    finder: Option<finding::device::DeviceHandle>,
     events: broadcast::Sender<DeviceEvent>,
     stop: watch::Sender<Option<Duration>>,
     task: JoinHandle<()>,
@@ -230,6 +245,14 @@ impl Device {
     #[must_use]
     pub const fn id(&self) -> NodeId {
         self.id
+    }
+
+    /// Other discovery keys from now on: see [`set_keys`](finding::device::DeviceHandle::set_keys). Does nothing without
+    /// discovery.
+    pub async fn set_discovery_keys(&self, keys: DeviceKeys) {
+        if let Some(finder) = &self.finder {
+            finder.set_keys(keys).await;
+        }
     }
 
     /// Where it listens for orders.

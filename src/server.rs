@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use discovery::auth::ServerKeys;
 use discovery::driver as finding;
 use discovery::{Restored, SnapshotError};
 use push::config::FleetConfig;
@@ -60,6 +61,7 @@ pub struct ServerBuilder {
     security: Option<Security>,
     discovery: Option<finding::Net>,
     find: discovery::ServerConfig,
+    keys: Option<ServerKeys>,
     server_id: Option<NodeId>,
     bind: Option<Ipv4Addr>,
     capacity: usize,
@@ -81,6 +83,7 @@ impl ServerBuilder {
             discovery: Some(finding::Net::default()),
             // The id is settled at the start; until then it is a placeholder that never leaves this struct.
             find: discovery::ServerConfig::new(NodeId([0xFF; 16]), store),
+            keys: None,
             server_id: None,
             bind: None,
             capacity: pushing::DEVICES_DEFAULT,
@@ -148,6 +151,14 @@ impl ServerBuilder {
         self
     }
 
+    /// Discovery in authenticated mode: devices without one of these keys are not heard. Default: clear mode. See
+    /// [`discovery::auth`].
+    #[must_use]
+    pub fn discovery_keys(mut self, keys: ServerKeys) -> Self {
+        self.keys = Some(keys);
+        self
+    }
+
     /// Base port of the server's HTTP services, told to the devices. Default 80.
     #[must_use]
     pub fn http_port(mut self, port: u16) -> Self {
@@ -199,6 +210,7 @@ impl ServerBuilder {
             net.bind = self.bind;
             let mut start = finding::server::Start::new(self.find.clone(), self.capacity, chance::random());
             start.snapshot = self.snapshot.take();
+            start.keys = self.keys.take();
             finding::server::spawn_with(net, start)
         });
         let finder = finder.transpose()?;
@@ -327,6 +339,14 @@ impl StoreServer {
     #[must_use]
     pub const fn roster_restored(&self) -> Option<Result<Restored, SnapshotError>> {
         self.restored
+    }
+
+    /// Other discovery keys from now on, for the store and all its devices: see
+    /// [`set_keys`](finding::server::ServerHandle::set_keys). Does nothing without discovery, and in clear mode.
+    pub async fn set_discovery_keys(&self, keys: ServerKeys) {
+        if let Some(finder) = &self.finder {
+            finder.set_keys(keys).await;
+        }
     }
 
     /// How many tasks serve the devices.

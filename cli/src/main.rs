@@ -13,6 +13,7 @@ mod error;
 mod explain;
 mod json;
 mod keeper;
+mod keys;
 mod ledger;
 mod names;
 mod offer;

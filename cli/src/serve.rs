@@ -1,5 +1,6 @@
 //! `tillwire serve`: the store server as a process, with a control socket for `push` and `watch`.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::error::{Failure, Outcome, Verdict};
 use crate::keeper::Keeper;
 use crate::offer::OfferArgs;
 use crate::state::State;
-use crate::{json, out, start, stock};
+use crate::{json, keys, out, start, stock};
 
 /// Callers of the control socket at a time; more wait until one leaves.
 const CALLERS_MAX: usize = 64;
@@ -41,6 +42,9 @@ pub(crate) struct Args {
     devices: Vec<StaticDevice>,
     #[command(flatten)]
     pub(crate) net: NetArgs,
+    /// Discovery in authenticated mode, with the keys in this file; it must belong to this user alone.
+    #[arg(long, value_name = "FILE", conflicts_with = "no_discovery")]
+    discovery_keys: Option<PathBuf>,
     /// Where push and watch reach this server: a path, or a loopback IP:PORT. Default: a socket of this user.
     #[arg(long, value_name = "SOCKET", value_parser = endpoint)]
     control: Option<Endpoint>,
@@ -83,6 +87,9 @@ pub(crate) async fn run(args: Args, json: bool) -> Outcome {
     };
     if let Some(bind) = args.net.bind {
         builder = builder.bind(bind);
+    }
+    if let Some(path) = &args.discovery_keys {
+        builder = builder.discovery_keys(keys::of_server(path)?);
     }
     if let Some(shards) = args.shards {
         builder = builder.shards(shards.into());

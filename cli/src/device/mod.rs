@@ -22,7 +22,7 @@ use crate::error::{Outcome, Verdict};
 use crate::ledger::Ledger;
 use crate::offer::{OfferArgs, firmware};
 use crate::state::State;
-use crate::{names, out, start, stock};
+use crate::{keys, names, out, start, stock};
 
 use self::application::{Application, LINES_MAX};
 
@@ -47,6 +47,9 @@ pub(crate) struct Args {
     firmware: Option<Firmware>,
     #[command(flatten)]
     net: NetArgs,
+    /// Discovery in authenticated mode, with the keys in this file; it must belong to this user alone.
+    #[arg(long, value_name = "FILE", conflicts_with = "no_discovery")]
+    discovery_keys: Option<PathBuf>,
     /// The TCP port where it listens for orders.
     #[arg(long, value_name = "PORT", default_value_t = PUSH_PORT)]
     port: u16,
@@ -96,6 +99,9 @@ pub(crate) async fn run(args: Args, json: bool) -> Outcome {
     }
     for service in args.offer.services() {
         builder = builder.service(service);
+    }
+    if let Some(path) = &args.discovery_keys {
+        builder = builder.discovery_keys(keys::of_device(path, args.about.id)?);
     }
     for &server in &args.seeds {
         builder = builder.seed(server);

@@ -112,6 +112,16 @@ impl<S: AsRef<[(NodeId, KeyRing)]>> Keys for SortedKeys<S> {
     }
 }
 
+/// The keys of a server.
+#[cfg(feature = "tokio")]
+#[derive(Clone, Debug)]
+pub struct ServerKeys {
+    /// Of each device its own.
+    pub announce: KeyMap,
+    /// The store's, which every node of it has.
+    pub beacon: KeyRing,
+}
+
 /// The keys of devices in a map: for servers whose devices come and go.
 #[cfg(feature = "tokio")]
 #[derive(Clone, Debug, Default)]

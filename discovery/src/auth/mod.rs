@@ -32,9 +32,9 @@ mod ring;
 mod window;
 
 pub use key::Key;
-#[cfg(feature = "tokio")]
-pub use keys::KeyMap;
 pub use keys::{Clear, Keys, NoKey, NotSorted, SortedKeys};
+#[cfg(feature = "tokio")]
+pub use keys::{KeyMap, ServerKeys};
 pub use ring::{KeyRing, RepeatedKeyId};
 
 pub(crate) use cookie::{Claim, Cookies};

@@ -11,6 +11,7 @@ use wire_format::time::Instant;
 use super::run::{self, Core, Task};
 use super::wire::Wire;
 use super::{Net, NetStats, OpenError, trace};
+use crate::auth::DeviceKeys;
 use crate::config::Services;
 use crate::{Arrival, DeviceConfig, LinkId, Seeker, SeekerEvent, ServerView, Stats, Transmit};
 
@@ -25,10 +26,42 @@ use crate::{Arrival, DeviceConfig, LinkId, Seeker, SeekerEvent, ServerView, Stat
 ///
 /// As tokio does, on a runtime that was built without I/O or time.
 pub fn spawn(net: Net, config: DeviceConfig, seed: u64) -> Result<DeviceDriver, OpenError> {
+    spawn_with(net, Start::new(config, seed))
+}
+
+/// What a device's discovery starts with.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Start {
+    /// What the device says about itself.
+    pub config: DeviceConfig,
+    /// Must differ between devices and boots.
+    pub seed: u64,
+    /// Keys for authenticated mode, in which `seed` must be unpredictable. Default none: clear mode, until
+    /// [`DeviceHandle::set_keys`].
+    pub keys: Option<DeviceKeys>,
+}
+
+impl Start {
+    /// A device without keys.
+    #[must_use]
+    pub const fn new(config: DeviceConfig, seed: u64) -> Self {
+        Self { config, seed, keys: None }
+    }
+}
+
+/// [`spawn`] with all that can be said.
+///
+/// # Panics
+///
+/// As tokio does, on a runtime that was built without I/O or time.
+pub fn spawn_with(net: Net, start: Start) -> Result<DeviceDriver, OpenError> {
+    let Start { config, seed, keys } = start;
     let at = SocketAddrV4::new(net.bind.unwrap_or(Ipv4Addr::UNSPECIFIED), net.port);
     let (seeds, node) = (config.seeds, ("device", config.id));
     let open = || Wire::open(net, seeds.iter().flatten().map(|seed| *seed.ip()));
-    let task = run::spawn(open, |now| Finder { seeker: Seeker::new(config, now, seed) }, at, node)?;
+    let task =
+        run::spawn(open, |now| Finder { seeker: Seeker::assemble(config, now, seed, keys) }, at, node)?;
     let handle = DeviceHandle { commands: task.commands().clone() };
     Ok(DeviceDriver { task, handle })
 }
@@ -92,6 +125,11 @@ impl DeviceHandle {
     /// belongs to one already, or discovery has ended.
     pub async fn adopt(&self, store: Store, staging: bool) -> bool {
         run::ask(&self.commands, |answer| Command::Adopt(store, staging, answer)).await.unwrap_or(false)
+    }
+
+    /// Other keys from now on. A device that was in clear mode forgets its server and looks for it anew.
+    pub async fn set_keys(&self, keys: DeviceKeys) {
+        let _ended = self.commands.send(Command::SetKeys(Box::new(keys))).await;
     }
 
     /// The counters; `None` after the end.
@@ -204,6 +242,7 @@ enum Command {
     Candidates(oneshot::Sender<Vec<Candidate>>),
     Adopt(Store, bool, oneshot::Sender<bool>),
     Stats(oneshot::Sender<DeviceStats>),
+    SetKeys(Box<DeviceKeys>),
     Stop,
 }
 
@@ -253,6 +292,7 @@ impl Core for Finder {
             Command::Stats(answer) => {
                 let _gone = answer.send(DeviceStats { protocol: *seeker.stats(), net: *net });
             }
+            Command::SetKeys(keys) => seeker.set_keys(now, *keys),
             Command::Stop => seeker.stop(now),
         }
     }

@@ -11,6 +11,7 @@ use wire_format::time::Instant;
 use super::run::{self, Core, Task};
 use super::wire::Wire;
 use super::{Net, NetStats, OpenError, trace};
+use crate::auth::{KeyMap, KeyRing, ServerKeys};
 use crate::config::Services;
 use crate::roster::{RECORD_LEN, Reason, Restored, SnapshotError};
 use crate::{Arrival, DeviceView, Event, LinkId, Roster, ServerConfig, Slot, State, Stats, Transmit};
@@ -39,13 +40,15 @@ pub struct Start {
     pub seed: u64,
     /// What [`ServerHandle::snapshot`] gave in an earlier run. Default none.
     pub snapshot: Option<Vec<u8>>,
+    /// Keys for authenticated mode, in which `seed` must be unpredictable. Default none: clear mode, for the whole run.
+    pub keys: Option<ServerKeys>,
 }
 
 impl Start {
     /// A server that remembers nothing.
     #[must_use]
     pub const fn new(config: ServerConfig, capacity: usize, seed: u64) -> Self {
-        Self { config, capacity, seed, snapshot: None }
+        Self { config, capacity, seed, snapshot: None, keys: None }
     }
 }
 
@@ -57,12 +60,13 @@ impl Start {
 /// As tokio does, on a runtime that was built without I/O or time.
 pub fn spawn_with(net: Net, start: Start) -> Result<ServerDriver, OpenError> {
     let at = SocketAddrV4::new(net.bind.unwrap_or(Ipv4Addr::UNSPECIFIED), net.port);
-    let Start { config, capacity, seed, snapshot } = start;
+    let Start { config, capacity, seed, snapshot, keys } = start;
     let node = ("server", config.id);
     let mut restored = None;
     let make = |now| {
         let slots = vec![Slot::EMPTY; capacity].into_boxed_slice();
-        let mut roster = Roster::new(config, slots, now, seed);
+        let (announce, beacon) = keys.map(|ServerKeys { announce, beacon }| (announce, beacon)).unzip();
+        let mut roster = Roster::assemble(config, slots, now, seed, announce, beacon);
         restored = snapshot.map(|snapshot| roster.restore(now, &snapshot));
         Server { roster }
     };
@@ -140,6 +144,22 @@ impl ServerHandle {
     /// after the end. Events told before the answer came are in it.
     pub async fn snapshot(&self) -> Option<Vec<u8>> {
         run::ask(&self.commands, Command::Snapshot).await
+    }
+
+    /// Other keys for the store and all its devices from now on. A device that has none any more is lost at once. Does
+    /// nothing in clear mode.
+    pub async fn set_keys(&self, keys: ServerKeys) {
+        let _ended = self.commands.send(Command::SetKeys(Box::new(keys))).await;
+    }
+
+    /// Other keys for one device from now on: it was enrolled, or its key is rotated. Does nothing in clear mode.
+    pub async fn set_device_keys(&self, id: NodeId, keys: KeyRing) {
+        let _ended = self.commands.send(Command::SetDeviceKeys(id, Some(Box::new(keys)))).await;
+    }
+
+    /// Takes a device's keys away: it is lost at once, and not heard again. Does nothing in clear mode.
+    pub async fn revoke(&self, id: NodeId) {
+        let _ended = self.commands.send(Command::SetDeviceKeys(id, None)).await;
     }
 
     /// The counters; `None` after the end.
@@ -237,11 +257,13 @@ enum Command {
     Find(NodeId, oneshot::Sender<Option<Device>>),
     Snapshot(oneshot::Sender<Vec<u8>>),
     Stats(oneshot::Sender<ServerStats>),
+    SetKeys(Box<ServerKeys>),
+    SetDeviceKeys(NodeId, Option<Box<KeyRing>>),
     Stop(Reason, u16),
 }
 
 /// A snapshot in one piece.
-fn written(roster: &Roster<Box<[Slot]>>) -> Vec<u8> {
+fn written(roster: &Roster<Box<[Slot]>, Option<KeyMap>>) -> Vec<u8> {
     let (mut snapshot, mut buffer) = (roster.snapshot(), [0; RECORD_LEN]);
     let mut bytes = Vec::with_capacity(snapshot.len());
     while let Some(piece) = snapshot.next_piece(&mut buffer) {
@@ -252,7 +274,33 @@ fn written(roster: &Roster<Box<[Slot]>>) -> Vec<u8> {
 
 #[derive(Debug)]
 struct Server {
-    roster: Roster<Box<[Slot]>>,
+    roster: Roster<Box<[Slot]>, Option<KeyMap>>,
+}
+
+impl Server {
+    /// Other keys for one device, or none any more; a device that loses them is lost.
+    fn set_device_keys(&mut self, now: Instant, id: NodeId, ring: Option<KeyRing>) {
+        let Some(keys) = self.roster.keys_mut() else { return };
+        match ring {
+            Some(ring) => drop(keys.insert(id, ring)),
+            None => {
+                drop(keys.remove(id));
+                self.roster.revoke(now, id);
+            }
+        }
+    }
+
+    /// Other keys for all.
+    fn set_keys(&mut self, now: Instant, new: ServerKeys) {
+        let without = |id: &NodeId| new.announce.get(*id).is_none();
+        let revoked: Vec<NodeId> = self.roster.iter().map(|device| device.id).filter(without).collect();
+        let Some(keys) = self.roster.keys_mut() else { return };
+        *keys = new.announce;
+        self.roster.set_beacon_keys(new.beacon);
+        for id in revoked {
+            self.roster.revoke(now, id);
+        }
+    }
 }
 
 impl Core for Server {
@@ -307,6 +355,8 @@ impl Core for Server {
                     generation: roster.generation(),
                 });
             }
+            Command::SetKeys(keys) => self.set_keys(now, *keys),
+            Command::SetDeviceKeys(id, ring) => self.set_device_keys(now, id, ring.map(|ring| *ring)),
             Command::Stop(reason, retry_after_s) => roster.stop(now, reason, retry_after_s),
         }
     }
