@@ -115,11 +115,13 @@ impl Place {
 #[derive(Debug)]
 pub(super) struct Candidates {
     places: [Place; CANDIDATES_MAX],
+    /// Nobody was ever in it: a device that has a store has no rows to go through.
+    unused: bool,
 }
 
 impl Candidates {
     pub(super) const fn new() -> Self {
-        Self { places: [Place { held: None, gone: None }; CANDIDATES_MAX] }
+        Self { places: [Place { held: None, gone: None }; CANDIDATES_MAX], unused: true }
     }
 
     /// A BEACON of any store, of either side of staging.
@@ -159,6 +161,7 @@ impl Candidates {
         let place = self.room(now)?;
         place.clear();
         place.held = Some(Held { candidate, epoch, sequence, news: News::Found });
+        self.unused = false;
         Ok(())
     }
 
@@ -202,7 +205,7 @@ impl Candidates {
 
     /// When the next one counts as gone.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.iter().map(|known| known.heard + LOST_AFTER).min()
+        if self.unused { None } else { self.iter().map(|known| known.heard + LOST_AFTER).min() }
     }
 
     pub(super) fn expire(&mut self, now: Instant) {
@@ -234,6 +237,9 @@ impl Candidates {
 
     /// The next event: of each row first whose end, then who is in it.
     pub(super) fn take_event(&mut self) -> Option<SeekerEvent> {
+        if self.unused {
+            return None;
+        }
         self.places.iter_mut().find_map(|place| {
             if let Some(id) = place.gone.take() {
                 return Some(SeekerEvent::CandidateGone { id });

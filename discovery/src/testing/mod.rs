@@ -1,7 +1,7 @@
 //! A store in virtual time: servers and devices on one seeded, lossy LAN, no sockets and no clock.
 //!
-//! Every node is driven by the calling contract: one input, then drain. A broadcast reaches every node that is on, with
-//! one delay for all and a loss of its own for each.
+//! Every node is driven by the calling contract: one input, then drain. What the network does to datagrams is in `lan`; a
+//! world that fails says its seed and what was sent.
 
 #[cfg(feature = "auth")]
 mod auth;
@@ -17,6 +17,7 @@ mod candidates;
 mod conflicts;
 pub(crate) mod datagrams;
 mod hostile;
+mod lan;
 mod limits;
 mod operations;
 mod scale;
@@ -24,7 +25,7 @@ mod scenarios;
 
 use core::net::{Ipv4Addr, SocketAddrV4};
 use core::time::Duration;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::rc::Rc;
 
 use wire_format::ids::{NodeId, Store};
@@ -37,6 +38,7 @@ use crate::event::{Event, SeekerEvent, What};
 use crate::link::{Arrival, Destination, LinkId, Transmit};
 use crate::roster::{Roster, Slot, State};
 use crate::seeker::Seeker;
+use lan::{Action, Due};
 
 pub(crate) const LINK: LinkId = LinkId(0);
 
@@ -101,10 +103,17 @@ pub(crate) struct Node {
     pub(crate) address: SocketAddrV4,
     pub(crate) on: bool,
     pub(crate) frozen: bool,
-    held: Vec<(Arrival, Rc<[u8]>)>,
-    /// Datagrams its socket holds while it is frozen, and how many it had no room for.
+    /// What its socket holds: while it is frozen, or because it takes its time.
+    held: VecDeque<(Arrival, Rc<[u8]>)>,
+    /// Datagrams its socket holds, and how many it had no room for.
     pub(crate) held_max: usize,
     pub(crate) drops: u64,
+    /// What a datagram costs its process; the next ones wait in the socket.
+    pub(crate) each: Option<Duration>,
+    /// Its process looks into the socket at some time.
+    reading: bool,
+    /// It lives behind a router: no broadcast reaches it or leaves it.
+    pub(crate) routed: bool,
     armed: Option<Instant>,
     /// What a server told.
     pub(crate) events: Vec<(Instant, Event)>,
@@ -122,43 +131,10 @@ pub(crate) struct Taped {
     pub(crate) bytes: Vec<u8>,
 }
 
-enum Action {
-    Deliver(usize, Arrival, Rc<[u8]>),
-    Broadcast(usize, Rc<[u8]>),
-    Timer(usize),
-    Boot(usize),
-}
-
-struct Due {
-    at: Instant,
-    order: u64,
-    action: Action,
-}
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at, self.order) == (other.at, other.order)
-    }
-}
-
-impl Eq for Due {}
-
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<core::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Due {
-    fn cmp(&self, other: &Self) -> core::cmp::Ordering {
-        (other.at, other.order).cmp(&(self.at, self.order))
-    }
-}
-
 pub(crate) struct World {
     pub(crate) now: Instant,
     pub(crate) nodes: Vec<Node>,
-    /// Copies lost, delivered twice, per 1,000.
+    /// Copies lost, delivered twice, and overtaken, per 1,000; and by how much these come late.
     pub(crate) loss: u64,
     pub(crate) duplicates: u64,
     /// Copies of broadcasts lost besides, per 1,000.
@@ -167,12 +143,34 @@ pub(crate) struct World {
     pub(crate) keys: Option<StoreKeys>,
     /// Every datagram sent, and where from, once this is something.
     pub(crate) tape: Option<Vec<Taped>>,
+    pub(crate) overtaken: u64,
+    pub(crate) late: Duration,
+    /// Of what is sent to servers, and of what is sent to devices, so much more is lost, per 1,000.
+    pub(crate) loss_up: u64,
+    pub(crate) loss_down: u64,
+    /// A loop in the network: each datagram arrives so many times.
+    pub(crate) loops: usize,
     /// Check every invariant of a roster after each of its inputs.
     pub(crate) check: bool,
     queue: BinaryHeap<Due>,
     order: u64,
+    seed: u64,
     rng: Rng,
     at: HashMap<SocketAddrV4, usize>,
+    buffer: Vec<u8>,
+}
+
+/// What a failure leaves behind, so that it can be seen again.
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let sent = [SEEK, BEACON, ANNOUNCE, ACK, BYE, CHALLENGE].map(|kind| self.sent(kind));
+            let (seed, at, nodes) = (self.seed, self.now.as_millis(), self.nodes.len());
+            eprintln!(
+                "world of seed {seed} at {at} ms: {nodes} nodes; SEEK, BEACON, ANNOUNCE, ACK, BYE, CHALLENGE: {sent:?}"
+            );
+        }
+    }
 }
 
 impl World {
@@ -185,11 +183,18 @@ impl World {
             broadcast_loss: 0,
             keys: None,
             tape: None,
+            overtaken: 0,
+            late: ms(50),
+            loss_up: 0,
+            loss_down: 0,
+            loops: 1,
             check: false,
             queue: BinaryHeap::new(),
             order: 0,
+            seed,
             rng: Rng::new(seed),
             at: HashMap::new(),
+            buffer: vec![0; 1_200],
         }
     }
 
@@ -205,9 +210,12 @@ impl World {
             address,
             on: false,
             frozen: false,
-            held: vec![],
+            held: VecDeque::new(),
             held_max: usize::MAX,
             drops: 0,
+            each: None,
+            reading: false,
+            routed: false,
             armed: None,
             events: vec![],
             told: vec![],
@@ -261,6 +269,31 @@ impl World {
         self.at.retain(|at, owner| (*at, *owner) != (address, node));
     }
 
+    /// The node has another address from now on, and its driver has seen it.
+    pub(crate) fn readdress(&mut self, nodes: &[(usize, SocketAddrV4)]) {
+        for &(node, _) in nodes {
+            let address = self.nodes[node].address;
+            self.at.retain(|at, owner| (*at, *owner) != (address, node));
+        }
+        for &(node, address) in nodes {
+            self.nodes[node].address = address;
+            self.at.insert(address, node);
+        }
+        for &(node, _) in nodes {
+            self.up(node);
+        }
+    }
+
+    /// Its interface can be used, or has another address.
+    fn up(&mut self, node: usize) {
+        let now = self.now;
+        match &mut self.nodes[node].core {
+            Core::Server(roster) => roster.link_up(now, LINK),
+            Core::Device(seeker) => seeker.link_up(now, LINK),
+        }
+        self.drain(node);
+    }
+
     pub(crate) fn freeze(&mut self, node: usize) {
         self.nodes[node].frozen = true;
     }
@@ -269,6 +302,10 @@ impl World {
     pub(crate) fn thaw(&mut self, node: usize) {
         self.nodes[node].frozen = false;
         self.nodes[node].armed = None;
+        if self.nodes[node].each.is_some() {
+            self.look(node);
+            return self.timeout(node);
+        }
         for (arrival, bytes) in core::mem::take(&mut self.nodes[node].held) {
             self.input(node, &arrival, &bytes);
         }
@@ -336,7 +373,7 @@ impl World {
 
     fn drain(&mut self, node: usize) {
         let now = self.now;
-        let mut buffer = [0; 1_200];
+        let mut buffer = core::mem::take(&mut self.buffer);
         loop {
             let transmit = match &mut self.nodes[node].core {
                 Core::Server(roster) => roster.poll_transmit(now, &mut buffer),
@@ -354,6 +391,7 @@ impl World {
             }
             self.send(node, to, buffer[..len].into());
         }
+        self.buffer = buffer;
         let check = self.check;
         let owner = &mut self.nodes[node];
         let due = match &mut owner.core {
@@ -378,88 +416,6 @@ impl World {
         {
             owner.armed = Some(due);
             self.push(due.since(now), Action::Timer(node));
-        }
-    }
-
-    fn send(&mut self, node: usize, to: Destination, bytes: Rc<[u8]>) {
-        let delay = self.rng.between(Duration::from_micros(100), ms(1));
-        match to {
-            Destination::Broadcast(_) => self.push(delay, Action::Broadcast(node, bytes)),
-            Destination::Unicast(_, to) => {
-                let Some(&receiver) = self.at.get(&to) else { return };
-                for _ in 0..self.copies() {
-                    let arrival = Arrival { link: LINK, source: self.nodes[node].address, broadcast: false };
-                    self.push(delay, Action::Deliver(receiver, arrival, bytes.clone()));
-                }
-            }
-        }
-    }
-
-    /// How many copies of a datagram arrive.
-    fn copies(&mut self) -> usize {
-        if self.rng.below(1_000) < self.loss {
-            0
-        } else if self.rng.below(1_000) < self.duplicates {
-            2
-        } else {
-            1
-        }
-    }
-
-    pub(crate) fn run(&mut self, span: Duration) {
-        let end = self.now + span;
-        while self.queue.peek().is_some_and(|due| due.at <= end) {
-            let due = self.queue.pop().unwrap();
-            self.now = self.now.max(due.at);
-            self.act(due.action);
-        }
-        self.now = end;
-    }
-
-    fn act(&mut self, action: Action) {
-        match action {
-            Action::Boot(node) => {
-                self.nodes[node].on = true;
-                let now = self.now;
-                match &mut self.nodes[node].core {
-                    Core::Server(roster) => roster.link_up(now, LINK),
-                    Core::Device(seeker) => seeker.link_up(now, LINK),
-                }
-                self.drain(node);
-            }
-            Action::Deliver(node, arrival, bytes) => self.deliver(node, arrival, &bytes),
-            Action::Broadcast(sender, bytes) => {
-                let source = self.nodes[sender].address;
-                let arrival = Arrival { link: LINK, source, broadcast: true };
-                for node in (0..self.nodes.len()).filter(|node| *node != sender) {
-                    if self.broadcast_loss != 0 && self.rng.below(1_000) < self.broadcast_loss {
-                        continue;
-                    }
-                    for _ in 0..self.copies() {
-                        self.deliver(node, arrival, &bytes);
-                    }
-                }
-            }
-            Action::Timer(node) => {
-                if self.nodes[node].on && !self.nodes[node].frozen && self.nodes[node].armed <= Some(self.now)
-                {
-                    self.nodes[node].armed = None;
-                    self.timeout(node);
-                }
-            }
-        }
-    }
-
-    fn deliver(&mut self, node: usize, arrival: Arrival, bytes: &Rc<[u8]>) {
-        let receiver = &mut self.nodes[node];
-        if receiver.on && receiver.frozen {
-            if receiver.held.len() < receiver.held_max {
-                receiver.held.push((arrival, bytes.clone()));
-            } else {
-                receiver.drops += 1;
-            }
-        } else if receiver.on {
-            self.input(node, &arrival, bytes);
         }
     }
 
@@ -500,5 +456,6 @@ impl World {
 pub(crate) const SEEK: u8 = 1;
 pub(crate) const BEACON: u8 = 2;
 pub(crate) const ANNOUNCE: u8 = 3;
+pub(crate) const ACK: u8 = 4;
 pub(crate) const BYE: u8 = 5;
 pub(crate) const CHALLENGE: u8 = 6;

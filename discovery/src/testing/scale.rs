@@ -81,8 +81,8 @@ fn ten_thousand_devices_without_a_server_hardly_speak_and_register_when_one_come
 }
 
 #[test]
-fn a_lone_device_is_registered_in_less_than_a_second() {
-    let mut took: Vec<Duration> = (0..200)
+fn a_lone_device_is_registered_within_six_tenths_of_a_second_more_often_than_not() {
+    let mut took: Vec<Duration> = (0..1_000)
         .map(|seed| {
             let mut world = World::new(seed);
             let server = world.server(server_config(), 8, address(99), Duration::ZERO);
@@ -92,8 +92,10 @@ fn a_lone_device_is_registered_in_less_than_a_second() {
         })
         .collect();
     took.sort();
-    assert!(took[100] <= ms(900), "median {:?}", took[100]);
-    assert!(took[197] <= ms(1_500), "99 % {:?}", took[197]);
+    let at = |per_thousand: usize| took[per_thousand];
+    println!("boot to ACK: {:?} in 500 of 1,000, {:?} in 990, {:?} in all", at(500), at(990), at(999));
+    assert!(at(500) <= ms(600), "median {:?}", at(500));
+    assert!(at(990) <= ms(1_250), "99 % {:?}", at(990));
 }
 
 #[test]
