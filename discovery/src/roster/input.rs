@@ -18,8 +18,9 @@ use crate::event::{Dropped, What};
 use crate::link::{Arrival, answerable};
 use crate::screen::in_order;
 
-/// How long a refused rival is turned away without asking the incumbent again.
-const REFUSED: Duration = Duration::from_secs(10);
+/// How long rivals are turned away without asking again the incumbent that has answered.
+const REFUSED_S: u8 = 10;
+const REFUSED: Duration = Duration::from_secs(REFUSED_S as u64);
 /// A device whose id is taken, or that finds no room, is told to come back after so many seconds.
 const RETRY_AFTER_S: u8 = 60;
 /// Broadcasts of this server's last run may still be under way for so long after its start.
@@ -246,9 +247,11 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, K: Keys> Roster<S, K> {
             if same {
                 slot.rival = origin;
             }
-        } else if same && now < slot.refused_until {
+        } else if now < slot.refused_until && (same || elsewhere) {
+            // The incumbent has just shown that it is there, to whichever rival.
+            let retry_after_s = if same { RETRY_AFTER_S } else { REFUSED_S };
             if elsewhere {
-                self.reply(arrival, announce, len, Code::DUPLICATE_ID, RETRY_AFTER_S);
+                self.reply(arrival, announce, len, Code::DUPLICATE_ID, retry_after_s);
             }
         } else {
             slot.rival = origin;

@@ -12,7 +12,7 @@ use wire_format::ids::{Name, NodeId, Store};
 use wire_format::time::Instant;
 
 use super::server::{PRIORITY_DEFAULT, name_of};
-use super::{LOST_AFTER, ROAM_AFTER};
+use super::{AWAKE_AT_LEAST, LOST_AFTER, ROAM_AFTER};
 use crate::config::Services;
 use crate::event::{Dropped, SeekerEvent};
 use crate::link::{Arrival, LinkId};
@@ -86,6 +86,8 @@ enum News {
 #[derive(Clone, Copy, Debug)]
 struct Held {
     candidate: Candidate,
+    /// When it counts as gone, unless it is heard before.
+    lost_at: Instant,
     epoch: u32,
     sequence: u32,
     news: News,
@@ -137,6 +139,7 @@ impl Candidates {
         }
         let (epoch, sequence) = (beacon.from.epoch, beacon.from.sequence);
         let candidate = Candidate::new(now, arrival, beacon, store);
+        let lost_at = now + LOST_AFTER;
         let crowded = self.crowds(&candidate);
         if let Some(held) = self.find(beacon.from.id) {
             let known = &held.candidate;
@@ -152,7 +155,7 @@ impl Candidates {
             if held.news == News::Nothing && !known.says(&candidate) {
                 held.news = News::Changed;
             }
-            *held = Held { candidate, epoch, sequence, news: held.news };
+            *held = Held { candidate, lost_at, epoch, sequence, news: held.news };
             return Ok(());
         }
         if crowded {
@@ -160,7 +163,7 @@ impl Candidates {
         }
         let place = self.room(now)?;
         place.clear();
-        place.held = Some(Held { candidate, epoch, sequence, news: News::Found });
+        place.held = Some(Held { candidate, lost_at, epoch, sequence, news: News::Found });
         self.unused = false;
         Ok(())
     }
@@ -205,20 +208,20 @@ impl Candidates {
 
     /// When the next one counts as gone.
     pub(super) fn due(&self) -> Option<Instant> {
-        if self.unused { None } else { self.iter().map(|known| known.heard + LOST_AFTER).min() }
+        if self.unused { None } else { self.held().map(|held| held.lost_at).min() }
     }
 
     pub(super) fn expire(&mut self, now: Instant) {
-        self.clear_if(|known| known.heard + LOST_AFTER <= now);
+        self.clear_if(|held| held.lost_at <= now);
     }
 
     pub(super) fn link_down(&mut self, link: LinkId) {
-        self.clear_if(|known| known.link == link);
+        self.clear_if(|held| held.candidate.link == link);
     }
 
-    fn clear_if(&mut self, gone: impl Fn(&Candidate) -> bool) {
+    fn clear_if(&mut self, gone: impl Fn(&Held) -> bool) {
         for place in &mut self.places {
-            if place.held.as_ref().is_some_and(|held| gone(&held.candidate)) {
+            if place.held.as_ref().is_some_and(&gone) {
                 place.clear();
             }
         }
@@ -228,11 +231,16 @@ impl Candidates {
     pub(super) fn sleep(&mut self, now: Instant, slept: Duration) {
         for held in self.places.iter_mut().filter_map(|place| place.held.as_mut()) {
             held.candidate.heard = (held.candidate.heard + slept).min(now);
+            held.lost_at = (held.lost_at + slept).max(now + AWAKE_AT_LEAST);
         }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Candidate> {
-        self.places.iter().filter_map(|place| place.held.as_ref()).map(|held| &held.candidate)
+        self.held().map(|held| &held.candidate)
+    }
+
+    fn held(&self) -> impl Iterator<Item = &Held> {
+        self.places.iter().filter_map(|place| place.held.as_ref())
     }
 
     /// The next event: of each row first whose end, then who is in it.

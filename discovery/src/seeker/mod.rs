@@ -56,6 +56,9 @@ const LOST_AFTER: Duration = Duration::from_secs(35);
 const LOST_SPREAD: Duration = Duration::from_secs(3);
 /// A server that is heard from another address only is followed there after two beacon intervals.
 const ROAM_AFTER: Duration = Duration::from_secs(22);
+/// A server is listened for so long at least before a device that slept takes it for lost: one beacon interval at its
+/// longest, and a little.
+const AWAKE_AT_LEAST: Duration = Duration::from_secs(12);
 /// After a sleep, a new interface or a change, a registered device says so within this time.
 const SOON: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
 
@@ -457,7 +460,7 @@ impl Seeker {
             self.trickle = Some(Trickle::new(now, &mut self.rng));
         }
         if let Some(server) = &mut self.server {
-            server.lost_at = server.lost_at + slept;
+            server.lost_at = (server.lost_at + slept).max(now + AWAKE_AT_LEAST);
         }
         self.candidates.sleep(now, slept);
         if self.register.due().is_some_and(|due| due <= now) {

@@ -4,7 +4,7 @@
 //! ```text
 //!  boot      first SEEK         interval 1 s       2 s          4 s      …      32 s, for ever
 //!   ├───────────╳────┤├─────╳───────┤├──────────╳────────┤├───────────────────╳──
-//!      0.25…0.6 s        second half of each interval; not sent if 2 others asked in it (1 in the first)
+//!      0.3…0.6 s         second half of each interval; not sent if 2 others asked in it (1 in the first)
 //! ```
 //!
 //! A device that was suppressed 8 times in a row asks once whatever it heard, for on a half-broken switch the others'
@@ -18,9 +18,9 @@ use wire_format::rng::Rng;
 use wire_format::time::Instant;
 
 /// Nobody asks earlier, so that of many who boot at once most hear the first one ask: a store of 10,000 that boots within
-/// half a minute sends about four SEEKs a second in it.
-const FIRST_FROM: Duration = Duration::from_millis(250);
-/// Nobody asks later: half of all devices on a quiet LAN are registered within 0.56 s of their boot.
+/// half a minute sends about three SEEKs a second in it.
+const FIRST_FROM: Duration = Duration::from_millis(300);
+/// Nobody asks later: half of all devices on a quiet LAN are registered within 0.6 s of their boot.
 const FIRST_TO: Duration = Duration::from_millis(600);
 const INTERVAL_MIN: Duration = Duration::from_secs(1);
 const INTERVAL_MAX: Duration = Duration::from_secs(32);
@@ -51,7 +51,7 @@ pub(super) struct Trickle {
 }
 
 impl Trickle {
-    /// Begins anew: the first SEEK between 0.25 and 0.6 s from now.
+    /// Begins anew: the first SEEK between 0.3 and 0.6 s from now.
     pub(super) fn new(now: Instant, rng: &mut Rng) -> Self {
         let spread = u64::from(PATIENCE_END_TO.wrapping_sub(PATIENCE_END_FROM));
         let patience_end = PATIENCE_END_FROM.saturating_add(u16::try_from(rng.below(spread)).unwrap_or(0));
@@ -141,7 +141,7 @@ mod tests {
     fn alone_it_asks_in_every_interval() {
         let sent = run(1 + 1 + 2 + 4 + 8 + 16 + 32 + 32, |_, _| {});
         assert_eq!(sent.len(), 8);
-        assert!((250..=600).contains(&sent[0].0), "{sent:?}");
+        assert!((300..=600).contains(&sent[0].0), "{sent:?}");
         let mut start = 600;
         for (interval, &(at, suppressed)) in [1, 2, 4, 8, 16, 32, 32].into_iter().zip(&sent[1..]) {
             let second_half = start + interval * 500..start + interval * 1_000;

@@ -13,15 +13,24 @@ mod auth_operations;
 mod auth_replay;
 #[cfg(feature = "auth")]
 mod auth_rotation;
+mod bench_lan;
 mod candidates;
 mod conflicts;
 pub(crate) mod datagrams;
+mod forgery;
 mod hostile;
+mod implosion;
 mod lan;
 mod limits;
 mod operations;
+mod power;
 mod scale;
 mod scenarios;
+mod seeds;
+mod sleep;
+mod storm;
+mod versions;
+mod weather;
 
 use core::net::{Ipv4Addr, SocketAddrV4};
 use core::time::Duration;
@@ -126,6 +135,9 @@ pub(crate) struct Node {
 /// A datagram as somebody on the LAN records it.
 #[derive(Clone, Debug)]
 pub(crate) struct Taped {
+    pub(crate) at: Instant,
+    pub(crate) node: usize,
+    pub(crate) to: Destination,
     pub(crate) source: SocketAddrV4,
     pub(crate) broadcast: bool,
     pub(crate) bytes: Vec<u8>,
@@ -384,6 +396,9 @@ impl World {
             if let Some(tape) = &mut self.tape {
                 let broadcast = matches!(to, Destination::Broadcast(_));
                 tape.push(Taped {
+                    at: now,
+                    node,
+                    to,
                     source: self.nodes[node].address,
                     broadcast,
                     bytes: buffer[..len].to_vec(),

@@ -120,9 +120,11 @@ fn a_goodbye_of_the_server_starts_no_storm() {
     let server = world.server(server_config(), 1_000, address(0xF0_0000), Duration::ZERO);
     world.devices(1_000, secs(5));
     world.run(secs(60));
-    let (seeks, announces) = (world.sent(SEEK), world.sent(ANNOUNCE));
     world.with_roster(server, |roster, now| roster.stop(now, crate::roster::Reason::RESTARTING, 10));
-    world.run(secs(9));
+    // The goodbye is under way for a millisecond.
+    world.run(ms(1));
+    let (seeks, announces) = (world.sent(SEEK), world.sent(ANNOUNCE));
+    world.run(secs(8));
     assert_eq!((world.sent(SEEK), world.sent(ANNOUNCE)), (seeks, announces), "silence until retry-after");
     world.run(secs(51));
     assert!(world.sent(SEEK) - seeks <= 60, "{} SEEKs in a minute", world.sent(SEEK) - seeks);
