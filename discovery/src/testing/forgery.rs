@@ -22,6 +22,12 @@ fn recorded(seed: u64) -> World {
     world
 }
 
+/// What the device said until now; the tape is over.
+fn of_the_device(world: &mut World) -> Vec<Taped> {
+    let tape = world.tape.take().unwrap_or_default();
+    tape.into_iter().filter(|taped| taped.source == address(1)).collect()
+}
+
 fn known_address(world: &World) -> SocketAddrV4 {
     world.roster(0).find(id(1)).expect("it is known").source
 }
@@ -29,13 +35,11 @@ fn known_address(world: &World) -> SocketAddrV4 {
 #[test]
 fn a_recorded_device_played_back_from_anywhere_changes_nothing() {
     let mut world = recorded(1);
-    let device: Vec<Vec<u8>> =
-        world.tape.take().unwrap().into_iter().filter(|sent| sent.node == 1).map(|sent| sent.bytes).collect();
+    let device = of_the_device(&mut world);
     assert!(device.len() >= 4, "{} datagrams", device.len());
     for host in [1, ATTACKER] {
-        for bytes in device.iter().cycle().take(40) {
-            let broadcast = bytes[5] == SEEK;
-            world.inject(0, address(host), broadcast, bytes);
+        for recorded in device.iter().cycle().take(40) {
+            world.inject(0, address(host), recorded.broadcast, &recorded.bytes);
             world.run(ms(700));
         }
     }
@@ -52,8 +56,7 @@ fn a_recorded_device_played_back_from_anywhere_changes_nothing() {
 #[test]
 fn the_recorded_boot_before_this_one_is_not_believed() {
     let mut world = recorded(2);
-    let before: Vec<Vec<u8>> =
-        world.tape.take().unwrap().into_iter().filter(|sent| sent.node == 1).map(|sent| sent.bytes).collect();
+    let before = of_the_device(&mut world);
     world.off(1);
     world.run(secs(1));
     let config = DeviceConfig { epoch: 2, ..device_config(1) };
@@ -62,8 +65,8 @@ fn the_recorded_boot_before_this_one_is_not_believed() {
     let news = world.news(0, 1);
     assert_eq!(news, [What::Joined, What::Rebooted { before: 1, epoch: 2 }]);
     for host in [1, ATTACKER] {
-        for bytes in &before {
-            world.inject(0, address(host), false, bytes);
+        for recorded in &before {
+            world.inject(0, address(host), recorded.broadcast, &recorded.bytes);
             world.run(ms(900));
         }
     }
