@@ -13,7 +13,7 @@ use wire_format::ids::{DeviceCode, Name, NodeId, Store, Tags};
 use wire_format::rng::Rng;
 use wire_format::time::Instant;
 
-use super::FarmConfig;
+use super::{FarmConfig, device_keys};
 
 /// The one interface of every device.
 const LINK: LinkId = LinkId(0);
@@ -170,6 +170,7 @@ pub struct Crowd {
     registered: u32,
     round: u32,
     registered_in_round: u32,
+    authenticated: bool,
     loss: Loss,
     rng: Rng,
     start: Instant,
@@ -213,6 +214,7 @@ impl Crowd {
             registered: 0,
             round: 1,
             registered_in_round: 0,
+            authenticated: config.authenticated,
             loss: config.loss,
             rng: Rng::new(config.seed),
             start: now,
@@ -310,7 +312,11 @@ impl Crowd {
         device.boot_at = Instant::NEVER;
         device.boots += 1;
         let config = DeviceConfig { epoch: device.boots, epoch_random: false, ..device.config.clone() };
-        let mut seeker = Seeker::new(config, now, seed);
+        let mut seeker = if self.authenticated {
+            Seeker::with_keys(config, now, seed, device_keys(number))
+        } else {
+            Seeker::new(config, now, seed)
+        };
         seeker.link_up(now, LINK);
         device.seeker = Some(seeker);
     }

@@ -26,6 +26,7 @@
 mod announces;
 mod crowd;
 mod drops;
+mod keys;
 mod sockets;
 
 use core::net::{Ipv4Addr, SocketAddrV4};
@@ -39,6 +40,7 @@ use wire_format::time::Instant;
 pub use announces::{Announces, Fired, Forger};
 pub use crowd::{Counts, Crowd, Loss, Wire, device, seekers_alone};
 pub use drops::receive_drops;
+pub use keys::{beacon_keys, device_keys, server_keys};
 pub use sockets::Sockets;
 
 /// Reads in a row before timers get their turn.
@@ -61,6 +63,8 @@ pub struct FarmConfig {
     pub store: Store,
     /// Where they say they listen for orders. Default 8081.
     pub push_port: u16,
+    /// Authenticated mode, with [`device_keys`]. Default clear mode.
+    pub authenticated: bool,
     /// What is lost. Default nothing.
     pub loss: Loss,
     /// Their timing, nonces and losses hang on it.
@@ -79,6 +83,7 @@ impl FarmConfig {
             source_port: 0,
             store,
             push_port: discovery::config::PUSH_PORT,
+            authenticated: false,
             loss: Loss::NONE,
             seed: 1,
         }

@@ -12,7 +12,7 @@ use super::super::figures::{Spread, rounded};
 use super::super::machine;
 use super::node::store;
 use super::row::{Budget, Row};
-use super::{Args, Section, micros};
+use super::{Args, BROADCAST, Section, micros};
 use crate::error::Failure;
 
 /// Stores that are measured beside each other; each waits most of its time.
@@ -65,10 +65,9 @@ pub(super) fn single(args: &Args) -> Result<Row, Failure> {
     })
 }
 
-fn net(bind: Ipv4Addr, store: u32, port: u16) -> Net {
-    // A broadcast address of its own for each store, so that none hears another.
-    let [.., number] = store.to_be_bytes();
-    Net { bind: Some(bind), broadcast: Some(Ipv4Addr::new(127, 57, 252, number)), port, ..Net::default() }
+/// Each store has a port of its own, so none hears another's broadcasts.
+fn net(bind: Ipv4Addr, port: u16) -> Net {
+    Net { bind: Some(bind), broadcast: Some(BROADCAST), port, ..Net::default() }
 }
 
 /// How long each of these devices took, in ms.
@@ -79,7 +78,7 @@ async fn one_store(number: u32, devices: u32) -> Result<Vec<f64>, Failure> {
     let port = port.map_err(|error| Failure::broken(format!("no port at {at}: {error}"), ""))?.port();
     let failed = |error: OpenError| Failure::broken(error.to_string(), "is the loopback interface up?");
     let config = ServerConfig::new(NodeId([0xEE; 16]), store()?);
-    let mut server = server::spawn(net(at, number, port), config, 64, u64::from(number)).map_err(failed)?;
+    let mut server = server::spawn(net(at, port), config, 64, u64::from(number)).map_err(failed)?;
     let mut times = Vec::new();
     let mut rng = wire_format::rng::Rng::new(micros(machine::now()) ^ u64::from(number));
     for turn in 0..devices {
@@ -92,7 +91,7 @@ async fn one_store(number: u32, devices: u32) -> Result<Vec<f64>, Failure> {
         id[14..].copy_from_slice(&u16::try_from(turn).unwrap_or_default().to_be_bytes());
         let begun = machine::now();
         let config = DeviceConfig::new(NodeId(id), store()?);
-        let mut device = device::spawn(net(bind, number, port), config, rng.next_u64()).map_err(failed)?;
+        let mut device = device::spawn(net(bind, port), config, rng.next_u64()).map_err(failed)?;
         let registered = async {
             while let Some(told) = device.next_event().await {
                 if matches!(told.event, SeekerEvent::Registered { .. }) {
