@@ -7,11 +7,15 @@ use discovery::driver as finding;
 use discovery::{State, What};
 use push::driver::server as pushing;
 use tokio::sync::{broadcast, watch};
+use tokio::time::Instant;
 
-use crate::ServerEvent;
+use crate::{AddError, ServerEvent};
 
 /// How long a shutdown waits for the goodbyes of order push.
 const SHUTDOWN_WITHIN: Duration = Duration::from_secs(3);
+
+/// How often is looked for devices that can make room while there is none: each look takes milliseconds in a full store.
+const CROWDED_EVERY: Duration = Duration::from_secs(5);
 
 /// Lists the devices of an earlier run, which dials them where they were.
 pub(crate) async fn dial_again(
@@ -39,12 +43,22 @@ fn target(device: &finding::server::Device, push_ports: &[u16]) -> Option<pushin
     })
 }
 
+/// That time, or never.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => core::future::pending().await,
+    }
+}
+
 /// The only place that knows both halves.
 pub(crate) struct Join {
     pub(crate) finder: Option<finding::server::ServerDriver>,
     pub(crate) pusher: Arc<pushing::Server>,
     pub(crate) events: broadcast::Sender<ServerEvent>,
     pub(crate) push_ports: Vec<u16>,
+    /// A device found no room on the list: when to make some.
+    pub(crate) crowded: Option<Instant>,
 }
 
 impl Join {
@@ -71,6 +85,7 @@ impl Join {
                     Err(broadcast::error::RecvError::Lagged(_)) => {}
                     Err(broadcast::error::RecvError::Closed) => break,
                 },
+                () = until(self.crowded) => self.make_room().await,
                 // The sender gone means the server was dropped.
                 _ = stopping.changed() => break,
             }
@@ -82,17 +97,39 @@ impl Join {
     }
 
     /// A roster change sets a push target.
-    async fn roster_changed(&self, event: finding::server::ServerEvent) {
+    async fn roster_changed(&mut self, event: finding::server::ServerEvent) {
         let arrived = matches!(
             event.event.what,
             What::Joined | What::Back | What::Rebooted { .. } | What::Moved { .. } | What::Changed { .. }
         );
         let device = event.device.filter(|_| arrived);
         if let Some(target) = device.and_then(|device| target(&device, &self.push_ports)) {
-            // Full: the roster has the same capacity, and says so where an operator looks.
-            let _ = self.pusher.announce_device(target).await;
+            let full = matches!(self.pusher.announce_device(target).await, Err(AddError::Full { .. }));
+            if full && self.crowded.is_none() {
+                self.crowded = Some(Instant::now());
+            }
         }
         let _ = self.events.send(ServerEvent::Roster(event));
+    }
+
+    /// Devices that once announced themselves, never had a session and are not here any more make room for those that are.
+    async fn make_room(&mut self) {
+        self.crowded = None;
+        let Some(finder) = &self.finder else { return };
+        let mut here = finder.handle().devices().await;
+        here.retain(|device| !matches!(device.state, State::Lost | State::Left));
+        here.sort_unstable_by_key(|device| device.id);
+        self.pusher.forget_announced(|id| here.binary_search_by_key(&id, |device| device.id).is_ok());
+        let mut listed: Vec<_> = self.pusher.devices().iter().filter_map(|device| device.id).collect();
+        listed.sort_unstable();
+        let unlisted = here.iter().filter(|device| listed.binary_search(&device.id).is_err());
+        for target in unlisted.filter_map(|device| target(device, &self.push_ports)) {
+            if self.pusher.announce_device(target).await.is_err() {
+                // Full of devices that are here, or had a session: an operator sees both numbers.
+                self.crowded = Some(Instant::now() + CROWDED_EVERY);
+                return;
+            }
+        }
     }
 
     /// A healthy session spares the device its refreshes.

@@ -232,8 +232,13 @@ impl ServerBuilder {
         let metrics = self
             .metrics_every
             .map(|every| crate::metrics::server(every, id, Arc::downgrade(&pusher), handle.clone()));
-        let join =
-            Join { finder, pusher: Arc::clone(&pusher), events: events.clone(), push_ports: self.push_ports };
+        let join = Join {
+            finder,
+            pusher: Arc::clone(&pusher),
+            events: events.clone(),
+            push_ports: self.push_ports,
+            crowded: None,
+        };
         let task = tokio::spawn(join.run(sessions, stopping));
         Ok(StoreServer {
             id,

@@ -5,6 +5,7 @@ mod forged;
 mod implosion;
 mod ports;
 mod power;
+mod room;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::atomic::{AtomicU64, Ordering};

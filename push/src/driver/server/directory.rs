@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use wire_format::ids::{DeviceKind, NodeId, Tags};
 
+use super::shared::Word;
 use super::{Device, Target};
 use crate::fleet::DeviceIndex;
 use crate::mark::Mark;
@@ -51,6 +52,8 @@ struct Slot {
     /// `None` until the shard has taken it in.
     local: Option<DeviceIndex>,
     listed: bool,
+    /// Nothing but announces speaks for it: nobody listed it, and no session was open.
+    announced: bool,
     /// Orders numbered below this one were for the device that had the place before.
     since: u64,
 }
@@ -162,13 +165,17 @@ impl Directory {
     }
 
     /// Lists a device at the shard with the fewest, unless its id is listed.
-    pub(super) fn reserve(&mut self, device: Device) -> Reserved {
+    pub(super) fn reserve(&mut self, device: Device, word: Word) -> Reserved {
+        let announced = word == Word::Announce;
         if let Some(position) = device.id.and_then(|id| self.find(id)) {
+            if let Some(slot) = self.slots.get_mut(position as usize) {
+                slot.announced &= announced;
+            }
             return Reserved::Known(position);
         }
         let least = self.loads.iter().enumerate().min_by_key(|&(_, load)| *load);
         let Some((shard, _)) = least.filter(|_| self.listed < self.capacity) else { return Reserved::Full };
-        let slot = Slot { entry: device.into(), shard, local: None, listed: true, since: 0 };
+        let slot = Slot { entry: device.into(), shard, local: None, listed: true, announced, since: 0 };
         let fresh = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
         let reused = if self.slots.len() < self.capacity { None } else { self.free.pop_front() };
         let position = reused.unwrap_or(fresh);
@@ -232,10 +239,17 @@ impl Directory {
         let same = |slot: &&mut Slot| slot.shard == place.shard && slot.local == Some(place.local);
         let Some(slot) = slot.filter(same) else { return true };
         change(&mut slot.entry);
+        slot.announced &= !slot.entry.connected;
         match slot.entry.id {
             Some(id) if slot.listed => *self.by_id.entry(id).or_insert(position) == position,
             _ => true,
         }
+    }
+
+    /// Devices for which nothing but announces speaks.
+    pub(super) fn announced(&self) -> impl Iterator<Item = (u32, NodeId)> {
+        let listed = (0..).zip(&self.slots).filter(|(_, slot)| slot.listed && slot.announced);
+        listed.filter_map(|(position, slot)| Some((position, slot.entry.id?)))
     }
 
     /// Writes down what each shard has to do for `target`, and how many devices it is for in all. `marks` gives empty
@@ -301,7 +315,7 @@ mod tests {
     }
 
     fn add(directory: &mut Directory, device: Device, since: u64) -> u32 {
-        let Reserved::New(position, shard) = directory.reserve(device) else { panic!("new") };
+        let Reserved::New(position, shard) = directory.reserve(device, Word::Operator) else { panic!("new") };
         let local = directory.locals[shard].len() as u32;
         directory.settle_in(position, DeviceIndex(local), since);
         position
@@ -359,9 +373,9 @@ mod tests {
     fn devices_are_spread_evenly_and_known_ones_found() {
         let mut directory = directory(3);
         assert_eq!(*directory.loads, [14, 13, 13]);
-        assert_eq!(directory.reserve(device(4)), Reserved::Known(4));
+        assert_eq!(directory.reserve(device(4), Word::Operator), Reserved::Known(4));
         (40..64).for_each(|n| assert_eq!(add(&mut directory, device(n), 1), u32::from(n)));
-        assert_eq!(directory.reserve(device(64)), Reserved::Full, "64 are listed");
+        assert_eq!(directory.reserve(device(64), Word::Operator), Reserved::Full, "64 are listed");
     }
 
     #[test]
@@ -374,7 +388,9 @@ mod tests {
         assert_eq!(directory.find(NodeId([10; 16])), None);
         assert!(directory.holder(place, 5).1.is_some(), "its name stays for its orders");
         (40..64).for_each(|n| assert_eq!(add(&mut directory, device(n), 1), u32::from(n)));
-        let Reserved::New(9, 1) = directory.reserve(device(200)) else { panic!("the freed position") };
+        let Reserved::New(9, 1) = directory.reserve(device(200), Word::Operator) else {
+            panic!("the freed position")
+        };
         directory.settle_in(9, DeviceIndex(4), 6);
         assert!(directory.holder(place, 5).1.is_none());
         assert_eq!(directory.holder(place, 6).1.unwrap().id, Some(NodeId([201; 16])));

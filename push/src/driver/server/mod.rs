@@ -217,9 +217,17 @@ impl Server {
         self.list(device, Word::Announce).await
     }
 
+    /// Takes devices off the list for which nothing but announces speaks (nobody listed them, and no session was ever open)
+    /// and that `stays` does not want: whoever forges announces must not fill the list for ever. How many there were; what
+    /// they were owed ends as with [`Server::remove`].
+    pub fn forget_announced(&self, mut stays: impl FnMut(NodeId) -> bool) -> usize {
+        let gone: Vec<_> = self.shared.directory().announced().filter(|&(_, id)| !stays(id)).collect();
+        gone.into_iter().filter(|&(position, _)| self.shared.remove(position)).count()
+    }
+
     async fn list(&self, device: Device, word: Word) -> Result<DeviceIndex, AddError> {
         let capacity = self.shared.devices_max;
-        let (position, shard) = match self.shared.update(|directory| directory.reserve(device)) {
+        let (position, shard) = match self.shared.update(|directory| directory.reserve(device, word)) {
             Reserved::Full => return Err(AddError::Full { capacity }),
             Reserved::Known(position) => return self.set_address(position, device.address, word),
             Reserved::New(position, shard) => (position, shard),
