@@ -32,6 +32,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::thread::{JoinHandle, scope, spawn};
+use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -43,6 +44,8 @@ pub use tap::{Packet, Protocol, Tap};
 pub const SKIP: &str = "TILLWIRE_SKIP";
 /// The host that holds every switch.
 const SWITCHES: &str = "sw";
+/// How often an interface is looked at, 10 ms apart, until it is up.
+const CARRIER_LOOKS: u32 = 2_000;
 /// Where `ip` keeps the names of namespaces.
 const NAMES: &str = "/run/netns";
 
@@ -110,7 +113,7 @@ impl Lan {
         Some(lan)
     }
 
-    /// More hosts and cables, as in the plan of [`Lan::new`].
+    /// More hosts and cables, as in the plan of [`Lan::new`]. Interfaces with an address are up when it returns.
     ///
     /// # Panics
     ///
@@ -121,6 +124,22 @@ impl Lan {
             self.switch(cable.switch);
             self.plug(&cable);
         }
+        for cable in cables(plan).iter().filter(|cable| !cable.addresses.is_empty()) {
+            self.await_carrier(cable);
+        }
+    }
+
+    /// The kernel looks at carriers when it has time: an interface may be told to be up, and be up a second later.
+    fn await_carrier(&self, cable: &Cable<'_>) {
+        let space = self.space(cable.host);
+        let words = ["-n", &space, "-o", "link", "show", "dev", cable.interface];
+        for _ in 0..CARRIER_LOOKS {
+            if ip(&words).is_ok_and(|line| line.contains("state UP")) {
+                return;
+            }
+            pause();
+        }
+        panic!("{} of {} does not come up", cable.interface, cable.host);
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -344,6 +363,11 @@ fn move_into(space: &File) {
     move_into_link_name_space(space.as_fd(), Some(LinkNameSpaceType::Network)).expect("root may");
 }
 
+#[expect(clippy::disallowed_methods, reason = "a test waits for the network")]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(10));
+}
+
 /// What `ip` says, or why it would not.
 fn ip(words: &[&str]) -> Result<String, String> {
     run("ip", words)
@@ -386,7 +410,7 @@ mod tests {
         lan.ip("a", "route add 10.57.7.0/24 dev eth0");
         let a = lan.enter("a", || UdpSocket::bind("10.57.1.1:41600")).unwrap();
         a.send_to(b"hello", "10.57.7.2:41600").unwrap();
-        b.set_read_timeout(Some(core::time::Duration::from_secs(20))).unwrap();
+        b.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         let mut buffer = [0; 16];
         assert_eq!(b.recv_from(&mut buffer).unwrap(), (5, "10.57.1.1:41600".parse().unwrap()));
         let seen = tap.wait("the datagram", |packet| packet.payload == b"hello");

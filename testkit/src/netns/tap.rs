@@ -126,7 +126,7 @@ impl Tap {
                 }
                 seen.push(packet);
             }
-            pause();
+            super::pause();
         }
         panic!("waited in vain for {what}; there were {seen:#?}")
     }
@@ -135,9 +135,4 @@ impl Tap {
 #[expect(clippy::disallowed_methods, reason = "a test waits for the network")]
 fn now() -> Instant {
     Instant::now()
-}
-
-#[expect(clippy::disallowed_methods, reason = "a test waits for the network")]
-fn pause() {
-    std::thread::sleep(Duration::from_millis(10));
 }
