@@ -41,11 +41,17 @@ pub(crate) fn a_device_whose_interface_was_down_registers_again_and_nobody_is_to
     let mut server = serve(&lan, "s");
     let mut device = seek(&lan, "d", 1);
     device.says("registered 200 10.57.1.1", SOON);
+    let before = device.stats();
     lan.ip("d", "link set eth0 down");
     device.says("lost 200", RECOVERY);
     lan.ip("d", "link set eth0 up");
     device.says("registered 200 10.57.1.1", RECOVERY);
     server.has_said(&["1 10.57.1.2:8081 Joined"]);
+    // The system told of both changes, and the first question afterwards, or the second, was enough.
+    let after = device.stats();
+    assert!(after.net.interface_hints >= before.net.interface_hints + 2, "{after:?}");
+    let asked = after.protocol.sent_seek - before.protocol.sent_seek;
+    assert!((1..=2).contains(&asked), "{asked} questions");
 }
 
 pub(crate) fn a_cable_that_was_pulled_is_a_link_that_was_down() {
