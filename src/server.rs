@@ -531,8 +531,14 @@ impl StoreServer {
     /// Leaves in peace: accepts and sends no order any more, tells devices so, waits until what is out has its outcome or
     /// `within` (5 s at most) is over, and shuts down.
     pub async fn drain(self, within: Duration) {
-        self.pusher.drain(within).await;
+        self.leave(within).await;
         self.shutdown().await;
+    }
+
+    /// [`StoreServer::drain`] without the end, for a server that others still hold: they can read their reports. What is
+    /// left to do is [`StoreServer::shutdown`].
+    pub async fn leave(&self, within: Duration) {
+        self.pusher.drain(within).await;
     }
 
     /// Says goodbye on every session and on the LAN, closes the sockets and ends the tasks.

@@ -10,7 +10,7 @@ use tillwire::{DeviceCode, DeviceKind, NodeId, Security, StaticDevice, Store, Ta
 #[cfg(target_os = "linux")]
 use crate::bench;
 use crate::error::Failure;
-use crate::{ask, cancel, demo, device, doctor, explain, names, push, serve, servers, status, watch};
+use crate::{ask, cancel, demo, device, doctor, explain, leave, names, push, serve, servers, status, watch};
 
 /// The port of discovery.
 pub(crate) const DISCOVERY_PORT: u16 = wire_format::datagram::PORT;
@@ -57,6 +57,10 @@ pub(crate) enum Command {
     Ask(ask::Args),
     /// Cancel an order that is on its way.
     Cancel(cancel::Args),
+    /// Let a running server leave in peace: no new orders, what is out ends, then the server does.
+    Drain(leave::DrainArgs),
+    /// Let a running server take its store over from another one.
+    Takeover(leave::TakeoverArgs),
     /// Show who is here, as it changes.
     Watch(watch::Args),
     /// Show what a running server counts, or how one device stands.

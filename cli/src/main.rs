@@ -14,6 +14,7 @@ mod explain;
 mod json;
 mod keeper;
 mod keys;
+mod leave;
 mod ledger;
 mod names;
 mod offer;
@@ -74,6 +75,8 @@ fn run(command: Command, json: bool) -> error::Outcome {
             Command::Push(args) => push::run(*args, json).await,
             Command::Ask(args) => ask::run(args, json).await,
             Command::Cancel(args) => cancel::run(args, json).await,
+            Command::Drain(args) => leave::drain(args, json).await,
+            Command::Takeover(args) => leave::takeover(args, json).await,
             Command::Watch(args) => watch::run(args, json).await,
             Command::Status(args) => status::run(args, json).await,
             Command::Doctor(args) => doctor::run(*args, json).await,

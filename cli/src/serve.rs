@@ -25,6 +25,9 @@ const CALLERS_MAX: usize = 64;
 /// Pause after the system refused to hand over a caller.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What callers get to read their last lines, once the server has left.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
 const EXAMPLES: &str = "\
 Examples:
   tillwire serve --store PARIS-12 --entity 7 --open-network
@@ -109,6 +112,9 @@ pub(crate) async fn run(args: Args, json: bool) -> Outcome {
     let state = args.net.state.as_deref().map(State::open).transpose()?;
     if let Some(state) = &state {
         builder = builder.epoch(state.epoch).server_id(state.id(|| NodeId(random_id()))?);
+        if let Some(fence) = state.fence()? {
+            builder = builder.fence(fence);
+        }
         if let Some(snapshot) = state.roster() {
             builder = builder.restore_roster(snapshot);
         }
@@ -116,13 +122,14 @@ pub(crate) async fn run(args: Args, json: bool) -> Outcome {
     let server = Arc::new(builder.start().await.map_err(|error| start::failure(&error))?);
     say_clear_mode();
     say_serving(&server, &store, &control, json);
+    let fence = state.as_ref().map(State::fence_file);
     let keeper =
         state.map(|state| Keeper::start(state, &server, Duration::from_secs(args.keep_every.into()), json));
     if let Some(level) = args.answer_stock {
         tokio::spawn(answer_stock(server.questions(), level));
     }
     let about = session::About { store, name: args.name, staging: args.net.staging };
-    let served = Arc::new(session::Served::new(Arc::clone(&server), about));
+    let served = Arc::new(session::Served::new(Arc::clone(&server), about, fence));
     serve(&served, &listener, &mut end, json).await;
     drop((listener, served));
     if let Some(keeper) = keeper {
@@ -178,9 +185,22 @@ async fn serve(served: &Arc<session::Served>, listener: &Listener, end: &mut sta
     let mut events = server.subscribe();
     let mut known = json::Known::default();
     let mut callers = JoinSet::new();
+    let mut drain = served.drain.subscribe();
+    let mut leaving = JoinSet::new();
     loop {
         tokio::select! {
             () = end.told() => break,
+            Ok(()) = drain.changed(), if leaving.is_empty() => {
+                let within = drain.borrow_and_update().unwrap_or_default();
+                let server = Arc::clone(&served.server);
+                leaving.spawn(async move { server.leave(within).await });
+            }
+            Some(_) = leaving.join_next() => {
+                // Who waits for the outcomes that came last still reads them.
+                let all = async { while callers.join_next().await.is_some() {} };
+                let _ = tokio::time::timeout(LAST_WORDS, all).await;
+                break;
+            }
             event = events.recv() => match event {
                 Ok(event) => say(&known.tell(server, &event).await, json),
                 Err(RecvError::Lagged(missed)) => out::warn(&format!("{missed} events came too fast to be shown")),

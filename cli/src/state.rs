@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `epoch` | the boot epoch as a decimal number; raised and synced before this run uses it |
 //! | `id` | the node's id, 32 hexadecimal digits, written once |
+//! | `fence` | of a server that took its store over: the fence as a decimal number |
 //! | `roster` | of a server: the devices it knows, as discovery's snapshot |
 //! | `lock` | empty; locked while a process runs on this directory |
 //!
@@ -20,6 +21,20 @@ use crate::out;
 
 /// The devices a server knows.
 const ROSTER: &str = "roster";
+
+/// The fence of a server.
+const FENCE: &str = "fence";
+
+/// Where a server keeps its fence.
+#[derive(Clone, Debug)]
+pub(crate) struct FenceFile(PathBuf);
+
+impl FenceFile {
+    /// Replaces the fence kept here.
+    pub(crate) fn keep(&self, fence: u64) -> Result<(), Failure> {
+        replace(&self.0, format!("{fence}\n").as_bytes())
+    }
+}
 
 /// An open state directory. The lock lasts as long as this lives.
 #[derive(Debug)]
@@ -44,6 +59,18 @@ impl State {
             before.checked_add(1).ok_or_else(|| broken(&path, "a number that can still be raised"))?;
         replace(&path, format!("{epoch}\n").as_bytes())?;
         Ok(Self { epoch, dir: dir.to_owned(), _lock: lock })
+    }
+
+    /// The fence kept here, if this server ever took its store over.
+    pub(crate) fn fence(&self) -> Result<Option<u64>, Failure> {
+        let FenceFile(path) = self.fence_file();
+        let Some(text) = read(&path)? else { return Ok(None) };
+        text.trim().parse().map(Some).map_err(|_| broken(&path, "a number"))
+    }
+
+    /// Where the fence is kept.
+    pub(crate) fn fence_file(&self) -> FenceFile {
+        FenceFile(self.dir.join(FENCE))
     }
 
     /// The roster kept here. One that cannot be read is as good as none, and said.
@@ -167,6 +194,19 @@ mod tests {
             assert_eq!(state.id(|| NodeId([u8::try_from(epoch).unwrap(); 16])).unwrap(), NodeId([1; 16]));
             assert_eq!(std::fs::read_to_string(dir.join("epoch")).unwrap(), format!("{epoch}\n"));
         }
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_fence_is_kept() {
+        let dir = dir("fence");
+        let state = State::open(&dir).unwrap();
+        assert_eq!(state.fence().unwrap(), None);
+        state.fence_file().keep(7).unwrap();
+        drop(state);
+        assert_eq!(State::open(&dir).unwrap().fence().unwrap(), Some(7));
+        std::fs::write(dir.join(FENCE), "high").unwrap();
+        assert!(State::open(&dir).unwrap().fence().unwrap_err().cause.contains("does not hold a number"));
         std::fs::remove_dir_all(dir).unwrap();
     }
 

@@ -19,6 +19,9 @@ pub(crate) const LIFETIME_S_MAX: u64 = 30 * 86_400;
 /// The longest wait for the answer to a question: a minute.
 pub(crate) const ASK_WITHIN_MS_MAX: u64 = 60_000;
 
+/// The longest a server that leaves waits for what is out: the library's own limit.
+pub(crate) const DRAIN_WITHIN_MS_MAX: u64 = 5_000;
+
 /// A request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
@@ -36,6 +39,10 @@ pub(crate) enum Request {
     View(String),
     /// The server's counters.
     Stats,
+    /// Leave in peace, waiting so long at most for what is out.
+    Drain(Duration),
+    /// Take the store over from another server.
+    Takeover,
 }
 
 /// An order to push.
@@ -228,11 +235,17 @@ impl Request {
             Some("watch") => Ok(Self::Watch),
             Some("roster") => Ok(Self::Roster),
             Some("stats") => Ok(Self::Stats),
+            Some("takeover") => Ok(Self::Takeover),
+            Some("drain") => {
+                let within = number(fields, "within_ms", DRAIN_WITHIN_MS_MAX)?.unwrap_or(DRAIN_WITHIN_MS_MAX);
+                Ok(Self::Drain(Duration::from_millis(within)))
+            }
             Some("view") => {
                 names::id_prefix(text(fields, "device")?.ok_or("\"device\" is missing")?).map(Self::View)
             }
             Some(other) => Err(format!(
-                "\"do\" is {other:?}, and push, ask, cancel, watch, roster, stats, view are what can be done"
+                "\"do\" is {other:?}, and push, ask, cancel, watch, roster, stats, view, drain, takeover are what can \
+                 be done"
             )),
             None => Err("\"do\" is missing".to_owned()),
         }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tillwire::discovery::driver::server::ServerStats as DiscoveryStats;
 use tillwire::{FanOut, NodeId, Order, Outcome, PushError, Report, Store, StoreServer, Target};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, ReadHalf, WriteHalf};
+use tokio::sync::watch;
 
 use super::listener::Stream;
 use super::request::{Push, Quorum, Request};
@@ -16,6 +17,7 @@ use super::{asking, rollout, view, watching};
 use crate::error::Failure;
 use crate::names::To;
 use crate::serve::error_line;
+use crate::state::FenceFile;
 use crate::{json, names};
 
 /// What a server's first line says of it beside its id.
@@ -33,14 +35,18 @@ pub(crate) struct About {
 pub(crate) struct Served {
     /// The server.
     pub(crate) server: Arc<StoreServer>,
+    /// Set when a caller wants the server to leave: how long it waits for what is out.
+    pub(crate) drain: watch::Sender<Option<Duration>>,
     about: About,
+    /// Where a fence is kept, if anywhere.
+    fence: Option<FenceFile>,
     live: Mutex<BTreeMap<u64, FanOut>>,
 }
 
 impl Served {
     /// No order yet.
-    pub(crate) fn new(server: Arc<StoreServer>, about: About) -> Self {
-        Self { server, about, live: Mutex::default() }
+    pub(crate) fn new(server: Arc<StoreServer>, about: About, fence: Option<FenceFile>) -> Self {
+        Self { server, drain: watch::Sender::new(None), about, fence, live: Mutex::default() }
     }
 
     fn live(&self) -> MutexGuard<'_, BTreeMap<u64, FanOut>> {
@@ -111,6 +117,8 @@ async fn answer_all(mut reader: Reader, mut writer: Writer, served: &Served) -> 
             Ok(Request::Roster) => drop(watching::roster(&mut writer, server).await?),
             Ok(Request::View(device)) => view::view(&mut writer, server, &device).await?,
             Ok(Request::Stats) => stats(&mut writer, server).await?,
+            Ok(Request::Drain(within)) => drain(&mut writer, served, within).await?,
+            Ok(Request::Takeover) => takeover(&mut writer, served).await?,
             Err(wrong) => {
                 write_line(&mut writer, &error_line(&no_request(wrong))).await?;
             }
@@ -300,6 +308,29 @@ fn discovery_counters(stats: &DiscoveryStats) -> Value {
         object[name] = count.into();
     }
     object
+}
+
+/// The answer comes at once; the connection ends with the server.
+async fn drain(writer: &mut Writer, served: &Served, within: Duration) -> std::io::Result<()> {
+    let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+    write_line(writer, &json!({"event": "draining", "within_ms": within_ms})).await?;
+    served.drain.send_replace(Some(within));
+    Ok(())
+}
+
+async fn takeover(writer: &mut Writer, served: &Served) -> std::io::Result<()> {
+    let Some(fence) = served.server.takeover().await else {
+        let failure = Failure::broken("the server is about to end", "start it again with tillwire serve");
+        return write_line(writer, &error_line(&failure)).await;
+    };
+    let line = match served.fence.as_ref().map(|file| file.keep(fence)) {
+        Some(Err(failure)) => error_line(&Failure::broken(
+            format!("the store is taken over with fence {fence}, which could not be kept: {}", failure.cause),
+            failure.help,
+        )),
+        kept => json!({"event": "taken-over", "fence": fence, "kept": kept.is_some()}),
+    };
+    write_line(writer, &line).await
 }
 
 async fn stats(writer: &mut Writer, server: &StoreServer) -> std::io::Result<()> {
