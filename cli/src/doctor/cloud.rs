@@ -198,11 +198,11 @@ fn remedy(entry: &Outgoing, tried: &[Tried]) -> String {
         Some(Unreached::ByProxy(..) | Unreached::NoProxy(..)) => {
             "check the proxy's address and port (--proxy, HTTPS_PROXY, the profile), or try without it: --no-proxy".to_owned()
         }
-        Some(Unreached::Direct(NoWay::NoName | NoWay::NameTimedOut)) => format!(
-            "check the name servers of this host (Linux: resolvectl status, or /etc/resolv.conf; Windows: Resolve-DnsName {})\n\
-             where only a proxy leads out, name it: --proxy http://HOST:PORT",
-            entry.hosts.first().map_or("", String::as_str)
-        ),
+        Some(Unreached::Direct(NoWay::NoName | NoWay::NameTimedOut)) => {
+            "check the name servers of this host (Linux: resolvectl status, or /etc/resolv.conf; Windows: Resolve-DnsName)\n\
+             where only a proxy leads out, name it: --proxy http://HOST:PORT"
+                .to_owned()
+        }
         _ => format!(
             "let TCP {ports} to {hosts} out of the store (router, firewall); where only a proxy leads out, name it: \
              --proxy http://HOST:PORT\n\

@@ -85,10 +85,10 @@ pub(crate) struct Args {
     #[arg(long)]
     print_profile: bool,
     /// Only these checks (names as in --list).
-    #[arg(long, value_name = "CHECK", value_delimiter = ',', num_args = 1..)]
+    #[arg(long, value_name = "CHECK", value_delimiter = ',', num_args = 1.., hide_possible_values = true)]
     only: Vec<Check>,
     /// All but these checks.
-    #[arg(long, value_name = "CHECK", value_delimiter = ',', num_args = 1..)]
+    #[arg(long, value_name = "CHECK", value_delimiter = ',', num_args = 1.., hide_possible_values = true)]
     skip: Vec<Check>,
     /// List the checks and end.
     #[arg(long)]

@@ -284,4 +284,41 @@ mod tests {
         let read = listing("sh", &["-c", &zeros(LISTING_BYTES_MAX + 1)], limit).await;
         assert!(matches!(read, Listing::Refused(why) if why.contains("more than")));
     }
+
+    /// Listings come from programs of any version; whatever they print is judged or not, and never ends the run.
+    #[test]
+    fn damaged_listings_make_nothing_panic() {
+        const JSON: &str = r#"{"nftables": [
+            {"chain": {"family": "inet", "table": "t", "name": "c", "type": "filter", "hook": "input", "prio": 0, "policy": "drop"}},
+            {"set": {"family": "inet", "table": "t", "name": "s", "elem": [{"range": [1, 9]}, {"elem": {"val": 80}}]}},
+            {"rule": {"family": "inet", "table": "t", "chain": "c", "handle": 1, "expr": [
+                {"match": {"op": "in", "left": {"payload": {"protocol": "udp", "field": "dport"}}, "right": "@s"}},
+                {"vmap": {"key": {"ct": {"key": "state"}}, "data": {"set": [["new", {"jump": {"target": "c"}}], [1]]}}},
+                {"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "saddr"}},
+                    "right": {"prefix": {"addr": "10.0.0.0", "len": 33}}}}, {"drop": null}]}}]}"#;
+        let mut random = wire_format::rng::Rng::new(8_081);
+        let mut next = move |below: usize| usize::try_from(random.below(below.max(1) as u64)).unwrap();
+        let packet = &packets(&host())[0];
+        let mut judged = [0; 2];
+        for round in 0..6_000 {
+            let mut text = [JSON, SAVED][round % 2].as_bytes().to_vec();
+            for _ in 0..=next(3) {
+                let at = next(text.len());
+                match next(3) {
+                    0 => text[at] = b"[]{}:,\"-!/9 @\n\xff"[next(15)],
+                    1 => drop(text.drain(at..(at + next(40)).min(text.len()))),
+                    _ => {
+                        let piece = text[at..(at + next(60)).min(text.len())].to_vec();
+                        text.splice(at..at, piece).for_each(drop);
+                    }
+                }
+            }
+            let listing = Listing::Rules(String::from_utf8_lossy(&text).into_owned());
+            let none = Listing::NotInstalled;
+            let fate =
+                if round % 2 == 0 { fate(packet, &listing, &none) } else { fate(packet, &none, &listing) };
+            judged[round % 2] += usize::from(fate.is_some());
+        }
+        assert!(judged[0] > 100 && judged[1] == 3_000, "{judged:?}");
+    }
 }
