@@ -47,11 +47,11 @@ pub(crate) fn a_device_whose_interface_was_down_registers_again_and_nobody_is_to
     lan.ip("d", "link set eth0 up");
     device.says("registered 200 10.57.1.1", RECOVERY);
     server.has_said(&["1 10.57.1.2:8081 Joined"]);
-    // The system told of both changes, and the first question afterwards, or the second, was enough.
+    // The system told of both changes. The first question afterwards was enough, or the second, or a beacon came first.
     let after = device.stats();
     assert!(after.net.interface_hints >= before.net.interface_hints + 2, "{after:?}");
     let asked = after.protocol.sent_seek - before.protocol.sent_seek;
-    assert!((1..=2).contains(&asked), "{asked} questions");
+    assert!(asked <= 2, "{asked} questions");
 }
 
 pub(crate) fn a_cable_that_was_pulled_is_a_link_that_was_down() {
