@@ -12,7 +12,7 @@ use tillwire::discovery::seeker::CANDIDATES_MAX;
 use tillwire::{Candidate, StartError, Unprovisioned};
 use wire_format::datagram::Service;
 
-use crate::args::DISCOVERY_PORT;
+use crate::args::{DISCOVERY_PORT, InterfaceArgs};
 use crate::error::{Failure, Outcome, Verdict};
 use crate::{json, out, start};
 
@@ -43,11 +43,18 @@ pub(crate) struct Args {
     /// The UDP port of discovery, the same on every node.
     #[arg(long, value_name = "PORT", default_value_t = DISCOVERY_PORT)]
     discovery_port: u16,
+    #[command(flatten)]
+    interfaces: InterfaceArgs,
 }
 
 /// Listens for a while, or until Ctrl-C, and lists who was heard.
 pub(crate) async fn run(args: Args, json: bool) -> Outcome {
-    let net = Net { bind: args.bind, broadcast: args.broadcast, port: args.discovery_port, ..Net::default() };
+    let net = Net {
+        bind: args.bind,
+        broadcast: args.broadcast,
+        port: args.discovery_port,
+        ..args.interfaces.net()
+    };
     let mut end = start::End::listen()?;
     let listening = Unprovisioned::look(net).map_err(|error| failure(&error, &args))?;
     if !json {
