@@ -9,7 +9,8 @@ use discovery::driver::server::{self, ServerDriver, ServerEvent};
 use discovery::driver::{Net, OpenErrorKind, Opening};
 use discovery::{DeviceConfig, SeekerEvent, ServerConfig, State, What};
 use tokio::time::timeout;
-use wire_format::ids::{NodeId, Store};
+use wire_format::datagram::{Announce, Node, StoreRef};
+use wire_format::ids::{DeviceKind, NodeId, Store};
 
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -171,6 +172,63 @@ async fn garbage_of_every_length_is_counted_and_hurts_nobody() {
         heard.protocol.dropped() >= 750
             && first.handle().server().await.is_some_and(|found| found.registered)
     );
+}
+
+/// An ANNOUNCE of a device that will not be there for the answer.
+fn announce(number: u16) -> Vec<u8> {
+    let (store, mut id) = (store(), [0xA0; 16]);
+    id[..2].copy_from_slice(&number.to_le_bytes());
+    let node = Node::new(NodeId(id), DeviceKind::TILL);
+    let announce = Announce {
+        from: Node { scope: store.scope(), port: 8_081, lease_s: 90, want_ack: true, ..node },
+        answers: 0,
+        store: Some(StoreRef::from(&store)),
+        name: None,
+        services: None,
+        addrs: None,
+        firmware: None,
+        caps: None,
+        zone: None,
+        tags: None,
+        code: None,
+        nonce: None,
+        app: None,
+        pad_to: 96,
+        auth: None,
+    };
+    let mut bytes = [0; 1_200];
+    let len = announce.emit(&mut bytes).unwrap();
+    bytes[..len].to_vec()
+}
+
+#[tokio::test]
+async fn a_thousand_answers_to_ports_that_were_closed_hurt_nobody() {
+    // As when a thousand devices lose their power at once: each answer comes back as "port unreachable".
+    const GONE: u16 = 1_000;
+    let config = ServerConfig::new(id(0xEE), store());
+    let mut server = server::spawn(net(host(9, 200), 41_414), config, 2_000, 1).unwrap();
+    for number in 0..GONE {
+        let [low, high] = number.to_le_bytes();
+        let gone = UdpSocket::bind((Ipv4Addr::new(127, 63, high, low), 0)).unwrap();
+        gone.send_to(&announce(number), (host(9, 200), 41_414)).unwrap();
+        drop(gone);
+        if number.is_multiple_of(50) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    let mut device = device_at(net(host(9, 1), 41_414), 1);
+    device_says(&mut device, is_registered).await;
+    server_says(&mut server, joined(1)).await;
+    let stats = server.handle().stats().await.unwrap();
+    assert_eq!((stats.devices, stats.net.receive_drops), (usize::from(GONE) + 1, 0));
+    assert!(stats.protocol.sent_ack > u64::from(GONE), "{stats:?}");
+    if cfg!(target_os = "linux") {
+        assert_eq!(
+            (stats.net.receive_errors, stats.net.send_errors),
+            (0, 0),
+            "a socket that is not connected hears of none"
+        );
+    }
 }
 
 #[tokio::test]

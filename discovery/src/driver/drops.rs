@@ -46,8 +46,9 @@ impl DropWatch {
 #[derive(Debug)]
 struct DropCounter<F = File> {
     file: F,
-    /// The numbers the sockets go by there.
-    inodes: Vec<u64>,
+    /// The numbers the sockets go by there, each with what this look found of it. A socket may be shown twice when others
+    /// come and go between two reads.
+    sockets: Vec<(u64, Option<u64>)>,
     buffer: Box<[u8]>,
 }
 
@@ -64,14 +65,16 @@ impl DropCounter {
 
 impl<F: Read + Seek> DropCounter<F> {
     fn new(file: F, inodes: Vec<u64>) -> Self {
-        Self { file, inodes, buffer: vec![0; CHUNK_BYTES].into_boxed_slice() }
+        let sockets = inodes.into_iter().map(|inode| (inode, None)).collect();
+        Self { file, sockets, buffer: vec![0; CHUNK_BYTES].into_boxed_slice() }
     }
 
     /// Datagrams dropped at all of them since they were opened; `None` if not all were found. Takes some 20 µs on a host
     /// with few sockets, and no memory.
     fn read(&mut self) -> Option<u64> {
         self.file.rewind().ok()?;
-        let (mut found, mut total, mut kept) = (0_usize, 0_u64, 0);
+        self.sockets.iter_mut().for_each(|(_, drops)| *drops = None);
+        let mut kept = 0_usize;
         for _ in 0..BYTES_MAX / CHUNK_BYTES {
             let len = match self.file.read(self.buffer.get_mut(kept..)?) {
                 Ok(0) => break,
@@ -82,12 +85,12 @@ impl<F: Read + Seek> DropCounter<F> {
             let text = self.buffer.get(..len)?;
             let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end.saturating_add(1));
             for (inode, drops) in text.get(..whole)?.split(|&byte| byte == b'\n').filter_map(counter) {
-                if self.inodes.contains(&inode) {
-                    found = found.saturating_add(1);
-                    total = total.saturating_add(drops);
+                for socket in self.sockets.iter_mut().filter(|socket| socket.0 == inode) {
+                    socket.1 = Some(drops);
                 }
             }
-            if found >= self.inodes.len() {
+            let total = self.sockets.iter().map(|(_, drops)| *drops).sum();
+            if let Some(total) = total {
                 return Some(total);
             }
             self.buffer.copy_within(whole..len, 0);
@@ -137,6 +140,15 @@ mod tests {
             |inodes: &[u64]| DropCounter::new(io::Cursor::new(text.as_bytes()), inodes.to_vec()).read();
         assert_eq!(read(&[1, 700, last as u64]), Some(15));
         assert_eq!(read(&[1, last as u64 + 1]), None);
+    }
+
+    #[test]
+    fn a_socket_that_is_shown_twice_counts_once() {
+        let line = |inode: u64, drops: u64| format!("1: 0:1 0:0 07 0:0 0:0 0 0 0 {inode} 2 0 {drops}\n");
+        let text = [line(7, 5), line(7, 5), line(8, 6)].concat();
+        let read =
+            |inodes: &[u64]| DropCounter::new(io::Cursor::new(text.as_bytes()), inodes.to_vec()).read();
+        assert_eq!((read(&[7, 8]), read(&[7, 9]), read(&[8])), (Some(11), None, Some(6)));
     }
 
     #[test]

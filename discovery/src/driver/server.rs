@@ -61,7 +61,7 @@ impl Start {
 pub fn spawn_with(net: Net, start: Start) -> Result<ServerDriver, OpenError> {
     let at = SocketAddrV4::new(net.bind.unwrap_or(Ipv4Addr::UNSPECIFIED), net.port);
     let Start { config, capacity, seed, snapshot, keys } = start;
-    let node = ("server", config.id);
+    let (node, rate_per_s) = (("server", config.id), config.rate_per_s);
     let mut restored = None;
     let make = |now| {
         let slots = vec![Slot::EMPTY; capacity].into_boxed_slice();
@@ -70,7 +70,8 @@ pub fn spawn_with(net: Net, start: Start) -> Result<ServerDriver, OpenError> {
         restored = snapshot.map(|snapshot| roster.restore(now, &snapshot));
         Server { roster }
     };
-    let task = run::spawn(|| Wire::open(net, []), make, at, node)?;
+    let open = || Wire::open(net, []).inspect(|wire| wire.warn_of_small_queue(rate_per_s));
+    let task = run::spawn(open, make, at, node)?;
     let handle = ServerHandle { commands: task.commands().clone() };
     Ok(ServerDriver { task, handle, restored })
 }

@@ -153,7 +153,6 @@ impl Sockets {
     pub(crate) fn send(&self, outbox: &Outbox, from: usize) -> io::Result<usize> {
         #[cfg(test)]
         self.faults.send(outbox.iter_from(from).next())?;
-        let socket = &self.unicast.socket;
         let mut posts = outbox.iter_from(from);
         #[cfg(target_os = "linux")]
         let together = outbox.iter_from(from).take_while(|post| !post.on_link).count();
@@ -162,6 +161,7 @@ impl Sockets {
             let posts = posts.take(together);
             #[cfg(test)]
             let posts = self.faults.fine(posts);
+            let socket = &self.unicast.socket;
             return socket.try_io(Interest::WRITABLE, || super::sendmany::send(socket, posts));
         }
         let Some(one) = posts.next() else { return Ok(1) };

@@ -66,3 +66,8 @@ pub(super) fn link(change: &Change) {
 pub(super) fn unsent(to: SocketAddrV4, error: &std::io::Error) {
     tell!(DEBUG, %to, %error, "datagram not sent");
 }
+
+/// The receive queue is smaller than what may arrive while this process is busy elsewhere.
+pub(super) fn small_queue(granted: usize, needed: usize) {
+    tell!(WARN, granted, needed, "receive queue smaller than a tenth of a second of announces needs");
+}

@@ -63,7 +63,8 @@ pub struct NetStats {
     pub links: usize,
     /// Usable links beyond the core's limit, left out now.
     pub links_over: usize,
-    /// Bytes of receive queue the system granted; on Linux it reports the double of what it means.
+    /// Bytes of receive queue the system granted; on Linux it reports the double of what it means. A server whose queue
+    /// holds less than 100 ms of the announces it asks for says so once, with feature `tracing`.
     pub receive_buffer_bytes: usize,
 }
 
@@ -125,6 +126,14 @@ impl Wire {
             no_wait_until: Instant::ZERO,
             stats,
         })
+    }
+
+    /// Says once if the receive queue cannot hold what `rate_per_s` announces a second bring in [`AWAY_MAX`].
+    pub(crate) fn warn_of_small_queue(&self, rate_per_s: u32) {
+        let (granted, needed) = (self.stats.receive_buffer_bytes, queue_bytes(rate_per_s));
+        if granted < needed {
+            trace::small_queue(granted, needed);
+        }
     }
 
     /// When [`Wire::scan`] is due.
@@ -311,6 +320,23 @@ impl Wire {
     }
 }
 
+/// How long a busy machine may keep this process from reading.
+const AWAY_MAX: Duration = Duration::from_millis(100);
+
+/// What Linux charges for an announce of up to 192 bytes.
+const ANNOUNCE_CHARGE: usize = 768;
+
+/// Bytes of receive queue for `rate_per_s` announces a second: the 212,992 of a stock system are enough for 2,770.
+fn queue_bytes(rate_per_s: u32) -> usize {
+    let announces = AWAY_MAX.as_secs_f64() * f64::from(rate_per_s);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a few hundred; it saturates"
+    )]
+    (announces.ceil() as usize).saturating_mul(ANNOUNCE_CHARGE)
+}
+
 /// Loopback, and addresses that only a route makes local, do not come and go.
 const fn may_change(link: &Link, listed: bool) -> bool {
     listed && !link.address.is_loopback()
@@ -335,3 +361,16 @@ fn is_of_a_peer(error: &io::Error) -> bool {
 /// Whether 255.255.255.255 leaves by the interface that owns the source address. The BSDs send it by the default route,
 /// so there the subnet's own broadcast address is used.
 const LIMITED_BY_SOURCE: bool = cfg!(any(target_os = "linux", target_os = "android", windows));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stock_queue_is_enough_for_a_cold_start_and_not_for_a_warm_one() {
+        const STOCK: usize = 212_992;
+        assert!(queue_bytes(1_000) < STOCK && queue_bytes(2_770) < STOCK);
+        assert!(queue_bytes(2_780) > STOCK && queue_bytes(5_000) == 500 * ANNOUNCE_CHARGE);
+        assert_eq!(queue_bytes(u32::MAX), 429_496_730 * ANNOUNCE_CHARGE);
+    }
+}
