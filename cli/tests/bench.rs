@@ -157,7 +157,19 @@ fn a_small_store_finds_its_server_in_every_section() {
     assert_eq!(code(&output), 0, "{} {lines:?}", stderr(&output));
     let [sections @ .., summary] = &lines[..] else { panic!("{lines:?}") };
     let named: Vec<_> = sections.iter().map(|line| line["section"].as_str().unwrap()).collect();
-    let all = ["cold", "loss", "warm", "learn", "paced", "single", "silent", "steady", "forged"];
+    let all = [
+        "cold",
+        "loss",
+        "warm",
+        "cold-auth",
+        "warm-auth",
+        "learn",
+        "paced",
+        "single",
+        "silent",
+        "steady",
+        "forged",
+    ];
     assert_eq!(named, all);
     for line in sections {
         assert_eq!((&line["event"], &line["ok"]), (&"section".into(), &true.into()), "{line}");
@@ -166,7 +178,7 @@ fn a_small_store_finds_its_server_in_every_section() {
     let figure = |section: &str, path: &str| {
         number(sections.iter().find(|line| line["section"] == section).unwrap(), path)
     };
-    for section in ["cold", "loss", "warm"] {
+    for section in ["cold", "loss", "warm", "cold-auth", "warm-auth"] {
         assert_eq!(figure(section, "/devices"), 100.0);
         assert!(figure(section, "/registered_ms") > 0.0 && figure(section, "/announces") >= 100.0);
     }

@@ -14,7 +14,7 @@ use crate::error::Failure;
 const RATE: u32 = 1_000;
 const RATE_WARM: u32 = 5_000;
 /// Of a million datagrams, lost in the section loss.
-pub(super) const LOST_PPM: u32 = 10_000;
+const LOST_PPM: u32 = 10_000;
 /// Of a full store, from the server's start to the last registration.
 const BUDGET_MS: f64 = 11_000.0;
 const BUDGET_LOSS_MS: f64 = 15_000.0;
@@ -25,25 +25,29 @@ const ALONE_FOR: Duration = Duration::from_secs(3);
 pub(super) const WITHIN: Duration = Duration::from_secs(120);
 
 /// Devices seek, then a server starts that expects nobody.
-pub(super) fn cold(args: &Args, lost_ppm: u32) -> Result<Row, Failure> {
-    let mut stand = Stand::start(Who::Tillwire, args.devices, STOCK_BUFFER)?;
+pub(super) fn cold(args: &Args, section: Section) -> Result<Row, Failure> {
+    let (lost_ppm, budget) = match section {
+        Section::Loss => (LOST_PPM, BUDGET_LOSS_MS),
+        _ => (0, BUDGET_MS),
+    };
+    let auth = section == Section::ColdAuth;
+    let mut stand = Stand::start_with(Who::Tillwire, args.devices, STOCK_BUFFER, auth)?;
     stand.tell(&format!("boot 1000 {lost_ppm}"), "booted")?;
     stand.tell(&format!("run {}", ALONE_FOR.as_millis()), "ran")?;
     let began_us = stand.up(0, RATE)?;
     let registered = stand.registered(WITHIN)?;
-    let (section, budget) =
-        if lost_ppm == 0 { (Section::Cold, BUDGET_MS) } else { (Section::Loss, BUDGET_LOSS_MS) };
     finish(section, stand, began_us, &registered, RATE, budget)
 }
 
 /// The server of a store that was up is killed and comes back; it knows how many devices there are.
-pub(super) fn warm(args: &Args) -> Result<Row, Failure> {
-    let mut stand = Stand::start(Who::Tillwire, args.devices, DEFAULT_BUFFER)?;
+pub(super) fn warm(args: &Args, section: Section) -> Result<Row, Failure> {
+    let auth = section == Section::WarmAuth;
+    let mut stand = Stand::start_with(Who::Tillwire, args.devices, DEFAULT_BUFFER, auth)?;
     prepare(&mut stand, args.devices)?;
     stand.tell("round", "counting")?;
     let began_us = stand.up(args.devices, RATE_WARM)?;
     let registered = stand.registered(WITHIN)?;
-    finish(Section::Warm, stand, began_us, &registered, RATE_WARM, BUDGET_WARM_MS)
+    finish(section, stand, began_us, &registered, RATE_WARM, BUDGET_WARM_MS)
 }
 
 /// Every device is on and registered.

@@ -40,6 +40,7 @@ Sections:
   loss                  the same while every datagram is lost with 1 %, for each device
   warm                  the server is killed and comes back with the number of devices, at 5,000
                         a second
+  cold-auth, warm-auth  cold and warm in authenticated mode, a key for each device
   learn                 an ANNOUNCE of each device as fast as one process can send them: CPU of
                         the server's thread per device, beside a hand-written loop in turns
   paced                 the same at 5,000 a second, where both wake for almost each datagram
@@ -89,6 +90,8 @@ enum Section {
     Cold,
     Loss,
     Warm,
+    ColdAuth,
+    WarmAuth,
     Learn,
     Paced,
     Single,
@@ -98,10 +101,12 @@ enum Section {
 }
 
 impl Section {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 11] = [
         Self::Cold,
         Self::Loss,
         Self::Warm,
+        Self::ColdAuth,
+        Self::WarmAuth,
         Self::Learn,
         Self::Paced,
         Self::Single,
@@ -115,6 +120,8 @@ impl Section {
             Self::Cold => "cold",
             Self::Loss => "loss",
             Self::Warm => "warm",
+            Self::ColdAuth => "cold-auth",
+            Self::WarmAuth => "warm-auth",
             Self::Learn => "learn",
             Self::Paced => "paced",
             Self::Single => "single",
@@ -126,9 +133,8 @@ impl Section {
 
     fn measure(self, args: &Args) -> Result<Row, Failure> {
         match self {
-            Self::Cold => cold::cold(args, 0),
-            Self::Loss => cold::cold(args, cold::LOST_PPM),
-            Self::Warm => cold::warm(args),
+            Self::Cold | Self::Loss | Self::ColdAuth => cold::cold(args, self),
+            Self::Warm | Self::WarmAuth => cold::warm(args, self),
             Self::Learn => learn::learn(args, None),
             Self::Paced => learn::learn(args, Some(learn::PACE)),
             Self::Single => single::single(args),
@@ -180,6 +186,8 @@ fn summary(args: &Args, rows: &[Row], load_1m: f64) -> Value {
         "registered_ms": of(Section::Cold, "registered_ms"),
         "registered_ms_loss": of(Section::Loss, "registered_ms"),
         "registered_ms_warm": of(Section::Warm, "registered_ms"),
+        "registered_ms_auth": of(Section::ColdAuth, "registered_ms"),
+        "registered_ms_warm_auth": of(Section::WarmAuth, "registered_ms"),
         "broadcasts": of(Section::Silent, "broadcasts"),
         "broadcasts_per_s": of(Section::Steady, "broadcasts_per_s"),
         "drops": drops,

@@ -11,8 +11,10 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use testkit::farm;
 use tillwire::discovery::ServerConfig;
-use tillwire::discovery::driver::server::{self, ServerDriver};
+use tillwire::discovery::auth::ServerKeys;
+use tillwire::discovery::driver::server::{self, ServerDriver, Start};
 use tillwire::discovery::driver::{Net, OpenErrorKind};
 use tillwire::{NodeId, Store};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -40,6 +42,9 @@ pub(crate) struct Args {
     /// Bytes of receive queue asked for.
     #[arg(long)]
     pub(super) buffer: usize,
+    /// Authenticated mode.
+    #[arg(long)]
+    auth: bool,
     /// Run on this core.
     #[arg(long)]
     core: Option<usize>,
@@ -48,7 +53,7 @@ pub(crate) struct Args {
 #[cfg(test)]
 impl Args {
     pub(super) const fn for_test(at: SocketAddrV4, capacity: u32) -> Self {
-        Self { who: Who::RawEpoll, at, capacity, buffer: 4 << 20, core: None }
+        Self { who: Who::RawEpoll, at, capacity, buffer: 4 << 20, auth: false, core: None }
     }
 }
 
@@ -126,9 +131,16 @@ impl Node {
             receive_buffer_bytes: buffer,
             ..Net::default()
         };
+        let mut start = Start::new(config, capacity as usize, 0);
+        start.keys = self.args.auth.then(|| ServerKeys {
+            announce: farm::server_keys(capacity, self.store),
+            beacon: farm::beacon_keys(),
+        });
         let begun = machine::now();
         let driver = loop {
-            match server::spawn(net.clone(), config.clone(), capacity as usize, micros(machine::now())) {
+            // Another epoch at each start.
+            start.seed = micros(machine::now());
+            match server::spawn_with(net.clone(), start.clone()) {
                 Ok(driver) => break driver,
                 Err(error)
                     if error.kind() == OpenErrorKind::PortInUse && machine::now() - begun < FREE_WITHIN =>

@@ -39,6 +39,9 @@ pub(crate) struct Args {
     /// Where the server listens.
     #[arg(long)]
     at: SocketAddrV4,
+    /// Authenticated mode.
+    #[arg(long)]
+    auth: bool,
     /// Run on this core.
     #[arg(long)]
     core: Option<usize>,
@@ -48,7 +51,10 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Outcome {
     let pinned = args.core.is_some_and(machine::pin);
     let broken = |error: std::io::Error| Failure::broken(format!("the devices broke: {error}"), "");
-    let config = FarmConfig::new(args.devices, FIRST, args.at.port(), super::node::store()?);
+    let config = FarmConfig {
+        authenticated: args.auth,
+        ..FarmConfig::new(args.devices, FIRST, args.at.port(), super::node::store()?)
+    };
     let mut peers = Peers { args, config, farm: None, offset_us: 0, announces: None };
     let told = lines();
     out::json(&json!({"event": "ready", "pinned": pinned}));

@@ -30,27 +30,28 @@ pub(super) struct Stand {
 impl Stand {
     /// Starts both; no server is up yet, and no device.
     pub(super) fn start(who: Who, devices: u32, buffer: usize) -> Result<Self, Failure> {
+        Self::start_with(who, devices, buffer, false)
+    }
+
+    /// The same, in authenticated mode if so.
+    pub(super) fn start_with(who: Who, devices: u32, buffer: usize, auth: bool) -> Result<Self, Failure> {
         let at = SocketAddrV4::new(ADDRESS, free_port()?);
         let cores = machine::two_cores();
-        let core = |second: bool| {
-            cores.map(|(first, other)| format!("--core={}", if second { other } else { first }))
-        };
-        let words = |name: &str, more: [String; 2], core: Option<String>| {
+        let core = |core: usize| format!("--core={core}");
+        let words = |name: &str, more: &[String], core: Option<String>| {
             let mut words = vec![name.to_owned(), format!("--at={at}")];
-            words.extend(more);
+            words.extend_from_slice(more);
+            words.extend(auth.then(|| "--auth".to_owned()));
             words.extend(core);
             words
         };
-        let mut node_words = words(
-            "bench-discovery-node",
-            [format!("--capacity={devices}"), format!("--buffer={buffer}")],
-            core(false),
-        );
-        node_words.push(format!("--who={}", who.name()));
-        let mut node = Child::start(&node_words)?;
-        let peer_words = ["bench-discovery-peers".to_owned(), format!("--at={at}")];
-        let peer_words = peer_words.into_iter().chain([format!("--devices={devices}")]).chain(core(true));
-        let mut peers = Child::start(&peer_words.collect::<Vec<_>>())?;
+        let more =
+            [format!("--who={}", who.name()), format!("--capacity={devices}"), format!("--buffer={buffer}")];
+        let mut node =
+            Child::start(&words("bench-discovery-node", &more, cores.map(|(first, _)| core(first))))?;
+        let more = [format!("--devices={devices}")];
+        let mut peers =
+            Child::start(&words("bench-discovery-peers", &more, cores.map(|(_, second)| core(second))))?;
         let pinned = node.expect("ready")?["pinned"] == true && peers.expect("ready")?["pinned"] == true;
         Ok(Self { node, peers, at, pinned })
     }
