@@ -3,13 +3,19 @@
 use std::time::Duration;
 
 use discovery::{Arrival, LinkId, Roster, Slot};
-use wire_format::ids::NodeId;
+use wire_format::datagram::{Announce, CodeRef, Firmware, Node, Nonce, TextRef};
+use wire_format::ids::{DeviceKind, NodeId};
+use wire_format::rng::Rng;
 use wire_format::time::Instant;
 
 use super::{Scenario, id, store};
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![Scenario { name: "roster_refresh", build: roster_refresh, operations: 1 }]
+    vec![
+        Scenario { name: "roster_refresh", build: roster_refresh, operations: 1 },
+        Scenario { name: "roster_refresh_10k", build: roster_refresh_10k, operations: 1 },
+        Scenario { name: "roster_life_10k", build: roster_life_10k, operations: 1 },
+    ]
 }
 
 /// A device refreshes its registration: read, matched, acknowledged.
@@ -59,5 +65,120 @@ fn roster_refresh() -> Box<dyn FnMut()> {
         announce[36..40].copy_from_slice(&sequence.to_le_bytes());
         roster.handle_datagram(now, &arrival, &announce).expect("a refresh");
         while roster.poll_transmit(now, &mut buffer).is_some() {}
+    })
+}
+
+const DEVICES: usize = 10_000;
+
+/// The announce of a till as it is in the field, 152 bytes.
+fn till(number: u64, sequence: u32) -> Vec<u8> {
+    let store = store();
+    let from = Node {
+        scope: store.scope(),
+        epoch: 7,
+        sequence,
+        port: 8_081,
+        lease_s: 90,
+        want_ack: true,
+        ..Node::new(number_id(number), DeviceKind::TILL)
+    };
+    let announce = Announce {
+        from,
+        answers: 0,
+        store: Some((&store).into()),
+        name: TextRef::new("Till 12, entrance"),
+        services: None,
+        addrs: None,
+        firmware: Some(Firmware { version: 0x0001_0203, build: 4_711 }),
+        caps: None,
+        zone: Some(3),
+        tags: None,
+        code: CodeRef::new("TIL-0012"),
+        nonce: Some(Nonce::Short(*b"a nonce!")),
+        app: None,
+        pad_to: 0,
+        auth: None,
+    };
+    let mut buffer = [0; 256];
+    let len = announce.emit(&mut buffer).expect("an announce");
+    buffer[..len].to_vec()
+}
+
+/// Ids as they are in the field: nothing about them is in order.
+fn number_id(number: u64) -> NodeId {
+    let mut rng = Rng::new(number);
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&rng.next_u64().to_le_bytes());
+    id[8..].copy_from_slice(&rng.next_u64().to_le_bytes());
+    NodeId(id)
+}
+
+fn arrival(number: u64) -> Arrival {
+    let host = u32::from_be_bytes([10, 0, 0, 0]) + u32::try_from(number % 0x00FF_FFFF).unwrap_or(0);
+    let source = std::net::SocketAddrV4::new(host.into(), 57_854);
+    Arrival { link: LinkId(0), source, broadcast: false }
+}
+
+/// One of 10,000 known devices refreshes its registration, each in its turn and the turns in random order: from the
+/// datagram to the ACK that wants to leave. (Writing the ACK is in `roster_refresh`.)
+fn roster_refresh_10k() -> Box<dyn FnMut()> {
+    let mut now = Instant::from_millis(10_000);
+    let slots = vec![Slot::EMPTY; DEVICES].into_boxed_slice();
+    let mut config = discovery::ServerConfig::new(NodeId([0xFE; 16]), store());
+    config.rate_per_s = 1_000_000;
+    let mut roster = Roster::new(config, slots, now, 1);
+    let mut devices: Vec<_> = (0..DEVICES as u64).map(|number| (arrival(number), till(number, 1))).collect();
+    for (arrival, announce) in &devices {
+        now = now + Duration::from_micros(100);
+        roster.handle_datagram(now, arrival, announce).expect("a newcomer");
+        while roster.poll_transmit(now, &mut [0; 1_200]).is_some() {}
+        while roster.poll_event().is_some() {}
+    }
+    assert_eq!(roster.len(), DEVICES);
+    let mut rng = Rng::new(7);
+    for at in (1..DEVICES).rev() {
+        devices.swap(at, usize::try_from(rng.below(at as u64 + 1)).expect("small"));
+    }
+    let (mut turn, mut sequence) = (0, 1_u32);
+    Box::new(move || {
+        if turn == 0 {
+            sequence += 1;
+            for (_, announce) in &mut devices {
+                announce[36..40].copy_from_slice(&sequence.to_le_bytes());
+            }
+        }
+        let (arrival, announce) = &devices[turn];
+        turn = (turn + 1) % DEVICES;
+        now = now + Duration::from_micros(100);
+        roster.handle_datagram(now, arrival, announce).expect("a refresh");
+        // Nowhere to write to: it is dropped.
+        while roster.poll_transmit(now, &mut []).is_some() {}
+    })
+}
+
+/// Every device is a new one: it joins, is suspected, asked twice, lost and forgotten, about 9,000 of them at a time.
+fn roster_life_10k() -> Box<dyn FnMut()> {
+    let mut now = Instant::from_millis(10_000);
+    let slots = vec![Slot::EMPTY; DEVICES].into_boxed_slice();
+    let mut config = discovery::ServerConfig::new(NodeId([0xFE; 16]), store());
+    (config.lease_s, config.forget_s, config.rate_per_s) = (10, 1, 1_000_000);
+    let mut roster = Roster::new(config, slots, now, 1);
+    let (mut number, mut announce) = (0_u64, till(0, 1));
+    let mut live = move || {
+        number += 1;
+        announce[16..32].copy_from_slice(&number_id(number).0);
+        now = now + Duration::from_micros(1_250);
+        roster.handle_datagram(now, &arrival(number), &announce).expect("a newcomer");
+        if roster.poll_timeout().is_some_and(|at| at <= now) {
+            roster.handle_timeout(now);
+        }
+        while roster.poll_transmit(now, &mut []).is_some() {}
+        while roster.poll_event().is_some() {}
+        roster.len()
+    };
+    let present = (0..2 * DEVICES).map(|_| live()).last();
+    assert!(present.is_some_and(|present| (7_500..8_500).contains(&present)), "{present:?}");
+    Box::new(move || {
+        live();
     })
 }

@@ -1,6 +1,7 @@
 //! The roster alone, in virtual time: no device answers but by the test's hand.
 
 mod fields;
+mod forged;
 mod pressure;
 mod servers;
 mod slow;
