@@ -15,7 +15,47 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         Scenario { name: "roster_refresh", build: roster_refresh, operations: 1 },
         Scenario { name: "roster_refresh_10k", build: roster_refresh_10k, operations: 1 },
         Scenario { name: "roster_life_10k", build: roster_life_10k, operations: 1 },
+        Scenario { name: "announce_verify", build: announce_verify, operations: 1 },
     ]
+}
+
+/// An announce of usual size is read and its tag verified under a key that is looked up: what authenticated mode costs a
+/// server before it believes anything.
+fn announce_verify() -> Box<dyn FnMut()> {
+    use discovery::auth::{Key, KeyMap, KeyRing, Keys};
+    use wire_format::datagram::{Announce, Auth, Firmware, Node, Nonce, TextRef, covered, seal};
+    use wire_format::ids::DeviceKind;
+
+    let keys: KeyMap = (0..1_024).map(|device| (id(device), KeyRing::new(1, Key::new([7; 32])))).collect();
+    let store = store();
+    let announce = Announce {
+        from: Node { scope: store.scope(), port: 8_081, ..Node::new(id(77), DeviceKind::KIOSK) },
+        answers: 0,
+        store: Some((&store).into()),
+        name: TextRef::new("Kiosk 3"),
+        services: None,
+        addrs: None,
+        firmware: Some(Firmware { version: 1, build: 2 }),
+        caps: None,
+        zone: Some(3),
+        tags: None,
+        nonce: Some(Nonce::Short([7; 8])),
+        app: None,
+        code: None,
+        pad_to: 160,
+        auth: Some(Auth::open(1, Auth::HMAC_SHA256_128)),
+    };
+    let mut buffer = [0; 200];
+    let len = announce.emit(&mut buffer).expect("fits");
+    seal(&mut buffer[..len], |covered| Key::new([7; 32]).tag(covered));
+    Box::new(move || {
+        let bytes = std::hint::black_box(&buffer[..len]);
+        let announce = Announce::parse(bytes).expect("an announce");
+        let auth = announce.auth.expect("a tag");
+        let key = keys.announce_key(announce.from.id, auth.key_id).expect("a key");
+        let (before, tag) = covered(bytes).expect("a tag");
+        assert!(key.verifies(before, tag));
+    })
 }
 
 /// A device refreshes its registration: read, matched, acknowledged.

@@ -82,11 +82,15 @@
 //!   and stayed silent.
 //! - Every table has a size chosen at start. A device costs its [`Slot`] (at most 400 bytes), a datagram O(1).
 //!
-//! # What does not
+//! # What does not, without keys
 //!
-//! This version speaks clear mode only. AUTH entries are parsed and counted (`received_auth_unverified`), their tags are not
-//! verified: whoever can forge source addresses on the LAN can make a device look present that is not, or keep one busy
-//! with questions. It cannot make one disappear that answers.
+//! In clear mode AUTH entries are parsed and counted (`received_auth_unverified`), their tags are not verified: whoever can
+//! forge source addresses on the LAN can make a device look present that is not, or keep one busy with questions. It
+//! cannot make one disappear that answers.
+//!
+//! With keys (see [`auth`]) that ends: what has no right tag changes nothing and is not answered, and what was recorded is
+//! told from what is said now. Who relays a device's datagrams in the very moment is not found out, and cannot change
+//! them; who has stolen a till can forge hints.
 #![cfg_attr(not(any(test, feature = "tokio")), no_std)]
 
 #[cfg(feature = "tokio")]

@@ -3,6 +3,7 @@
 
 use std::net::{SocketAddr, SocketAddrV4};
 
+use discovery::auth::{DeviceKeys, Key, KeyRing, Keys, SortedKeys};
 use discovery::{Arrival, DeviceConfig, LinkId, Roster, Seeker, ServerConfig, Slot};
 use push::fleet::{DeviceSlot, Event, NewDevice, NewOrder, OrderSlot};
 use push::receiver::{ConnId, Firmware, Receiver, ReceiverConfig, Verdict};
@@ -23,39 +24,62 @@ fn store() -> Store {
     Store::new(7, "PARIS-12").unwrap()
 }
 
-/// A server and a device on one link, until both know each other.
 #[test]
 fn discovery_allocates_nothing() {
     let mut registered = false;
     let counts = count(|| {
-        let mut now = Instant::from_millis(1_000);
-        let mut roster = Roster::new(ServerConfig::new(SERVER, store()), [Slot::EMPTY; 8], now, 1);
-        let mut seeker = Seeker::new(DeviceConfig::new(DEVICE, store()), now, 2);
-        roster.link_up(now, LinkId(0));
-        seeker.link_up(now, LinkId(0));
-        let from = |last| SocketAddrV4::new([10, 0, 0, last].into(), 57_854);
-        let mut buffer = [0; 1_200];
-        for _ in 0..200 {
-            now = now + core::time::Duration::from_millis(50);
-            roster.handle_timeout(now);
-            seeker.handle_timeout(now);
-            while let Some(transmit) = roster.poll_transmit(now, &mut buffer) {
-                let broadcast = matches!(transmit.to, discovery::Destination::Broadcast(_));
-                let arrival = Arrival { link: LinkId(0), source: from(2), broadcast };
-                let _why = seeker.handle_datagram(now, &arrival, &buffer[..transmit.len]);
-            }
-            while let Some(transmit) = seeker.poll_transmit(now, &mut buffer) {
-                let broadcast = matches!(transmit.to, discovery::Destination::Broadcast(_));
-                let arrival = Arrival { link: LinkId(0), source: from(1), broadcast };
-                let _why = roster.handle_datagram(now, &arrival, &buffer[..transmit.len]);
-            }
-            while roster.poll_event().is_some() {}
-            while seeker.poll_event().is_some() {}
-            registered |= roster.len() == 1 && seeker.server().is_some_and(|server| server.registered);
-        }
+        let now = Instant::from_millis(1_000);
+        let roster = Roster::new(ServerConfig::new(SERVER, store()), [Slot::EMPTY; 8], now, 1);
+        let seeker = Seeker::new(DeviceConfig::new(DEVICE, store()), now, 2);
+        registered = find_each_other(now, roster, seeker);
     });
     assert!(registered, "the device never registered");
     assert_eq!(counts, Counts::default());
+}
+
+#[test]
+fn discovery_under_keys_allocates_nothing() {
+    let ring = |byte| KeyRing::new(1, Key::new([byte; 32]));
+    let mut registered = false;
+    let counts = count(|| {
+        let now = Instant::from_millis(1_000);
+        let keys = SortedKeys::new([(DEVICE, ring(1))]).unwrap();
+        let config = ServerConfig::new(SERVER, store());
+        let roster = Roster::with_keys(config, [Slot::EMPTY; 8], now, 1, keys, ring(2));
+        let keys = DeviceKeys { announce: ring(1), beacon: ring(2) };
+        let seeker = Seeker::with_keys(DeviceConfig::new(DEVICE, store()), now, 2, keys);
+        registered = find_each_other(now, roster, seeker);
+    });
+    assert!(registered, "the device never registered");
+    assert_eq!(counts, Counts::default());
+}
+
+/// A server and a device on one link for ten seconds; whether both know each other.
+fn find_each_other<K: Keys>(start: Instant, mut roster: Roster<[Slot; 8], K>, mut seeker: Seeker) -> bool {
+    let (mut now, mut registered) = (start, false);
+    roster.link_up(now, LinkId(0));
+    seeker.link_up(now, LinkId(0));
+    let from = |last| SocketAddrV4::new([10, 0, 0, last].into(), 57_854);
+    let mut buffer = [0; 1_200];
+    for _ in 0..200 {
+        now = now + core::time::Duration::from_millis(50);
+        roster.handle_timeout(now);
+        seeker.handle_timeout(now);
+        while let Some(transmit) = roster.poll_transmit(now, &mut buffer) {
+            let broadcast = matches!(transmit.to, discovery::Destination::Broadcast(_));
+            let arrival = Arrival { link: LinkId(0), source: from(2), broadcast };
+            let _why = seeker.handle_datagram(now, &arrival, &buffer[..transmit.len]);
+        }
+        while let Some(transmit) = seeker.poll_transmit(now, &mut buffer) {
+            let broadcast = matches!(transmit.to, discovery::Destination::Broadcast(_));
+            let arrival = Arrival { link: LinkId(0), source: from(1), broadcast };
+            let _why = roster.handle_datagram(now, &arrival, &buffer[..transmit.len]);
+        }
+        while roster.poll_event().is_some() {}
+        while seeker.poll_event().is_some() {}
+        registered |= roster.len() == 1 && seeker.server().is_some_and(|server| server.registered);
+    }
+    registered
 }
 
 type Orders<'a> = [OrderSlot<&'a [u8], [u8; 1]>; 4];

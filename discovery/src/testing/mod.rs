@@ -13,6 +13,8 @@ mod auth_operations;
 mod auth_replay;
 #[cfg(feature = "auth")]
 mod auth_rotation;
+#[cfg(feature = "auth")]
+mod auth_vectors;
 mod bench_lan;
 mod candidates;
 mod conflicts;

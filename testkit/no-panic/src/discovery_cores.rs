@@ -12,9 +12,15 @@ pub(crate) fn all(bytes: &[u8], buffer: &mut [u8]) {
     let source = SocketAddrV4::new(black_box([10, 0, 0, 1]).into(), black_box(1));
     let arrival = black_box(Arrival { link: LinkId(0), source, broadcast: false });
     #[cfg(feature = "roster")]
-    roster(store, &arrival, bytes, buffer);
+    {
+        roster(store, &arrival, bytes, buffer);
+        roster_with_keys(store, &arrival, bytes, buffer);
+    }
     #[cfg(feature = "seeker")]
-    seeker(store, &arrival, bytes, buffer);
+    {
+        seeker(store, &arrival, bytes, buffer);
+        seeker_with_keys(store, &arrival, bytes, buffer);
+    }
 }
 
 /// A time nobody knows.
@@ -84,4 +90,54 @@ fn seeker(store: Store, arrival: &Arrival, bytes: &[u8], buffer: &mut [u8]) {
     seeker.link_down(now(), arrival.link);
     seeker.stop(now());
     black_box((seeker.poll_transmit(now(), buffer), seeker.is_stopped()));
+}
+
+/// Keys nobody knows.
+fn ring() -> discovery::auth::KeyRing {
+    use discovery::auth::{Key, KeyRing};
+    let ring = KeyRing::new(black_box(1), Key::new(black_box([1; 32])));
+    let ring = match ring.with_next(black_box(2), Key::new(black_box([2; 32]))) {
+        Ok(ring) => ring,
+        Err(_) => KeyRing::new(black_box(3), Key::new(black_box([3; 32]))),
+    };
+    ring.rotated()
+}
+
+#[cfg(feature = "roster")]
+#[inline(never)]
+fn roster_with_keys(store: Store, arrival: &Arrival, bytes: &[u8], buffer: &mut [u8]) {
+    use discovery::auth::SortedKeys;
+    use discovery::{Roster, ServerConfig, Slot};
+    use wire_format::ids::NodeId;
+
+    let Ok(keys) = SortedKeys::new([(NodeId([2; 16]), ring()), (black_box(NodeId([3; 16])), ring())]) else {
+        return;
+    };
+    let config = black_box(ServerConfig::new(NodeId([1; 16]), store));
+    let mut roster = Roster::with_keys(config, [Slot::EMPTY; 8], now(), black_box(1), keys, ring());
+    super::see(&mut roster);
+    let _ = black_box(roster.handle_datagram(now(), arrival, bytes));
+    super::see(&mut roster);
+    black_box(roster.poll_transmit(now(), buffer));
+    black_box(roster.revoke(now(), black_box(NodeId([2; 16]))));
+    roster.set_beacon_keys(ring());
+    super::see(roster.keys_mut());
+    black_box(roster.poll_transmit(now(), buffer));
+}
+
+#[cfg(feature = "seeker")]
+#[inline(never)]
+fn seeker_with_keys(store: Store, arrival: &Arrival, bytes: &[u8], buffer: &mut [u8]) {
+    use discovery::auth::DeviceKeys;
+    use discovery::{DeviceConfig, Seeker};
+    use wire_format::ids::NodeId;
+
+    let config = black_box(DeviceConfig::new(NodeId([1; 16]), store));
+    let keys = DeviceKeys { announce: ring(), beacon: ring() };
+    let mut seeker = Seeker::with_keys(config, now(), black_box(1), keys);
+    super::see(&mut seeker);
+    let _ = black_box(seeker.handle_datagram(now(), arrival, bytes));
+    super::see(&mut seeker);
+    seeker.set_keys(now(), DeviceKeys { announce: ring(), beacon: ring() });
+    black_box(seeker.poll_transmit(now(), buffer));
 }
