@@ -17,7 +17,8 @@ const SHUTDOWN_WITHIN: Duration = Duration::from_secs(3);
 /// How often is looked for devices that can make room while there is none: each look takes milliseconds in a full store.
 const CROWDED_EVERY: Duration = Duration::from_secs(5);
 
-/// Lists the devices of an earlier run, which dials them where they were.
+/// Lists the devices of an earlier run, which dials them where they were: those that had a session at full pace, the others
+/// as if they had announced themselves just now, for a snapshot keeps what was forged as well.
 pub(crate) async fn dial_again(
     finder: &finding::server::ServerHandle,
     pusher: &pushing::Server,
@@ -27,7 +28,11 @@ pub(crate) async fn dial_again(
     for device in devices.filter(|device| device.state == State::Unconfirmed) {
         if let Some(target) = target(&device, push_ports) {
             // Full: the list of static devices has taken the room.
-            let _ = pusher.set_device(target).await;
+            let _ = if device.served {
+                pusher.set_device(target).await
+            } else {
+                pusher.announce_device(target).await
+            };
         }
     }
 }

@@ -39,6 +39,7 @@ mod chance;
 mod device;
 #[cfg(feature = "tokio")]
 mod error;
+#[cfg(feature = "tokio")]
 mod join;
 #[cfg(feature = "metrics")]
 pub mod metrics;

@@ -209,6 +209,8 @@ pub struct Device {
     pub epoch: u32,
     /// How long ago it was heard.
     pub silent_for: Duration,
+    /// Whether it has had a healthy push session, in this run or before the snapshot it was restored from.
+    pub served: bool,
     /// How sure the roster is that it is here.
     pub state: State,
 }
@@ -230,6 +232,7 @@ impl Device {
             caps: view.caps,
             epoch: view.epoch,
             silent_for: now.since(view.heard),
+            served: view.served,
             state: view.state,
         }
     }

@@ -211,6 +211,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, K: Keys> Roster<S, K> {
         let Some(at) = self.table.find(id) else { return false };
         let was = self.table.at(at).wiring.lease_queue() == Some(Queue::Linked);
         if linked && !was {
+            self.table.at_mut(at).past.set(slot::Past::SERVED, true);
             if self.table.at(at).ask == Ask::Suspect {
                 self.settle(at);
             }

@@ -74,6 +74,8 @@ pub struct DeviceView<'a> {
     pub epoch: u32,
     /// The last sign of life; of an unconfirmed device, when it was restored.
     pub heard: Instant,
+    /// Whether it has had a healthy push session with this server, in this run or before the snapshot it was restored from.
+    pub served: bool,
     /// How sure we are that it is here.
     pub state: State,
 }
@@ -227,6 +229,28 @@ impl News {
     }
 }
 
+/// What happened to a device before.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Past(u8);
+
+impl Past {
+    /// The last that was told of it is a doubt: Suspect, Lost or Left.
+    pub(super) const DOUBT_TOLD: Self = Self(0x01);
+    /// It had a healthy push session: whoever forges announces has none.
+    pub(super) const SERVED: Self = Self(0x02);
+
+    pub(super) const fn has(self, what: Self) -> bool {
+        self.0 & what.0 != 0
+    }
+
+    /// Sets or clears; how it was before.
+    pub(super) const fn set(&mut self, what: Self, to: bool) -> bool {
+        let before = self.has(what);
+        self.0 = if to { self.0 | what.0 } else { self.0 & !what.0 };
+        before
+    }
+}
+
 /// Room for one device.
 #[derive(Clone, Debug)]
 pub struct Slot {
@@ -259,8 +283,7 @@ pub struct Slot {
     pub(super) ask: Ask,
     /// A gone device said goodbye.
     pub(super) left: bool,
-    /// The last that was told of it is a doubt: Suspect, Lost or Left.
-    pub(super) told_doubt: bool,
+    pub(super) past: Past,
     pub(super) news: News,
     pub(super) changed: Fields,
 }
@@ -289,7 +312,7 @@ impl Slot {
         ask_number: 0,
         ask: Ask::Nothing,
         left: false,
-        told_doubt: false,
+        past: Past(0),
         news: News(0),
         changed: Fields(0),
     };
@@ -317,7 +340,8 @@ impl Slot {
         let (address, epoch) = (self.origin.push_address(), self.origin.epoch);
         Some(match news {
             News::JOINED => {
-                (self.told_epoch, self.told_address, self.told_doubt) = (epoch, address, false);
+                (self.told_epoch, self.told_address) = (epoch, address);
+                self.past.set(Past::DOUBT_TOLD, false);
                 self.changed = Fields::default();
                 What::Joined
             }
@@ -333,11 +357,11 @@ impl Slot {
                 self.told_address = address;
                 What::Changed { fields: core::mem::take(&mut self.changed) }
             }
-            News::BACK if !core::mem::take(&mut self.told_doubt) => return None,
+            News::BACK if !self.past.set(Past::DOUBT_TOLD, false) => return None,
             News::BACK => What::Back,
             News::CONFLICT => What::Conflict { rival: self.rival.source },
             doubt => {
-                self.told_doubt = true;
+                self.past.set(Past::DOUBT_TOLD, true);
                 match doubt {
                     News::SUSPECT => What::Suspect,
                     News::LOST => What::Lost,
@@ -391,6 +415,7 @@ impl Slot {
             caps: self.record.caps,
             epoch: self.origin.epoch,
             heard: self.heard,
+            served: self.past.has(Past::SERVED),
             state,
         })
     }

@@ -28,7 +28,7 @@
 //! | 22 | 2 | push port | as it announced |
 //! | 24 | 2 | kind | |
 //! | 26 | 1 | state | 0 here, 1 lost, 2 left |
-//! | 27 | 1 | flags | 0x01 zone, 0x02 firmware, 0x04 caps are known; the rest zero |
+//! | 27 | 1 | flags | 0x01 zone, 0x02 firmware, 0x04 caps are known, 0x08 it had a push session; the rest zero |
 //! | 28 | 4 | boot epoch | |
 //! | 32 | 4 | sequence | of its last statement |
 //! | 36 | 4 | newest sequence | seen of that boot under its key |
@@ -60,7 +60,7 @@ use wire_format::ids::{DeviceKind, NodeId, Store, Tags, Text};
 use wire_format::time::Instant;
 
 use super::Roster;
-use super::slot::{News, Origin, Record, Slot, State};
+use super::slot::{News, Origin, Past, Record, Slot, State};
 use super::table::Queue;
 use crate::auth::{Keys, Window};
 use crate::config::{SERVICES_MAX, ServerConfig, Services};
@@ -77,6 +77,7 @@ const STAGING: u32 = 0x01;
 const ZONE: u8 = 0x01;
 const FIRMWARE: u8 = 0x02;
 const CAPS: u8 = 0x04;
+const SERVED: u8 = 0x08;
 /// Bytes under the checksum.
 const SUMMED_HEADER: usize = HEADER_LEN - 4;
 const SUMMED_RECORD: usize = RECORD_LEN - 4;
@@ -281,13 +282,14 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, K: Keys> Roster<S, K> {
         self.table.claim(at, entry.id, entry.origin);
         let slot = self.table.at_mut(at);
         slot.record = entry.record;
+        slot.past.set(Past::SERVED, entry.served);
         slot.seen = Window::after(entry.newest);
         slot.key_id = entry.key_id;
         slot.told_epoch = entry.origin.epoch;
         slot.told_address = entry.origin.push_address();
         slot.heard = now;
         if gone {
-            slot.told_doubt = true;
+            slot.past.set(Past::DOUBT_TOLD, true);
             self.gone(at, now, if entry.state == State::Left { News::LEFT } else { News::LOST });
             self.hush(at);
             return PutBack::Gone;
@@ -376,7 +378,8 @@ fn encode(slot: &Slot, seed: u32, bytes: &mut [u8; RECORD_LEN]) {
     let known = |flag, known: bool| if known { flag } else { 0 };
     let flags = known(ZONE, record.zone.is_some())
         | known(FIRMWARE, record.firmware.is_some())
-        | known(CAPS, record.caps.is_some());
+        | known(CAPS, record.caps.is_some())
+        | known(SERVED, slot.past.has(Past::SERVED));
     let firmware = record.firmware.unwrap_or_default();
     *bytes = [0; N];
     put_bytes16::<0, N>(bytes, slot.id.0);
@@ -410,6 +413,7 @@ struct Entry {
     record: Record,
     newest: u32,
     key_id: u16,
+    served: bool,
     state: State,
 }
 
@@ -433,7 +437,7 @@ fn decode(bytes: &[u8; RECORD_LEN], seed: u32) -> Option<Entry> {
     if id.is_none()
         || kind == DeviceKind::SERVER
         || !answerable(source)
-        || flags & !(ZONE | FIRMWARE | CAPS) != 0
+        || flags & !(ZONE | FIRMWARE | CAPS | SERVED) != 0
     {
         return None;
     }
@@ -458,7 +462,7 @@ fn decode(bytes: &[u8; RECORD_LEN], seed: u32) -> Option<Entry> {
         sequence: u32_at::<32, N>(bytes),
     };
     let (newest, key_id) = (u32_at::<36, N>(bytes), u16_at::<40, N>(bytes));
-    Some(Entry { id, origin, record, newest, key_id, state })
+    Some(Entry { id, origin, record, newest, key_id, served: flags & SERVED != 0, state })
 }
 
 fn services(bytes: &[u8; RECORD_LEN]) -> Option<Services> {

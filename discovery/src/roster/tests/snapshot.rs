@@ -75,6 +75,23 @@ fn everything_comes_back_as_it_was_but_unconfirmed() {
     assert_eq!(snapshot(&after.roster), bytes);
 }
 
+#[test]
+fn who_had_a_session_is_told_from_who_only_announced_itself() {
+    let mut before = Desk::new(4);
+    for number in 1..=3 {
+        before.say(number, number, 5).unwrap();
+    }
+    before.roster.set_linked(before.now, id(1), true);
+    before.roster.set_linked(before.now, id(2), true);
+    before.roster.set_linked(before.now, id(2), false);
+    let mut after = Desk::new(4);
+    after.roster.restore(after.now, &snapshot(&before.roster)).unwrap();
+    let served = |desk: &Desk| [1, 2, 3].map(|number| desk.roster.find(id(number)).unwrap().served);
+    assert_eq!((served(&before), served(&after)), ([true, true, false], [true, true, false]));
+    after.say(1, 1, 6).unwrap();
+    assert!(served(&after)[0], "it stays so when the device is heard");
+}
+
 /// Written by the first version. If this fails, snapshots of servers in the field are not read any more: raise the
 /// version, or take your change back.
 #[test]
