@@ -119,7 +119,7 @@ impl Register {
         self.pending = true;
         self.first = false;
         let (start, end) =
-            if to_seed { (SEED_FIRST * 2, SEED_MAX) } else { (RETRY_MIN.max(self.window / 4), RETRY_MAX) };
+            if to_seed { (SEED_FIRST * 2, SEED_MAX) } else { (RETRY_MIN.max(self.window / 8), RETRY_MAX) };
         let nominal = start.saturating_mul(1 << self.tries).min(end);
         self.due = Some(now + rng.between(nominal / 2, (nominal / 2).saturating_mul(3)));
         self.tries = self.tries.saturating_add(1).min(16);
@@ -211,7 +211,7 @@ mod tests {
         register.begin(Instant::ZERO, Duration::from_secs(11), &mut Rng::new(1));
         let sent = run(&mut register, 60_000, false);
         assert!(sent[0] < 11_000);
-        assert!((1_375..=4_126).contains(&gaps(&sent)[0]), "a quarter of the window: {sent:?}");
+        assert!((687..=2_063).contains(&gaps(&sent)[0]), "an eighth of the window: {sent:?}");
     }
 
     #[test]

@@ -38,6 +38,17 @@ fn everybody_registers_soon_after_the_window_with_loss() {
 }
 
 #[test]
+fn ten_thousand_register_within_fifteen_seconds_though_one_datagram_in_a_hundred_is_lost() {
+    for seed in 1..=3 {
+        let (world, server, took) = cold_start(10_000, 10, seed);
+        println!("seed {seed}: {took:?}, {} announces", world.sent(ANNOUNCE));
+        assert!(took <= secs(15), "seed {seed}: {took:?}");
+        assert!(world.sent(ANNOUNCE) <= 10_400, "seed {seed}: {}", world.sent(ANNOUNCE));
+        assert_eq!(world.present(server), 10_000);
+    }
+}
+
+#[test]
 fn a_server_that_knows_nothing_counts_a_sample_and_then_has_everybody() {
     let mut world = World::new(7);
     world.devices(2_000, ms(1));
