@@ -70,6 +70,7 @@ pub struct ServerBuilder {
     shards: Option<usize>,
     devices: Vec<StaticDevice>,
     push_ports: Vec<u16>,
+    announced_dials_per_s: u32,
     fence: u64,
     snapshot: Option<Vec<u8>>,
     #[cfg(feature = "metrics")]
@@ -92,6 +93,7 @@ impl ServerBuilder {
             shards: None,
             devices: Vec::new(),
             push_ports: vec![push::config::PORT],
+            announced_dials_per_s: push::config::ANNOUNCED_DIALS_PER_S,
             fence: 1,
             snapshot: None,
             #[cfg(feature = "metrics")]
@@ -141,6 +143,15 @@ impl ServerBuilder {
     #[must_use]
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = Some(shards);
+        self
+    }
+
+    /// How many devices a second are dialled that only announced themselves: that never had a session, or had it at another
+    /// address. Default 200, so that forged announces make no port scanner; 1 to 2,000. Listed devices, and restored ones
+    /// that had a session, are not held up by it. On a network whose hosts are all trusted, 2,000 connects 10,000 new devices in 5 s instead of 50 s.
+    #[must_use]
+    pub fn announced_dials_per_s(mut self, dials: u32) -> Self {
+        self.announced_dials_per_s = dials.clamp(1, push::config::DIALS_PER_S);
         self
     }
 
@@ -260,6 +271,7 @@ impl ServerBuilder {
         fleet.fence = self.fence;
         // Without a reader of `questions` each is answered "unknown kind".
         fleet.answers_questions = true;
+        fleet.announced_dials_per_s = self.announced_dials_per_s;
         fleet.run = chance::random();
         let mut conn = pushing::ConnConfig::default();
         conn.source = self.bind.map(Into::into);

@@ -206,6 +206,8 @@ async fn server(args: Args) -> Result<StoreServer, Failure> {
         .push_port(args.port_push)
         .capacity(args.devices as usize)
         .expected_devices(args.devices)
+        // All announces are of this machine.
+        .announced_dials_per_s(tillwire::push::config::DIALS_PER_S)
         .start()
         .await
         .map_err(|error| start::failure(&error))
