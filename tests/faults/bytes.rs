@@ -70,7 +70,7 @@ async fn a_cut_in_a_large_order_costs_no_order() {
     // The byte window holds one, so the second leaves after the first has ended.
     let len = order_len(15_000);
     let inside = [15, 16, 17, 4_095, 4_096, 4_097, 8_192, len - 1, len, len + 1, len + 9_000, 2 * len - 1];
-    each(inside.map(|at| cut(up(cut_at(AFTER_HELLO + at)), 15_000))).await;
+    each(inside.into_iter().map(|at| cut(up(cut_at(AFTER_HELLO + at)), 15_000))).await;
 }
 
 /// A cut anywhere, and the device boots before the server reaches it again.

@@ -147,7 +147,8 @@ async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     timeout(SOON, all).await.unwrap_or_else(|_| panic!("{what}"));
 }
 
-/// Runs every case, a few at a time.
+/// Runs every case, a few at a time. Hand in an iterator, not an array: a case is 50 KB, and a dozen of them on the stack of a
+/// test is too much.
 async fn each<F: Future<Output = ()> + 'static>(cases: impl IntoIterator<Item = F>) {
     let run = async {
         let mut running = JoinSet::new();

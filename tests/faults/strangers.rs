@@ -213,6 +213,6 @@ async fn pieces_in_the_wrong_order_are_seen() {
     let len = page(&[0; 8]).encoded_len() as u64;
     // Where the two pieces differ.
     let inside = [0, 4, 8, 16, 36, 40, 48, 56, len - 8, len, len + 8, len + 40];
-    each(inside.map(|at| swapped(true, AFTER_HELLO + at))).await;
-    each([0, 4, 8, 16, 20, 28, 32].map(|at| swapped(false, AFTER_WELCOME + at))).await;
+    each(inside.into_iter().map(|at| swapped(true, AFTER_HELLO + at))).await;
+    each([0, 4, 8, 16, 20, 28, 32].into_iter().map(|at| swapped(false, AFTER_WELCOME + at))).await;
 }
