@@ -54,9 +54,11 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, K: Keys> Roster<S, K> {
                 self.other_server(now, arrival, &beacon)
             }
             Kind::Announce => {
+                // Before the announce is read: meanwhile its slot is on its way from memory.
+                let known = self.table.find(header.from.id);
                 let announce = Announce::parse(bytes)?;
                 self.check_own(&announce.from, announce.auth, bytes)?;
-                self.announce(now, arrival, &announce, bytes.len())
+                self.announce(now, arrival, &announce, known, bytes.len())
             }
             Kind::Bye => {
                 let bye = Bye::parse(bytes)?;
@@ -121,16 +123,17 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, K: Keys> Roster<S, K> {
         now: Instant,
         arrival: &Arrival,
         announce: &Announce<'_>,
+        known: Option<u32>,
         len: usize,
     ) -> Result<(), Dropped> {
         self.screen.store(announce.store)?;
         if len < ANNOUNCE_LEN_MIN {
             return Err(Dropped::Short);
         }
-        let proven = self.check_of_now(now, arrival, announce, len)?;
+        let proven = self.check_of_now(now, arrival, announce, known, len)?;
         self.beacons.count_announce(now, self.config.rate_per_s, announce.answers != 0);
         let origin = origin(arrival, announce);
-        let Some(at) = self.table.find(announce.from.id) else {
+        let Some(at) = known else {
             return self.admit(now, arrival, announce, len);
         };
         let slot = self.table.at(at);

@@ -61,6 +61,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, K: Keys> Roster<S, K> {
         now: Instant,
         arrival: &Arrival,
         announce: &Announce<'_>,
+        known: Option<u32>,
         len: usize,
     ) -> Result<bool, Dropped> {
         if !self.keys.required() {
@@ -68,7 +69,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, K: Keys> Roster<S, K> {
         }
         let Node { id: device, epoch, sequence, .. } = announce.from;
         let mut claim = Claim { device, epoch, source: arrival.source, proofs: 0 };
-        if let Some(at) = self.table.find(device) {
+        if let Some(at) = known {
             let slot = self.table.at(at);
             claim.proofs = slot.proofs;
             let here = slot.origin.source.ip() == arrival.source.ip();

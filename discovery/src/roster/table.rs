@@ -2,7 +2,7 @@
 //!
 //! Every slot stands in exactly one lease queue and in at most one asking queue, in the probe queue and in the news
 //! queue or not. Each kind of queue has its own pair of links in the slot, so all of it is O(1) and needs no storage but
-//! the slots.
+//! the slots. (The hints beside them are 64 KiB, however many devices there are.)
 //!
 //! All places in one timed queue last equally long, and new ones enter at the back: the front is the next one due.
 
@@ -10,7 +10,7 @@ use core::net::Ipv4Addr;
 
 use wire_format::ids::NodeId;
 
-use super::index::{self, By, Hook, TABLES};
+use super::index::{self, By, Hints, Hook, TABLES};
 use super::slot::{Origin, Slot};
 use crate::hash::Secret;
 
@@ -77,10 +77,11 @@ struct Link {
 
 /// A slot's part in the queues and in the index.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub(super) struct Wiring {
-    links: [Link; RINGS],
-    queues: [Option<Queue>; RINGS],
     hooks: [Hook; TABLES],
+    queues: [Option<Queue>; RINGS],
+    links: [Link; RINGS],
 }
 
 impl Wiring {
@@ -113,6 +114,7 @@ pub(super) struct Table<S> {
     spare: Slot,
     ends: [Ends; QUEUES],
     secret: Secret,
+    hints: Hints,
 }
 
 static NOBODY: Slot = Slot::EMPTY;
@@ -121,7 +123,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Table<S> {
     pub(super) fn new(mut slots: S, secret: Secret) -> Self {
         slots.as_mut().fill(Slot::EMPTY);
         let ends = [Ends { head: NONE, tail: NONE, len: 0 }; QUEUES];
-        let mut table = Self { slots, spare: Slot::EMPTY, ends, secret };
+        let mut table = Self { slots, spare: Slot::EMPTY, ends, secret, hints: Hints::new() };
         for at in 0..table.capacity() {
             table.push(Queue::Free, at);
         }
@@ -149,7 +151,21 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Table<S> {
     /// The slot of this device.
     #[inline]
     pub(super) fn find(&self, id: NodeId) -> Option<u32> {
-        index::find(self, id)
+        if id.is_none() {
+            return None;
+        }
+        let hash = self.secret.place_id(id);
+        let guess = self.hints.guess(hash);
+        let right = self.slots.as_ref().get(guess as usize).is_some_and(|slot| slot.id == id);
+        if right { Some(guess) } else { index::find(self, id, self.place(hash)) }
+    }
+
+    /// The slot is needed soon.
+    #[inline]
+    pub(super) fn warm(&self, at: Option<u32>) {
+        if let Some(slot) = at.and_then(|at| self.slots.as_ref().get(at as usize)) {
+            slot.warm();
+        }
     }
 
     pub(super) fn hook(&self, by: By, at: u32) -> Hook {
@@ -163,7 +179,11 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Table<S> {
     /// The chain a key with this hash belongs to.
     #[inline]
     pub(super) fn chain(&self, hash: impl FnOnce(Secret) -> u64) -> u32 {
-        let hash = hash(self.secret);
+        self.place(hash(self.secret))
+    }
+
+    #[inline]
+    fn place(&self, hash: u64) -> u32 {
         u32::try_from((u128::from(hash) * u128::from(self.capacity())) >> 64).unwrap_or(0)
     }
 
@@ -173,6 +193,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Table<S> {
         *self.at_mut(at) = Slot { wiring, id, origin, ..Slot::EMPTY };
         index::insert(self, By::Id, at);
         index::insert(self, By::Host, at);
+        self.hints.set(self.secret.place_id(id), at);
     }
 
     /// The device speaks from here now.
@@ -280,6 +301,10 @@ impl Queue {
 
 #[cfg(test)]
 impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Table<S> {
+    pub(super) fn guess(&self, hash: u64) -> u32 {
+        self.hints.guess(hash)
+    }
+
     /// Every queue is linked both ways and sorted, every slot in the right number of queues, every device in the index.
     pub(super) fn check(&self) {
         let capacity = self.capacity() as usize;
