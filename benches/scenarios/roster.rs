@@ -159,11 +159,8 @@ fn arrival(number: u64) -> Arrival {
     Arrival { link: LinkId(0), source, broadcast: false }
 }
 
-/// Datagrams a driver receives, and foresees, at a time.
-const BATCH: usize = 64;
-
 /// One of 10,000 known devices refreshes its registration, each in its turn and the turns in random order: from the
-/// datagram to the ACK that wants to leave, in batches as a driver hands them in. (Writing the ACK is in `roster_refresh`.)
+/// datagram to the ACK that wants to leave. (Writing the ACK is in `roster_refresh`.)
 /// The datagram stands in one buffer, as it does in a driver's: what is measured are the roster's cache misses.
 fn roster_refresh_10k() -> Box<dyn FnMut()> {
     let mut now = Instant::from_millis(10_000);
@@ -191,12 +188,6 @@ fn roster_refresh_10k() -> Box<dyn FnMut()> {
         if turn == 0 {
             sequence += 1;
             announce[36..40].copy_from_slice(&sequence.to_le_bytes());
-        }
-        if turn % BATCH == 0 {
-            for (_, id) in devices[turn..].iter().take(BATCH) {
-                announce[16..32].copy_from_slice(&id.0);
-                roster.foresee(&announce);
-            }
         }
         let (arrival, id) = &devices[turn];
         announce[16..32].copy_from_slice(&id.0);

@@ -40,8 +40,6 @@ pub(crate) trait Core: Send + 'static {
 
     fn link_up(&mut self, now: Instant, link: LinkId);
     fn link_down(&mut self, now: Instant, link: LinkId);
-    /// The datagram is one of several that came together and are handed in next.
-    fn foresee(&self, _bytes: &[u8]) {}
     fn handle_datagram(&mut self, now: Instant, arrival: &Arrival, bytes: &[u8]);
     fn handle_timeout(&mut self, now: Instant);
     /// The system has dropped so many datagrams at our sockets; told when it has become more.
@@ -169,9 +167,6 @@ impl<C: Core> Loop<C> {
                 match self.wire.receive(&mut batch) {
                     Ok(()) => self.more |= batch.is_full(),
                     Err(_) => self.rest_until = now + RECEIVE_PAUSE,
-                }
-                if batch.iter().nth(1).is_some() {
-                    batch.iter().for_each(|one| self.core.foresee(one.bytes));
                 }
                 for one in batch.iter() {
                     if let Some(arrival) = self.wire.arrival(&one) {

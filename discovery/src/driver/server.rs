@@ -319,10 +319,6 @@ impl Core for Server {
         self.roster.link_down(now, link);
     }
 
-    fn foresee(&self, bytes: &[u8]) {
-        self.roster.foresee(bytes);
-    }
-
     fn handle_datagram(&mut self, now: Instant, arrival: &Arrival, bytes: &[u8]) {
         // The roster counts each reason; the application is not told of a single one.
         if let Err(why) = self.roster.handle_datagram(now, arrival, bytes) {

@@ -51,9 +51,6 @@ use table::{Queue, Ring};
 /// Pairs of sources whose rate is watched: 16 KiB. At 1,000 announces a second 62 places are busy at a time.
 const SOURCES: usize = 512;
 
-/// Where the sender's id stands in every datagram.
-const ID_AT: usize = 16;
-
 /// The devices of one store, as a server knows them. `S` holds one [`Slot`] per device that fits.
 ///
 /// One input, then drain: see the crate's documentation. Every datagram costs O(1), whatever the number of devices; every
@@ -170,16 +167,6 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, K: Keys> Roster<S, K> {
     pub fn link_down(&mut self, now: Instant, link: LinkId) {
         self.advance(now);
         self.beacons.link_down(link);
-    }
-
-    /// `datagram` came in one batch with others and is handed in soon: what is kept of its device leaves memory now, at
-    /// the same time as that of the others. Changes nothing, believes nothing and may be left out; for a full batch of
-    /// 10,000 devices it saves a third of the time. Not worth it for a datagram that came alone.
-    #[inline]
-    pub fn foresee(&self, datagram: &[u8]) {
-        if let Some(&id) = datagram.get(ID_AT..).and_then(<[u8]>::first_chunk) {
-            self.table.warm(self.table.find(NodeId(id)));
-        }
     }
 
     /// A datagram arrived. The error says why it changed nothing; it is counted, and there is nothing else to do about it.

@@ -321,15 +321,6 @@ impl Slot {
         changed: Fields(0),
     };
 
-    /// Reads a little of each cache line a refresh needs, so that all of them leave memory at once and not one after
-    /// another: what can be done about cache misses without `unsafe`.
-    #[inline]
-    pub(super) fn warm(&self) {
-        let Self { heard, ask, record, .. } = self;
-        core::hint::black_box((*heard, *ask, record.name.is_empty()));
-        core::hint::black_box((record.tags.as_packed().is_empty(), record.services.as_services().is_some()));
-    }
-
     /// Takes over what `announce` says about the device; what was different, the push port included.
     pub(super) fn update(&mut self, announce: &Announce<'_>) -> Fields {
         let mut changed = self.record.update(announce);

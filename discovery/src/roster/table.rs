@@ -160,14 +160,6 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Table<S> {
         if right { Some(guess) } else { index::find(self, id, self.place(hash)) }
     }
 
-    /// The slot is needed soon.
-    #[inline]
-    pub(super) fn warm(&self, at: Option<u32>) {
-        if let Some(slot) = at.and_then(|at| self.slots.as_ref().get(at as usize)) {
-            slot.warm();
-        }
-    }
-
     pub(super) fn hook(&self, by: By, at: u32) -> Hook {
         self.at(at).wiring.hooks[by as usize]
     }

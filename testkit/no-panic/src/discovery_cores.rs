@@ -50,7 +50,6 @@ fn roster(store: Store, arrival: &Arrival, bytes: &[u8], buffer: &mut [u8]) {
     roster.iter().for_each(|device| super::see(device.address));
     black_box((roster.len(), roster.capacity(), roster.generation(), roster.is_stopped()));
     roster.handle_receive_drops(now(), black_box(7));
-    roster.foresee(bytes);
     let mut snapshot = roster.snapshot();
     let mut piece = [0; discovery::roster::RECORD_LEN];
     while let Some(piece) = snapshot.next_piece(&mut piece) {

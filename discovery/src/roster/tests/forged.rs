@@ -53,19 +53,3 @@ fn a_million_forged_ids_from_many_sources_take_no_more_than_the_free_places() {
     desk.wait(Duration::from_secs(700));
     assert_eq!(desk.roster.iter().count(), REAL as usize);
 }
-
-#[test]
-fn what_is_foreseen_is_not_believed() {
-    let mut desk = Desk::new(4);
-    desk.say(1, 1, 1).unwrap();
-    let before = (format!("{:?}", desk.roster.find(id(1))), *desk.roster.stats());
-    let known = datagrams::announce(1, 9, 9);
-    for len in 0..=known.len() {
-        desk.roster.foresee(&known[..len]);
-    }
-    desk.roster.foresee(&datagrams::announce(2, 1, 1));
-    desk.roster.foresee(&[0xFF; 64]);
-    assert_eq!((format!("{:?}", desk.roster.find(id(1))), *desk.roster.stats()), before);
-    assert_eq!((desk.roster.len(), desk.roster.find(id(2))), (1, None));
-    assert_eq!(desk.questions(), [], "nothing is sent for it but the first device's ACK");
-}
