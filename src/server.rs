@@ -540,6 +540,19 @@ impl StoreServer {
         self.pusher.takeover().await
     }
 
+    /// [`StoreServer::takeover`] for a server that keeps its fence: `keep` writes it down, and syncs it, before any device
+    /// is told. If that fails, nothing is taken over.
+    ///
+    /// ```no_run
+    /// # async fn example(server: tillwire::StoreServer) -> std::io::Result<()> {
+    /// let fence = server.takeover_with(|fence| std::fs::write("fence", fence.to_string())).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn takeover_with<E>(&self, keep: impl FnOnce(u64) -> Result<(), E>) -> Result<Option<u64>, E> {
+        self.pusher.takeover_with(keep).await
+    }
+
     /// Leaves in peace: accepts and sends no order any more, tells devices so, waits until what is out has its outcome or
     /// `within` (5 s at most) is over, and shuts down.
     pub async fn drain(self, within: Duration) {

@@ -59,3 +59,23 @@ fn a_takeover_raises_the_fence_and_the_next_start_keeps_it() {
     assert!(stderr(&output).contains("without --state"), "{}", stderr(&output));
     assert_eq!(server.end(), 0);
 }
+
+#[test]
+fn a_fence_that_cannot_be_kept_is_not_used() {
+    let store = Store::new("unkept", 188);
+    let (control, state) = (store.path("control.sock"), store.path("server"));
+    let server = store.serve(&["--no-discovery", "--state", &state]);
+    std::fs::remove_dir_all(&state).expect("it is there");
+    let refused = run(&["takeover", "--control", &control]);
+    assert_eq!(code(&refused), 1);
+    assert!(stderr(&refused).contains("not taken over"), "{}", stderr(&refused));
+    std::fs::create_dir(&state).expect("it is gone");
+    let output = run(&["takeover", "--control", &control, "--json"]);
+    let line = json_lines(&output).pop().unwrap_or_else(|| panic!("{}", stderr(&output)));
+    assert_eq!(
+        (&line["fence"], &line["kept"]),
+        (&2.into(), &true.into()),
+        "the first one that was used: {line}"
+    );
+    assert_eq!(server.end(), 0);
+}

@@ -319,16 +319,16 @@ async fn drain(writer: &mut Writer, served: &Served, within: Duration) -> std::i
 }
 
 async fn takeover(writer: &mut Writer, served: &Served) -> std::io::Result<()> {
-    let Some(fence) = served.server.takeover().await else {
-        let failure = Failure::broken("the server is about to end", "start it again with tillwire serve");
-        return write_line(writer, &error_line(&failure)).await;
-    };
-    let line = match served.fence.as_ref().map(|file| file.keep(fence)) {
-        Some(Err(failure)) => error_line(&Failure::broken(
-            format!("the store is taken over with fence {fence}, which could not be kept: {}", failure.cause),
+    let keep = |fence| served.fence.as_ref().map_or(Ok(()), |file| file.keep(fence));
+    let line = match served.server.takeover_with(keep).await {
+        Ok(Some(fence)) => json!({"event": "taken-over", "fence": fence, "kept": served.fence.is_some()}),
+        Ok(None) => {
+            error_line(&Failure::broken("the server is about to end", "start it again with tillwire serve"))
+        }
+        Err(failure) => error_line(&Failure::broken(
+            format!("the store is not taken over, for the new fence could not be kept: {}", failure.cause),
             failure.help,
         )),
-        kept => json!({"event": "taken-over", "fence": fence, "kept": kept.is_some()}),
     };
     write_line(writer, &line).await
 }

@@ -71,12 +71,21 @@ impl Server {
     ///
     /// An explicit step, taken by an operator: two servers that take each other's devices over in turn serve nobody.
     pub async fn takeover(&self) -> Option<u64> {
+        let Ok(fence) = self.takeover_with(|_| Ok::<_, core::convert::Infallible>(())).await;
+        fence
+    }
+
+    /// [`Server::takeover`] for a server that keeps its fence: `keep` writes it down before any device is told. If that
+    /// fails, nothing is taken over. A server that lost a fence it had used would find its own devices refusing it.
+    pub async fn takeover_with<E>(&self, keep: impl FnOnce(u64) -> Result<(), E>) -> Result<Option<u64>, E> {
         let heard = self.shared.ask_all(Message::FenceHeard).await;
-        let fence = heard.into_iter().max()?.saturating_add(1);
+        let Some(highest) = heard.into_iter().max() else { return Ok(None) };
+        let fence = highest.saturating_add(1);
+        keep(fence)?;
         for shard in 0..self.shared.mailboxes.len() {
             self.shared.send(shard, Message::TakeOver(fence));
         }
-        Some(fence)
+        Ok(Some(fence))
     }
 
     /// Leaves in peace: accepts and sends no order any more, tells devices so, and ends when what is out has its outcome,
