@@ -15,6 +15,9 @@ use wire_format::ids::{DeviceKind, NodeId, Store};
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// Bytes of a stack on which a server must still start, without optimisation.
+const SMALL_STACK: usize = 512 << 10;
+
 /// Broadcasts of 127.0.0.0/8.
 const EVERYBODY: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 255);
 
@@ -325,4 +328,18 @@ async fn a_handle_says_what_is_linked() {
     server.handle().set_linked(id(1), false).await;
     assert_eq!(server.handle().find(id(1)).await.map(|device| device.state), Some(State::Fresh));
     assert!(server.handle().find(id(9)).await.is_none());
+}
+
+/// Some systems give a program's first thread 1 MiB, and some programs start their servers deep inside.
+#[test]
+fn a_server_starts_on_a_small_stack() {
+    let start = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let server = server_at(net(host(29, 1), 41_629));
+            assert!(server.handle().stats().await.is_some());
+            server.shutdown().await;
+        });
+    };
+    std::thread::Builder::new().stack_size(SMALL_STACK).spawn(start).unwrap().join().unwrap();
 }

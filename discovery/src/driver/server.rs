@@ -66,7 +66,8 @@ pub fn spawn_with(net: Net, start: Start) -> Result<ServerDriver, OpenError> {
     let make = |now| {
         let slots = vec![Slot::EMPTY; capacity].into_boxed_slice();
         let (announce, beacon) = keys.map(|ServerKeys { announce, beacon }| (announce, beacon)).unzip();
-        let mut roster = Roster::assemble(config, slots, now, seed, announce, beacon);
+        // On the heap at once: it would be moved a dozen times on its way into the task.
+        let mut roster = Box::new(Roster::assemble(config, slots, now, seed, announce, beacon));
         restored = snapshot.map(|snapshot| roster.restore(now, &snapshot));
         Server { roster }
     };
@@ -278,7 +279,7 @@ fn written(roster: &Roster<Box<[Slot]>, Option<KeyMap>>) -> Vec<u8> {
 
 #[derive(Debug)]
 struct Server {
-    roster: Roster<Box<[Slot]>, Option<KeyMap>>,
+    roster: Box<Roster<Box<[Slot]>, Option<KeyMap>>>,
 }
 
 impl Server {

@@ -86,3 +86,8 @@ impl Desk {
         self.roster.find(id(number)).map(|view| view.state)
     }
 }
+
+#[test]
+fn a_roster_without_its_slots_stays_within_what_its_documentation_says() {
+    assert!(size_of::<Roster<Vec<Slot>>>() <= 93 << 10, "{}", size_of::<Roster<Vec<Slot>>>());
+}
