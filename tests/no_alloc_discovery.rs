@@ -46,23 +46,8 @@ fn announce(number: u8, sequence: u32, buffer: &mut [u8]) -> usize {
 
 fn announce_as(from: Node, buffer: &mut [u8]) -> usize {
     let store = store();
-    let announce = Announce {
-        from,
-        answers: 0,
-        store: Some(StoreRef::from(&store)),
-        name: None,
-        services: None,
-        addrs: None,
-        firmware: None,
-        caps: None,
-        zone: None,
-        tags: None,
-        code: None,
-        nonce: None,
-        app: None,
-        pad_to: 96,
-        auth: None,
-    };
+    let announce =
+        Announce { store: Some(StoreRef::from(&store)), pad_to: 96, ..Announce::without_entries(from, 0) };
     announce.emit(buffer).unwrap()
 }
 

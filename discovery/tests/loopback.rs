@@ -183,21 +183,12 @@ fn announce(number: u16) -> Vec<u8> {
     id[..2].copy_from_slice(&number.to_le_bytes());
     let node = Node::new(NodeId(id), DeviceKind::TILL);
     let announce = Announce {
-        from: Node { scope: store.scope(), port: 8_081, lease_s: 90, want_ack: true, ..node },
-        answers: 0,
         store: Some(StoreRef::from(&store)),
-        name: None,
-        services: None,
-        addrs: None,
-        firmware: None,
-        caps: None,
-        zone: None,
-        tags: None,
-        code: None,
-        nonce: None,
-        app: None,
         pad_to: 96,
-        auth: None,
+        ..Announce::without_entries(
+            Node { scope: store.scope(), port: 8_081, lease_s: 90, want_ack: true, ..node },
+            0,
+        )
     };
     let mut bytes = [0; 1_200];
     let len = announce.emit(&mut bytes).unwrap();

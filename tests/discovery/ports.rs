@@ -22,21 +22,10 @@ fn announce(nonce: [u8; 8]) -> Vec<u8> {
     let mut bytes = [0; 192];
     let store = store();
     let announce = Announce {
-        from,
-        answers: 0,
         store: Some(StoreRef::from(&store)),
-        name: None,
-        services: None,
-        addrs: None,
-        firmware: None,
-        caps: None,
-        zone: None,
-        tags: None,
         nonce: Some(Nonce::Short(nonce)),
-        app: None,
-        code: None,
         pad_to: 96,
-        auth: None,
+        ..Announce::without_entries(from, 0)
     };
     let len = announce.emit(&mut bytes).unwrap();
     bytes[..len].to_vec()

@@ -54,7 +54,8 @@ pub struct Net {
     pub bind: Option<Ipv4Addr>,
     /// With `bind`: the broadcast address to listen at and send to. Default: that of the interface that owns `bind`.
     pub broadcast: Option<Ipv4Addr>,
-    /// The UDP port, of this node and of every other; 0 is refused. Default: [`PORT`].
+    /// The UDP port, of this node and of every other; 0 is refused. Default: [`PORT`]. That one lies among the ports systems
+    /// give to any program's outgoing sockets: reserve it on the store server (`tillwire doctor` says how).
     pub port: u16,
     /// Send every broadcast to the subnet's broadcast address as well (without `bind`), for networks that stop
     /// 255.255.255.255.

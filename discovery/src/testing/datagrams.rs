@@ -24,21 +24,10 @@ pub(crate) fn bytes(datagram: Datagram<'_>) -> Vec<u8> {
 
 pub(crate) fn announce_of<'a>(from: Node, store: &'a Store) -> Announce<'a> {
     Announce {
-        from,
-        answers: 0,
         store: Some(StoreRef::from(store)),
-        name: None,
-        services: None,
-        addrs: None,
-        firmware: None,
-        caps: None,
-        zone: None,
-        tags: None,
-        code: None,
         nonce: Some(Nonce::Short([7; 8])),
-        app: None,
         pad_to: ANNOUNCE_LEN_MIN as u16,
-        auth: None,
+        ..Announce::without_entries(from, 0)
     }
 }
 

@@ -342,21 +342,11 @@ fn datagram<'a>(
         }
         4 => Datagram::Challenge(Challenge { from, answer: source.bool(), nonce, auth: None }),
         _ => Datagram::Announce(Announce {
-            from,
-            answers: 0,
             store: of_store,
-            name: None,
-            services: None,
-            addrs: None,
-            firmware: None,
-            caps: None,
             zone: (flip & 4 != 0).then_some(u32::from(flip)),
-            tags: None,
-            code: None,
             nonce: (flip & 8 != 0).then_some(nonce),
-            app: None,
             pad_to: pad_to.max(96),
-            auth: None,
+            ..Announce::without_entries(from, 0)
         }),
     }
 }

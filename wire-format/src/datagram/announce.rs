@@ -157,8 +157,10 @@ impl<'a> Announce<'a> {
         Ok(())
     }
 
+    /// An ANNOUNCE with a header and no entry, to be completed with `..`: without a STORE nobody answers it.
     #[inline]
-    const fn without_entries(from: Node, answers: u32) -> Self {
+    #[must_use]
+    pub const fn without_entries(from: Node, answers: u32) -> Self {
         Self {
             from,
             answers,
