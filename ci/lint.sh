@@ -24,6 +24,7 @@ for package in tillwire-discovery tillwire-push tillwire; do
     cargo clippy --quiet --locked -p "$package" --no-default-features --features tracing -- -D warnings
 done
 cargo clippy --quiet --locked -p tillwire --no-default-features --features metrics -- -D warnings
+cargo clippy --quiet --locked -p tillwire-push --no-default-features --features outbox -- -D warnings
 say "clippy: each floor without features, and with each one"
 
 RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --workspace --all-features --no-deps

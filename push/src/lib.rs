@@ -3,6 +3,7 @@
 //!
 //! - [`fleet`]: the server's half, a [`Fleet`];
 //! - [`receiver`]: the device's half, a [`receiver::Receiver`];
+//! - `outbox` (feature `outbox`): durable orders on the server's disk;
 //! - `driver` (feature `tokio`): sockets, clock and tasks for both.
 //!
 //! The two halves are state machines: no socket, no clock, no thread, no allocation. Time is an argument, state lives in
@@ -96,7 +97,7 @@
 //!
 //! Each has a name in [`config`], a reason, and a test at it and one past it. Devices and live orders are as many as the
 //! slots handed in; everything else is fixed.
-#![cfg_attr(not(any(test, feature = "tokio")), no_std)]
+#![cfg_attr(not(any(test, feature = "outbox")), no_std)]
 
 pub mod blob;
 pub mod config;
@@ -107,6 +108,8 @@ pub mod fleet;
 pub mod histogram;
 pub mod mark;
 pub mod order;
+#[cfg(feature = "outbox")]
+pub mod outbox;
 pub mod receiver;
 
 pub use config::FleetConfig;

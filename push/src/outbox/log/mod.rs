@@ -1,0 +1,337 @@
+//! The log: records that are on disk when a commit returns, and are found again after any crash.
+//!
+//! ```text
+//!   append, append, … ──▶ one buffer ── commit ──▶ one write, one sync      (group commit)
+//!
+//!   0000…1.log   0000…2.log   0000…3.log
+//!   ┌─────────┐  ┌─────────┐  ┌─────────┐
+//!   │dead dead│  │dead live│  │live live│◀── written here
+//!   │dead dead│  │live dead│  │  zeros  │
+//!   └─────────┘  └─────────┘  └─────────┘
+//!    removed      carried to the end when little of it lives
+//! ```
+//!
+//! It knows nothing of orders: a record is a kind, a body, and a sequence that rises by one. Who uses it says which records
+//! are dead ([`Log::dead`]); a segment in which nothing lives is removed.
+//!
+//! | file | what for |
+//! | --- | --- |
+//! | `record` | the bytes of one record |
+//! | `segment` | the bytes of a segment, and the walk over what a crash has left of it |
+//! | `open` | finding everything again |
+//! | `disk` | the files |
+//!
+//! # What a crash leaves
+//!
+//! Records of a commit that returned are there. Of a commit that was under way some, all or none are there; nobody was told
+//! that they are. A record whose bytes have changed is left out and told ([`Recovery::damaged`]); those around it stay. After
+//! a crash nothing is written into an old segment any more.
+
+mod disk;
+mod open;
+mod record;
+mod segment;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::io;
+
+use wire_format::crc;
+use wire_format::ids::Lineage;
+use wire_format::rng::Rng;
+
+pub use disk::{Directory, Disk};
+pub use open::{OpenError, Recovery};
+pub use record::BODY_MAX;
+use record::{HEADER_LEN, Header, record_len};
+use segment::{DATA_START, Head};
+
+/// How a log is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Bytes of a segment. Default 64 MiB.
+    pub segment_bytes: u64,
+    /// Bytes all segments may have together; an append beyond it is refused. Default 4 GiB.
+    pub bytes_max: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { segment_bytes: 64 << 20, bytes_max: 4 << 30 }
+    }
+}
+
+/// How long a record is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// Until [`Log::dead`] is said of it.
+    Live,
+    /// As long as what stands before it: it changes what earlier records said, and segments go oldest first.
+    Passing,
+}
+
+/// Why a record was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// Longer than any record may be.
+    #[error("a record of {len} bytes: the most is {BODY_MAX}")]
+    TooLong {
+        /// Bytes of the body.
+        len: usize,
+    },
+    /// The log has its size. Passing records may take one segment more.
+    #[error("the log has {bytes} of {limit} bytes")]
+    Full {
+        /// Bytes it has.
+        bytes: u64,
+        /// Bytes it may have.
+        limit: u64,
+    },
+}
+
+/// Why a commit failed. None of its records is there, now or after a restart of this process that follows another
+/// commit; the log can be used on.
+#[derive(Debug, thiserror::Error)]
+#[error("{doing} failed")]
+pub struct CommitError {
+    /// What failed.
+    pub doing: Doing,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+/// A step of a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Doing {
+    /// Making a segment: the disk is full, as a rule.
+    #[error("making a new segment of the log")]
+    Create,
+    /// Writing.
+    #[error("writing to the log")]
+    Write,
+    /// Waiting for the disk.
+    #[error("syncing the log")]
+    Sync,
+}
+
+/// A segment that is there.
+#[derive(Clone, Copy, Debug)]
+struct Segment {
+    number: u64,
+    /// Sequence of its first record.
+    first: u64,
+    /// Bytes on disk.
+    bytes: u64,
+    /// Bytes of records that are not dead.
+    live: u64,
+    salt: u32,
+}
+
+/// The oldest segment, if it is not the one written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Oldest {
+    /// Sequence of its first record.
+    pub first: u64,
+    /// Sequence of the first record behind it.
+    pub end: u64,
+    /// Bytes of its records that are not dead.
+    pub live: u64,
+    /// Bytes on disk.
+    pub bytes: u64,
+}
+
+/// A log, open.
+#[derive(Debug)]
+pub struct Log<D> {
+    disk: D,
+    settings: Settings,
+    lineage: Lineage,
+    rng: Rng,
+    /// Oldest first; the last one is written to.
+    segments: VecDeque<Segment>,
+    /// Number of the next segment.
+    next_segment: u64,
+    /// The last segment is not written to any more: it is of before this opening, or a commit into it failed.
+    full: bool,
+    /// Where the next commit goes in the last segment.
+    offset: u64,
+    /// Records of the next commit.
+    pending: Vec<u8>,
+    /// Bytes of those that live.
+    pending_live: u64,
+    /// Where the last of them begins.
+    last_at: usize,
+    /// Sequence of the first of them.
+    committed: u64,
+    /// Sequence of the next record.
+    next: u64,
+    /// Number of the next commit.
+    commit: u32,
+}
+
+impl<D: Disk> Log<D> {
+    /// Whose log it is.
+    #[must_use]
+    pub const fn lineage(&self) -> Lineage {
+        self.lineage
+    }
+
+    /// Bytes on disk, and of records that wait for the next commit.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.bytes).sum::<u64>() + self.pending.len() as u64
+    }
+
+    /// Records that wait for the next commit.
+    #[must_use]
+    pub const fn pending(&self) -> u64 {
+        self.next - self.committed
+    }
+
+    /// Adds a record to the next commit: its sequence. The body is the parts one after the other.
+    pub fn append(&mut self, kind: u8, life: Life, parts: &[&[u8]]) -> Result<u64, AppendError> {
+        let len = parts.iter().map(|part| part.len()).sum::<usize>();
+        let (Ok(short), true) = (u32::try_from(len), len <= BODY_MAX) else {
+            return Err(AppendError::TooLong { len });
+        };
+        let reserve = if life == Life::Live { 0 } else { self.settings.segment_bytes };
+        let (bytes, limit) = (self.used() + record_len(len) as u64, self.settings.bytes_max + reserve);
+        if bytes > limit {
+            return Err(AppendError::Full { bytes, limit });
+        }
+        if life == Life::Live {
+            self.pending_live += record_len(len) as u64;
+        }
+        let sequence = self.next;
+        let sum = parts.iter().fold(0, |sum, part| crc::append(sum, part));
+        self.last_at = self.pending.len();
+        // The salt is the segment's, and which one that will be is not known yet: sealed by the commit.
+        self.pending.extend_from_slice(&Header::new(sequence, kind, short, sum).emit(0));
+        parts.iter().for_each(|part| self.pending.extend_from_slice(part));
+        self.pending.resize(self.last_at + record_len(len), 0);
+        self.next += 1;
+        Ok(sequence)
+    }
+
+    /// Bytes that records take or may take: whole segments, but of the last one what is written.
+    fn used(&self) -> u64 {
+        let last = self.segments.back().map_or(0, |last| last.bytes.saturating_sub(self.offset));
+        self.bytes() - last
+    }
+
+    /// Writes what was appended and waits until it is on disk. On an error it is tried once more in a new segment: a page
+    /// the system failed to write must not be trusted again.
+    pub fn commit(&mut self) -> Result<(), CommitError> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let done = self.write_out().or_else(|_| {
+            self.full = true;
+            self.write_out()
+        });
+        match done {
+            Ok(()) => {
+                self.committed = self.next;
+                self.commit = self.commit.wrapping_add(1);
+                self.remove_dead();
+            }
+            Err(_) => {
+                // Their sequences are given again, in a new segment: what is on disk of them is then behind its end.
+                self.full = true;
+                self.next = self.committed;
+            }
+        }
+        self.pending.clear();
+        self.pending_live = 0;
+        done
+    }
+
+    fn write_out(&mut self) -> Result<(), CommitError> {
+        let fits = self
+            .segments
+            .back()
+            .is_some_and(|last| !self.full && self.offset + self.pending.len() as u64 <= last.bytes);
+        if !fits {
+            self.add_segment().map_err(|source| CommitError { doing: Doing::Create, source })?;
+        }
+        let Some(&mut Segment { number, salt, ref mut live, .. }) = self.segments.back_mut() else {
+            return Ok(());
+        };
+        seal(&mut self.pending, self.last_at, self.commit, salt);
+        let written = self.disk.write(number, self.offset, &self.pending);
+        written.map_err(|source| CommitError { doing: Doing::Write, source })?;
+        self.disk.sync(number).map_err(|source| CommitError { doing: Doing::Sync, source })?;
+        self.offset += self.pending.len() as u64;
+        *live += self.pending_live;
+        Ok(())
+    }
+
+    fn add_segment(&mut self) -> io::Result<()> {
+        let (number, first, continues) = (self.next_segment, self.committed, !self.full);
+        // Whatever becomes of it, the name is used up.
+        self.next_segment += 1;
+        let [b0, b1, b2, b3, ..] = self.rng.next_u64().to_le_bytes();
+        let salt = u32::from_le_bytes([b0, b1, b2, b3]);
+        let bytes = self.settings.segment_bytes.max((DATA_START + self.pending.len()) as u64);
+        let head = Head { lineage: self.lineage, number, first, salt, continues }.emit();
+        self.disk.create(number, bytes, &head)?;
+        self.segments.push_back(Segment { number, first, bytes, live: 0, salt });
+        self.offset = head.len() as u64;
+        self.full = false;
+        Ok(())
+    }
+
+    /// This committed record, which lived, is needed no more. Once for each.
+    pub fn dead(&mut self, sequence: u64, body_len: usize) {
+        let at = self.segments.partition_point(|segment| segment.first <= sequence);
+        if let Some(segment) = at.checked_sub(1).and_then(|at| self.segments.get_mut(at)) {
+            segment.live = segment.live.saturating_sub(record_len(body_len) as u64);
+        }
+    }
+
+    /// The oldest segment; `None` while there is one only.
+    #[must_use]
+    pub fn oldest(&self) -> Option<Oldest> {
+        let (oldest, next) = (self.segments.front()?, self.segments.get(1)?);
+        Some(Oldest { first: oldest.first, end: next.first, live: oldest.live, bytes: oldest.bytes })
+    }
+
+    /// Whether the records that live in the oldest segment should be appended again, and then be called dead: most of what is
+    /// on disk is dead, and more than one segment of it.
+    #[must_use]
+    pub fn wants_carrying(&self) -> bool {
+        let live = self.segments.iter().map(|segment| segment.live).sum::<u64>();
+        self.oldest().is_some() && self.bytes() > 2 * live + 2 * self.settings.segment_bytes
+    }
+
+    /// Removes the oldest segments while nothing lives in them.
+    fn remove_dead(&mut self) {
+        while self.oldest().is_some_and(|oldest| oldest.live == 0) {
+            let Some(oldest) = self.segments.front() else { return };
+            // It is tried again with the next commit.
+            if self.disk.remove(oldest.number).is_err() {
+                return;
+            }
+            self.segments.pop_front();
+        }
+    }
+}
+
+/// Gives every record its commit and the segment's salt, and the last one its END.
+fn seal(records: &mut [u8], last_at: usize, commit: u32, salt: u32) {
+    let mut at = 0;
+    while let Some(head) = records.get_mut(at..).and_then(<[u8]>::first_chunk_mut::<HEADER_LEN>) {
+        let Some(header) = unsalted(head) else { return };
+        *head = Header { end: at == last_at, commit, ..header }.emit(salt);
+        at += record_len(header.len as usize);
+    }
+}
+
+/// The header of a record of ours, whatever its salt.
+fn unsalted(head: &[u8; HEADER_LEN]) -> Option<Header> {
+    let mut plain = *head;
+    let (covered, sum) = plain.split_last_chunk_mut::<4>()?;
+    *sum = crc::crc32c(covered).to_le_bytes();
+    Header::parse(&plain, 0)
+}

@@ -1,0 +1,227 @@
+//! Finding everything again.
+
+use std::io;
+
+use wire_format::ids::Lineage;
+use wire_format::rng::Rng;
+
+use super::record::record_len;
+use super::segment::{DATA_START, Head, Met, walk};
+use super::{Disk, Life, Log, Segment, Settings};
+
+/// Stretches of missing records that are kept apart; further ones are counted.
+const DAMAGES_MAX: usize = 64;
+
+/// What was found when a log was opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// No log was there.
+    pub created: bool,
+    /// Records that are there.
+    pub records: u64,
+    /// Records of commits that had returned, and that cannot be read any more: first and last sequence.
+    pub damaged: Vec<(u64, u64)>,
+    /// How many records that are, those beyond the list's 64 entries included.
+    pub damaged_records: u64,
+    /// Bytes behind the last record that are none: of a commit that was under way, or damage to the very last one. The two
+    /// look alike.
+    pub torn_bytes: u64,
+    /// Records of such a commit that cannot be read, those of earlier crashes included.
+    pub torn_records: u64,
+    /// Segments whose header cannot be read; what they held is among the damaged.
+    pub damaged_segments: u64,
+}
+
+/// A log that cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A file cannot be listed or read.
+    #[error("cannot read the log")]
+    Read(#[from] io::Error),
+    /// Files of two logs are mixed.
+    #[error("segment {segment:016x} is of lineage {found}, the ones before it are of {expected}")]
+    Foreign {
+        /// Its number.
+        segment: u64,
+        /// The lineage it names.
+        found: Lineage,
+        /// That of the others.
+        expected: Lineage,
+    },
+}
+
+impl<D: Disk> Log<D> {
+    /// Opens the log of this disk, and calls `visit` with sequence, kind and body of each record, oldest first; it says how long
+    /// each is needed. Where no log is, `lineage` is the new one's; `seed` must be unpredictable.
+    pub fn open(
+        mut disk: D,
+        settings: Settings,
+        lineage: Lineage,
+        seed: u64,
+        mut visit: impl FnMut(u64, u8, &[u8]) -> Life,
+    ) -> Result<(Self, Recovery), OpenError> {
+        let numbers = disk.segments()?;
+        let heads = heads(&mut disk, &numbers)?;
+        let mut finding = Finding::default();
+        let mut log = Self {
+            settings,
+            lineage: heads.iter().flatten().next().map_or(lineage, |head| head.lineage),
+            rng: Rng::new(seed),
+            segments: std::collections::VecDeque::new(),
+            next_segment: numbers.last().map_or(1, |last| last + 1),
+            full: true,
+            offset: 0,
+            pending: Vec::new(),
+            pending_live: 0,
+            last_at: 0,
+            committed: 1,
+            next: 1,
+            commit: 0,
+            disk,
+        };
+        let mut bytes = Vec::new();
+        for (at, (&number, head)) in numbers.iter().zip(&heads).enumerate() {
+            let Some(head) = head else {
+                log.unreadable(number, &mut finding);
+                continue;
+            };
+            let until = heads.iter().skip(at + 1).flatten().map(|next| next.first).min();
+            log.disk.read(number, &mut bytes)?;
+            log.take_segment(head, &bytes, until.unwrap_or(u64::MAX), &mut finding, &mut visit);
+        }
+        finding.recovery.created = log.segments.is_empty();
+        log.committed = finding.expected.max(1);
+        log.next = log.committed;
+        log.commit = finding.last.map_or(1, |(commit, _)| commit.wrapping_add(1));
+        Ok((log, finding.ended()))
+    }
+
+    fn take_segment(
+        &mut self,
+        head: &Head,
+        bytes: &[u8],
+        until: u64,
+        finding: &mut Finding,
+        visit: &mut impl FnMut(u64, u8, &[u8]) -> Life,
+    ) {
+        finding.segment_begins(head);
+        let mut live = 0;
+        let expected = walk(bytes, head, until, |met| {
+            if let Met::Record { sequence, kind, body, .. } = met
+                && visit(sequence, kind, body) == Life::Live
+            {
+                live += record_len(body.len()) as u64;
+            }
+            finding.met(&met);
+        });
+        finding.expected = expected.max(finding.expected);
+        let Head { number, first, salt, .. } = *head;
+        self.segments.push_back(Segment { number, first, bytes: bytes.len() as u64, live, salt });
+    }
+
+    /// A segment without a header: one that was being made when the power went holds nothing and goes; a damaged one stays on
+    /// disk, to be looked at.
+    fn unreadable(&mut self, number: u64, finding: &mut Finding) {
+        let mut bytes = Vec::new();
+        let read = self.disk.read(number, &mut bytes).is_ok();
+        if read && bytes.iter().skip(DATA_START).all(|&byte| byte == 0) {
+            // Its removal is no condition for anything.
+            let _stays = self.disk.remove(number);
+        } else {
+            finding.recovery.damaged_segments += 1;
+        }
+    }
+}
+
+/// The headers; an error if two logs are mixed.
+fn heads<D: Disk>(disk: &mut D, numbers: &[u64]) -> Result<Vec<Option<Head>>, OpenError> {
+    let mut heads = Vec::with_capacity(numbers.len());
+    let (mut bytes, mut lineage) = (Vec::new(), None);
+    for &number in numbers {
+        disk.read_head(number, &mut bytes)?;
+        let head = Head::parse(&bytes).filter(|head| head.number == number);
+        if let Some(head) = head {
+            let expected = *lineage.get_or_insert(head.lineage);
+            if head.lineage != expected {
+                return Err(OpenError::Foreign { segment: number, found: head.lineage, expected });
+            }
+        }
+        heads.push(head);
+    }
+    Ok(heads)
+}
+
+/// What was met so far.
+#[derive(Debug, Default)]
+struct Finding {
+    recovery: Recovery,
+    /// Sequence behind the last one met.
+    expected: u64,
+    /// The commit of the last record, and whether it ended there.
+    last: Option<(u32, bool)>,
+    /// Missing records of that commit: damaged if another one is behind it, else torn.
+    held: Vec<(u64, u64)>,
+    /// Missing records since.
+    open: Vec<(u64, u64)>,
+}
+
+impl Finding {
+    /// What is missing before a segment that continues was on disk, and so was what lies between the two.
+    fn segment_begins(&mut self, head: &Head) {
+        self.held.append(&mut self.open);
+        if head.continues {
+            self.held_damaged();
+        }
+        self.held_torn();
+        if self.expected != 0 && head.first > self.expected {
+            self.held.push((self.expected, head.first));
+            self.held_damaged();
+        }
+        self.expected = head.first;
+    }
+
+    fn met(&mut self, met: &Met<'_>) {
+        match *met {
+            Met::Record { commit, end, .. } => {
+                self.recovery.records += 1;
+                self.record(commit, end);
+            }
+            Met::Missing { from, to } => self.open.push((from, to)),
+            Met::Tail { bytes } => self.recovery.torn_bytes += bytes as u64,
+        }
+    }
+
+    /// A commit begins only when the one before is on disk.
+    fn record(&mut self, commit: u32, end: bool) {
+        if let Some((before, ended)) = self.last.replace((commit, end))
+            && before != commit
+        {
+            self.held_damaged();
+            let next = ended && commit == before.wrapping_add(1);
+            if !next {
+                self.held.append(&mut self.open);
+                self.held_damaged();
+            }
+        }
+        self.held.append(&mut self.open);
+    }
+
+    fn held_damaged(&mut self) {
+        for (from, to) in self.held.drain(..) {
+            self.recovery.damaged_records += to - from;
+            if self.recovery.damaged.len() < DAMAGES_MAX {
+                self.recovery.damaged.push((from, to - 1));
+            }
+        }
+    }
+
+    fn held_torn(&mut self) {
+        self.recovery.torn_records += self.held.drain(..).map(|(from, to)| to - from).sum::<u64>();
+    }
+
+    fn ended(mut self) -> Recovery {
+        self.held.append(&mut self.open);
+        self.held_torn();
+        self.recovery
+    }
+}
