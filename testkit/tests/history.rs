@@ -79,7 +79,7 @@ const fn sample(memory: u64, descriptors: u64) -> Event {
 
 fn limits() -> Limits {
     let late = Some(Duration::from_millis(500));
-    Limits { late, memory: Some(1_000), descriptors: Some(4), settled: true }
+    Limits { late, memory: Some(1_000), descriptors: Some(4), settled: true, journal: false }
 }
 
 /// A history, a millisecond from line to line.
@@ -276,6 +276,50 @@ fn a_server_that_is_gone_owes_nothing_and_one_that_refused_neither() {
     assert_eq!(rules([plain(1), Event::Refused { order: order(1) }]), []);
     let late = [plain(1), Event::Refused { order: order(1) }, effect(1)];
     assert_eq!(rules(late), [Rule::Unknown]);
+}
+
+#[test]
+fn a_push_without_an_answer_owes_no_outcome_and_keeps_the_other_promises() {
+    let lost = Event::Unanswered { order: order(1) };
+    assert_eq!(rules([plain(1), lost.clone()]), []);
+    assert_eq!(
+        rules([plain(1), lost, effect(1), boot(2), effect_in(2, order(1), true)]),
+        [Rule::SecondEffect]
+    );
+}
+
+#[test]
+fn a_journal_keeps_what_ended_behind_the_device_over_its_boots() {
+    let found = |journal, events: Vec<Event>| {
+        let history = History::new(Limits { journal, ..Limits::default() });
+        events.into_iter().for_each(|event| drop(history.record(Duration::ZERO, event)));
+        history.finish().iter().map(|violation| violation.rule).collect::<Vec<_>>()
+    };
+    let both = || vec![again(1), again(2), effect(1), answer(1, Code::APPLIED)];
+    let back = |number| effect_in(2, order(number), true);
+    // The second one was told as ended, so the first one had ended before.
+    let mut events = both();
+    events.extend(whole(2, Code::APPLIED));
+    events.extend([boot(2), back(1), answer_in(2, order(1), Code::APPLIED), outcome(1, Code::APPLIED)]);
+    assert_eq!(found(true, events.clone()), [Rule::OutOfOrder]);
+    assert_eq!(found(false, events), [], "a device without a journal forgets");
+    // Neither was told: both may come again, in their order.
+    let mut events = both();
+    events.extend([effect(2), answer(2, Code::APPLIED), boot(2)]);
+    for number in [1, 2] {
+        let applied = Code::APPLIED;
+        events.extend([back(number), answer_in(2, order(number), applied), outcome(number, applied)]);
+    }
+    assert_eq!(found(true, events), []);
+    // What a server ends by itself stands in nobody's way, and an attempt that is over may come again.
+    let mut events = vec![again(1), again(2), outcome(2, Code::EXPIRED)];
+    events.extend(whole(1, Code::APPLIED));
+    assert_eq!(found(true, events), []);
+    let tried = |number| accepted(order(number), |facts| facts.again = true);
+    let mut events = vec![tried(1), tried(2), effect(1), answer(1, Code::BUSY)];
+    events.extend(whole(2, Code::APPLIED));
+    events.extend([boot(2), back(1), answer_in(2, order(1), Code::APPLIED), outcome(1, Code::APPLIED)]);
+    assert_eq!(found(true, events), []);
 }
 
 #[test]

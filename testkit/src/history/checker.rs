@@ -21,6 +21,8 @@ pub struct Limits {
     pub descriptors: Option<u64>,
     /// Every order has to be handed back as settled at the end, not only to have its outcomes.
     pub settled: bool,
+    /// Devices keep a journal: what a device told as ended stays behind it over its boots.
+    pub journal: bool,
 }
 
 macro_rules! rules {
@@ -166,6 +168,10 @@ pub struct Checker {
     /// By device and first attempt.
     runs: BTreeMap<(u32, OrderId), Vec<Run>>,
     outcomes: BTreeMap<(u32, OrderId), Code>,
+    /// By device, log and lane: the last order whose outcome was told as its handler had answered it.
+    ended: BTreeMap<(u32, u64, Lane), u64>,
+    /// Orders nobody is owed an outcome of.
+    unanswered: BTreeSet<OrderId>,
     settled: BTreeSet<OrderId>,
     boots: BTreeMap<u32, Boot>,
     /// Devices and order keys of which an order was begun, from any log and in any boot.
@@ -217,6 +223,10 @@ impl Checker {
             }
             Event::Accepted { order, facts } => self.accepted(*order, facts),
             Event::Refused { order } => self.orders.remove(order).map_or(broken(Rule::Unknown), |_| Ok(())),
+            Event::Unanswered { order } => {
+                self.unanswered.insert(*order);
+                Ok(())
+            }
             Event::Boot { device, boot } => {
                 self.boots.insert(*device, Boot { boot: *boot, ..Boot::default() });
                 Ok(())
@@ -245,7 +255,8 @@ impl Checker {
     #[must_use]
     pub fn missing(&self, at: Duration) -> Vec<Violation> {
         let mut all = Vec::new();
-        for (order, facts) in self.orders.iter().filter(|(order, _)| !self.gone.contains(&order.log)) {
+        let owed = |order: &OrderId| !self.gone.contains(&order.log) && !self.unanswered.contains(order);
+        for (order, facts) in self.orders.iter().filter(|(order, _)| owed(order)) {
             let mut tell = |rule, device| {
                 let orders = [*order].into_iter().chain(facts.attempt_of).collect();
                 all.push(Violation { at, rule, orders, device, detail: String::new() });
@@ -356,6 +367,7 @@ impl Checker {
                 return broken(Rule::Unflagged);
             }
         }
+        self.may_come_again(order, facts, device)?;
         if let (Some(deadline), Some(late)) = (facts.deadline, self.limits.late)
             && at > deadline + late
         {
@@ -365,6 +377,20 @@ impl Checker {
             Some(it) => self.may_follow(it, order, facts, tried),
             None => Ok(()),
         }
+    }
+
+    /// What earlier boots told as ended stays behind a device with a journal. An attempt that is over may come again.
+    fn may_come_again(&self, order: OrderId, facts: &Facts, device: u32) -> Verdict {
+        let ended = self
+            .ended
+            .get(&(device, order.log, facts.lane))
+            .filter(|ended| self.limits.journal && **ended > order.number);
+        let Some(ended) = ended else { return Ok(()) };
+        let runs = self.runs.get(&(device, self.root(order)));
+        if facts.again && runs.is_some_and(|runs| runs.iter().any(|run| !run.counts())) {
+            return Ok(());
+        }
+        Err(Broken::because(Rule::OutOfOrder, format!("{ended} had ended")))
     }
 
     /// What this boot did before.
@@ -422,6 +448,12 @@ impl Checker {
             return broken(Rule::NotTargeted);
         }
         let verdict = self.may_end(order, facts, device, code);
+        let lane = facts.lane;
+        let runs = self.runs.get(&(device, self.root(order))).into_iter().flatten();
+        if runs.filter(|run| run.order == order).any(|run| run.answer == Some(code)) {
+            let ended = self.ended.entry((device, order.log, lane)).or_default();
+            *ended = order.number.max(*ended);
+        }
         if let Some(first) = self.outcomes.insert((device, order), code) {
             return Err(Broken::because(Rule::SecondOutcome, format!("{first}, then {code}")));
         }

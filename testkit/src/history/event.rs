@@ -74,6 +74,12 @@ pub enum Event {
         /// The order.
         order: OrderId,
     },
+    /// The answer to the push of an order was lost, and nobody asked again: it may have been accepted or not, and its
+    /// outcomes need not be told. What comes of it is held against the promises all the same.
+    Unanswered {
+        /// The order, written down as accepted.
+        order: OrderId,
+    },
     /// A device starts anew and knows nothing that lives in its memory.
     Boot {
         /// The device.
@@ -140,6 +146,7 @@ impl Event {
         match self {
             Self::Accepted { order, .. }
             | Self::Refused { order }
+            | Self::Unanswered { order }
             | Self::Effect { order, .. }
             | Self::Answer { order, .. }
             | Self::Outcome { order, .. }
@@ -179,6 +186,7 @@ impl fmt::Display for Event {
             Self::Gone { log } => write!(f, "log {log} is gone with its server"),
             Self::Accepted { order, facts } => write!(f, "order {order} accepted: {facts}"),
             Self::Refused { order } => write!(f, "order {order} refused"),
+            Self::Unanswered { order } => write!(f, "order {order} pushed, and the answer lost"),
             Self::Boot { device, boot } => write!(f, "device {device} boots ({boot:x})"),
             Self::Effect { order, device, redelivered, .. } => {
                 let again = if *redelivered { ", again" } else { "" };

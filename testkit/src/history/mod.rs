@@ -9,7 +9,7 @@
 //! | `Unknown`, `AcceptedTwice`, `NotTargeted` | something is told of an order nobody accepted, or of a device it was not for |
 //! | `SecondEffect` | an order that must not run twice is handed over again, in whatever attempt, boot or session |
 //! | `TwiceInOneBoot`, `Unflagged` | one that may is handed over twice in one boot, or again without a word that it comes again |
-//! | `OutOfOrder`, `Overlap` | orders of one lane of one log are not handed over in log order, one at a time |
+//! | `OutOfOrder`, `Overlap` | orders of one lane of one log are not handed over in log order, one at a time; with [`Limits::journal`] over boots too, as far as outcomes were told |
 //! | `AfterItsEnd` | an order is handed over after an outcome of it was told |
 //! | `Late` | it is handed over after its lifetime and the allowance |
 //! | `OlderVersion` | it is handed over after one that supersedes it |
