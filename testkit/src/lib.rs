@@ -1,6 +1,7 @@
 //! What our tests share.
 //!
 //! - [`alloc`]: an allocator that counts, for "this does not allocate";
+//! - [`disk`]: a disk that loses, tears and reorders what was not synced, for outboxes;
 //! - [`farm`]: thousands of devices behind two sockets, for discovery (feature `farm`, Linux);
 //! - [`history`]: what happened to orders, and the one judge of it;
 //! - [`netns`]: hosts, switches and routers out of network namespaces (feature `netns`, Linux);
@@ -9,6 +10,7 @@
 //! - [`fuzz`]: the bodies of the fuzz targets, so that every build compiles them and every test run replays their corpora.
 
 pub mod alloc;
+pub mod disk;
 #[cfg(all(feature = "farm", target_os = "linux"))]
 pub mod farm;
 pub mod fuzz;

@@ -27,6 +27,10 @@ pub trait Disk {
 
     /// Removes a segment. When this returns it will not be back after a power cut.
     fn remove(&mut self, segment: u64) -> io::Result<()>;
+
+    /// Moves segments to where nobody looks for them but people, the last one first. When this returns none of them will be
+    /// back after a power cut; on an error some may have gone.
+    fn set_aside(&mut self, segments: &[u64]) -> io::Result<()>;
 }
 
 /// A directory of the file system, locked while this lives.
@@ -56,10 +60,16 @@ impl Directory {
         self.path.join(format!("{segment:016x}{ENDING}"))
     }
 
-    /// The names in the directory survive a power cut from now on.
-    fn sync_names(&self) -> io::Result<()> {
-        // Elsewhere a directory cannot be opened, and its journal keeps the order of names.
-        if cfg!(unix) { File::open(&self.path)?.sync_all() } else { Ok(()) }
+    /// A new sub-directory for segments that are set aside: `aside-1`, `aside-2` and so on.
+    fn new_aside(&self) -> io::Result<PathBuf> {
+        let mut number = 1_u64;
+        loop {
+            let path = self.path.join(format!("aside-{number}"));
+            match std::fs::create_dir(&path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+                made => return made.map(|()| path),
+            }
+        }
     }
 
     fn file(&mut self, segment: u64) -> io::Result<&File> {
@@ -89,7 +99,7 @@ impl Disk for Directory {
         let made = reserve(&file, bytes)
             .and_then(|()| write_at(&file, head, 0))
             .and_then(|()| file.sync_all())
-            .and_then(|()| self.sync_names());
+            .and_then(|()| sync_names(&self.path));
         match made {
             Ok(()) => self.open = Some((segment, file)),
             // A full disk must not be filled further by what it could not hold.
@@ -122,8 +132,25 @@ impl Disk for Directory {
             self.open = None;
         }
         std::fs::remove_file(self.name(segment))?;
-        self.sync_names()
+        sync_names(&self.path)
     }
+
+    fn set_aside(&mut self, segments: &[u64]) -> io::Result<()> {
+        self.open = None;
+        let aside = self.new_aside()?;
+        for &segment in segments.iter().rev() {
+            let name = self.name(segment);
+            std::fs::rename(&name, aside.join(name.file_name().unwrap_or_default()))?;
+        }
+        sync_names(&aside)?;
+        sync_names(&self.path)
+    }
+}
+
+/// The names in the directory survive a power cut from now on.
+fn sync_names(directory: &Path) -> io::Result<()> {
+    // Elsewhere a directory cannot be opened, and its journal keeps the order of names.
+    if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
 }
 
 /// Takes the room now: a full disk is found out here and not at a commit, and a commit changes no length.

@@ -31,8 +31,6 @@ mod disk;
 mod open;
 mod record;
 mod segment;
-#[cfg(test)]
-mod tests;
 
 use std::collections::VecDeque;
 use std::io;

@@ -4,117 +4,21 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::{Just, ProptestConfig, Strategy, prop_assert, prop_oneof, proptest};
 
-use super::*;
+use push::outbox::log::{AppendError, BODY_MAX, Life, Log, OpenError, Recovery, Settings};
+use testkit::disk::SimDisk;
+use wire_format::ids::Lineage;
+use wire_format::rng::Rng;
 
-const SECTOR: usize = 512;
-
-/// A disk that keeps what was synced, and of the rest whatever the seed says.
-#[derive(Debug, Default)]
-struct Sim {
-    files: BTreeMap<u64, File>,
-    /// So many further calls succeed, then one fails.
-    failing: Vec<u32>,
-    capacity: Option<usize>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct File {
-    safe: Vec<u8>,
-    /// As a reader sees it before a crash.
-    seen: Vec<u8>,
-}
-
-impl Sim {
-    fn may_fail(&mut self) -> io::Result<()> {
-        match self.failing.last_mut() {
-            Some(0) => {
-                self.failing.pop();
-                Err(io::Error::other("planned"))
-            }
-            Some(left) => {
-                *left -= 1;
-                Ok(())
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// The power goes: each unsynced sector is there, or not, or half.
-    fn crash(&mut self, rng: &mut Rng) {
-        for file in self.files.values_mut() {
-            for at in (0..file.seen.len()).step_by(SECTOR) {
-                let end = (at + SECTOR).min(file.seen.len());
-                let cut = match rng.below(4) {
-                    0 => at,
-                    1 => at + usize::try_from(rng.below((end - at) as u64)).unwrap(),
-                    _ => end,
-                };
-                file.safe[at..cut].copy_from_slice(&file.seen[at..cut]);
-            }
-            file.seen.clone_from(&file.safe);
-        }
-    }
-}
-
-impl Disk for Sim {
-    fn segments(&mut self) -> io::Result<Vec<u64>> {
-        Ok(self.files.keys().copied().collect())
-    }
-
-    fn create(&mut self, segment: u64, bytes: u64, head: &[u8]) -> io::Result<()> {
-        self.may_fail()?;
-        let taken = self.files.values().map(|file| file.seen.len()).sum::<usize>();
-        let len = usize::try_from(bytes).unwrap();
-        if self.capacity.is_some_and(|capacity| taken + len > capacity) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        let mut safe = vec![0; len];
-        safe[..head.len()].copy_from_slice(head);
-        assert!(self.files.insert(segment, File { seen: safe.clone(), safe }).is_none());
-        Ok(())
-    }
-
-    fn write(&mut self, segment: u64, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let fails = self.may_fail();
-        let file = self.files.get_mut(&segment).unwrap();
-        let at = usize::try_from(offset).unwrap();
-        // A failed write may have done some of its work.
-        let len = if fails.is_err() { bytes.len() / 2 } else { bytes.len() };
-        file.seen[at..at + len].copy_from_slice(&bytes[..len]);
-        fails
-    }
-
-    fn sync(&mut self, segment: u64) -> io::Result<()> {
-        self.may_fail()?;
-        let file = self.files.get_mut(&segment).unwrap();
-        file.safe.clone_from(&file.seen);
-        Ok(())
-    }
-
-    fn read(&mut self, segment: u64, into: &mut Vec<u8>) -> io::Result<()> {
-        into.clone_from(&self.files[&segment].seen);
-        Ok(())
-    }
-
-    fn read_head(&mut self, segment: u64, into: &mut Vec<u8>) -> io::Result<()> {
-        self.read(segment, into)?;
-        into.truncate(DATA_START);
-        Ok(())
-    }
-
-    fn remove(&mut self, segment: u64) -> io::Result<()> {
-        self.may_fail()?;
-        self.files.remove(&segment);
-        Ok(())
-    }
-}
+/// Where the first record of a segment begins, and bytes of a record's header.
+const DATA_START: usize = 128;
+const HEADER_LEN: usize = 32;
 
 const LINEAGE: Lineage = Lineage([7; 16]);
 const SMALL: Settings = Settings { segment_bytes: 4_096, bytes_max: 1 << 20 };
 
 type Bodies = BTreeMap<u64, Vec<u8>>;
 
-fn reopen(disk: Sim, seed: u64) -> (Log<Sim>, Recovery, Bodies) {
+fn reopen(disk: SimDisk, seed: u64) -> (Log<SimDisk>, Recovery, Bodies) {
     let mut found = Bodies::new();
     let mut before = 0;
     let opened = Log::open(disk, SMALL, LINEAGE, seed, |sequence, kind, body| {
@@ -132,7 +36,8 @@ fn reopen(disk: Sim, seed: u64) -> (Log<Sim>, Recovery, Bodies) {
 /// What a user of the log knows about it.
 #[derive(Debug)]
 struct World {
-    log: Log<Sim>,
+    disk: SimDisk,
+    log: Log<SimDisk>,
     rng: Rng,
     /// Committed, and not called dead.
     kept: Bodies,
@@ -146,10 +51,11 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let (log, recovery, found) = reopen(Sim::default(), seed);
+        let disk = SimDisk::new(seed);
+        let (log, recovery, found) = reopen(disk.clone(), seed);
         assert!(recovery.created && found.is_empty());
         let [kept, loose, dead] = core::array::from_fn(|_| Bodies::new());
-        Self { log, rng: Rng::new(seed), kept, loose, doubtful: Vec::new(), dead }
+        Self { disk, log, rng: Rng::new(seed), kept, loose, doubtful: Vec::new(), dead }
     }
 
     fn append(&mut self, len: usize) {
@@ -180,10 +86,8 @@ impl World {
 
     /// The power goes and comes back.
     fn crash(&mut self) {
-        let mut disk = core::mem::take(&mut self.log.disk);
-        disk.failing.clear();
-        disk.crash(&mut self.rng);
-        let (log, recovery, found) = reopen(disk, self.rng.next_u64());
+        self.disk.crash();
+        let (log, recovery, found) = reopen(self.disk.clone(), self.rng.next_u64());
         self.log = log;
         assert_eq!(recovery.damaged, [], "only what was not committed may be cut: {recovery:?}");
         assert_eq!(recovery.damaged_segments, 0);
@@ -241,7 +145,7 @@ proptest! {
                 Operation::Append(len) => world.append(len),
                 Operation::Commit => world.commit(),
                 Operation::Forget(count) => (0..count).for_each(|_| world.forget()),
-                Operation::Fail(after) => world.log.disk.failing.push(after),
+                Operation::Fail(after) => world.disk.fail_after(after),
                 Operation::Crash => world.crash(),
             }
         }
@@ -261,12 +165,11 @@ proptest! {
             }
         }
         world.commit();
-        let mut disk = core::mem::take(&mut world.log.disk);
-        let count = disk.files.len() as u64;
-        let file = disk.files.values_mut().nth(usize::try_from(at % count).unwrap()).unwrap();
-        let bit = usize::try_from((at / count) % (file.seen.len() as u64 * 8)).unwrap();
-        file.seen[bit / 8] ^= 1 << (bit % 8);
-        let (_, recovery, found) = reopen(disk, 1);
+        let files = world.disk.files();
+        let (segment, bytes) = &files[usize::try_from(at % files.len() as u64).unwrap()];
+        let bit = usize::try_from(at / files.len() as u64 % (bytes.len() as u64 * 8)).unwrap();
+        prop_assert!(world.disk.flip(*segment, bit));
+        let (_, recovery, found) = reopen(world.disk.clone(), 1);
         let missing: Vec<_> = world.kept.keys().filter(|sequence| !found.contains_key(sequence)).collect();
         prop_assert!(missing.len() <= 1, "{missing:?}");
         let told = recovery.damaged_records + recovery.torn_records + u64::from(recovery.torn_bytes > 0);
@@ -281,18 +184,15 @@ fn a_body_that_looks_like_records_is_never_taken_for_some() {
     world.append(10);
     world.commit();
     // The attacker has seen a whole segment, and pushes it as an order.
-    let stolen = world.log.disk.files.values().next().unwrap().seen[..400].to_vec();
+    let stolen = world.disk.files()[0].1[..400].to_vec();
     let sequence = world.log.append(5, Life::Live, &[&stolen]).unwrap();
     world.kept.insert(sequence, stolen);
     world.commit();
     world.append(20);
     world.commit();
-    let mut disk = core::mem::take(&mut world.log.disk);
     // The header before it is damaged: the walk has to step over the body.
-    let file = disk.files.values_mut().next().unwrap();
-    let at = DATA_START + record_len(10);
-    file.seen[at] ^= 1;
-    let (_, recovery, found) = reopen(disk, 1);
+    assert!(world.disk.flip(1, (DATA_START + (HEADER_LEN + 10).next_multiple_of(8)) * 8));
+    let (_, recovery, found) = reopen(world.disk.clone(), 1);
     assert_eq!(found.keys().copied().collect::<Vec<_>>(), [1, 3]);
     assert_eq!(recovery.damaged, [(2, 2)]);
 }
@@ -313,7 +213,7 @@ fn dead_segments_go_and_a_full_log_takes_again() {
     (0..held).for_each(|_| world.forget());
     world.append(10);
     world.commit();
-    assert!(world.log.disk.files.len() <= 2);
+    assert!(world.disk.files().len() <= 2);
     assert!(world.kept.len() == 1 && world.log.oldest().is_none_or(|oldest| oldest.live == 0));
     world.crash();
 }
@@ -321,13 +221,13 @@ fn dead_segments_go_and_a_full_log_takes_again() {
 #[test]
 fn a_full_disk_is_an_error_and_nothing_is_lost() {
     let mut world = World::new(4);
-    world.log.disk.capacity = Some(10_000);
+    world.disk.limit(Some(10_000));
     for _ in 0..30 {
         world.append(500);
         world.commit();
     }
     assert!((10..30).contains(&world.kept.len()), "{}", world.kept.len());
-    world.log.disk.capacity = None;
+    world.disk.limit(None);
     world.append(500);
     let held = world.kept.len();
     world.commit();
@@ -342,43 +242,41 @@ fn a_segment_that_was_removed_by_hand_is_told() {
         world.append(500);
         world.commit();
     }
-    let mut disk = core::mem::take(&mut world.log.disk);
-    let second = *disk.files.keys().nth(1).unwrap();
-    disk.files.remove(&second);
-    let (_, recovery, found) = reopen(disk, 1);
+    let (second, _) = world.disk.files()[1];
+    assert!(world.disk.take(second).is_some());
+    let (_, recovery, found) = reopen(world.disk.clone(), 1);
     assert_eq!(recovery.damaged.len(), 1);
     assert_eq!(found.len() as u64 + recovery.damaged_records, 40);
 }
 
 #[test]
 fn two_logs_are_not_mixed() {
-    let mut disks = [1, 2].map(|number| {
-        let lineage = Lineage([number; 16]);
-        let (mut log, _) = Log::open(Sim::default(), SMALL, lineage, 1, |_, _, _| Life::Live).unwrap();
-        log.append(1, Life::Live, &[b"mine"]).unwrap();
-        log.commit().unwrap();
-        log.disk
+    let disks = [1, 2].map(|number| {
+        let (disk, lineage) = (SimDisk::new(0), Lineage([number; 16]));
+        // The second opening writes into a second segment.
+        for seed in 0..2 {
+            let (mut log, _) = Log::open(disk.clone(), SMALL, lineage, seed, |_, _, _| Life::Live).unwrap();
+            log.append(1, Life::Live, &[b"mine"]).unwrap();
+            log.commit().unwrap();
+        }
+        disk
     });
-    let mut strange = disks[1].files.remove(&1).unwrap();
-    let head = Head::parse(&strange.seen).unwrap();
-    let head = Head { number: 2, ..head }.emit();
-    strange.seen[..head.len()].copy_from_slice(&head);
-    disks[0].files.insert(2, strange);
-    let [disk, _] = disks;
-    let opened = Log::open(disk, SMALL, LINEAGE, 1, |_, _, _| Life::Live);
+    disks[0].put(2, disks[1].take(2).unwrap());
+    let opened = Log::open(disks[0].clone(), SMALL, LINEAGE, 1, |_, _, _| Life::Live);
     assert!(matches!(opened, Err(OpenError::Foreign { segment: 2, .. })));
 }
 
 #[test]
 fn a_record_at_the_limit_and_one_past_it() {
     let settings = Settings { bytes_max: 64 << 20, ..SMALL };
-    let (mut log, _) = Log::open(Sim::default(), settings, LINEAGE, 1, |_, _, _| Life::Live).unwrap();
+    let disk = SimDisk::new(0);
+    let (mut log, _) = Log::open(disk.clone(), settings, LINEAGE, 1, |_, _, _| Life::Live).unwrap();
     let body = vec![1; BODY_MAX + 1];
     assert_eq!(log.append(1, Life::Live, &[&body]), Err(AppendError::TooLong { len: BODY_MAX + 1 }));
     log.append(1, Life::Live, &[&body[1..]]).unwrap();
     log.commit().unwrap();
     let mut lens = vec![];
-    Log::open(log.disk, settings, LINEAGE, 1, |_, _, body| {
+    Log::open(disk, settings, LINEAGE, 1, |_, _, body| {
         lens.push(body.len());
         Life::Live
     })

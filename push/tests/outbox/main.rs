@@ -1,0 +1,3 @@
+//! The outbox on a disk that forgets: crashes at every step, failing calls, damage.
+
+mod log;
