@@ -99,6 +99,7 @@ mod floors;
 mod handler;
 mod input;
 mod item;
+pub mod journal;
 mod keys;
 mod lanes;
 mod orders;
