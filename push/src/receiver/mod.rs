@@ -95,6 +95,7 @@ mod asks;
 mod config;
 mod conns;
 mod fence;
+mod flash;
 mod floors;
 mod handler;
 mod input;
@@ -108,6 +109,7 @@ mod park;
 mod parts;
 mod queue;
 mod ring;
+mod sealed;
 mod session;
 mod stats;
 mod storage;
@@ -125,6 +127,7 @@ pub use config::{
     SILENT_MAX, WINDOW_BYTES, WINDOW_ORDERS,
 };
 pub use fence::{Known, LEASE};
+pub use flash::{FlashError, FlashJournal, FlashPages, FlashShape, PAGE_BYTES_MIN, PAGES_MAX, UNIT_MAX};
 pub use handler::{
     Answer, AnswerBuffer, AnswerCode, AskId, Delivered, Handler, Piece, Question, QuestionId, ResultBuffer,
     ResultFull, Ticket, Verdict,

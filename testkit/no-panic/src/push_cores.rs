@@ -102,6 +102,49 @@ fn receiver(store: Store, bytes: &[u8], buffer: &mut [u8]) {
     let mut device: Receiver<_, 4> = Receiver::new(config, Fixed::<16, 4, 512, 512>::new(), now());
     serve(&mut device, bytes, buffer);
     questions(&mut device, bytes);
+    flash(bytes);
+}
+
+/// A journal in flash that reads as anything.
+#[cfg(feature = "receiver")]
+fn flash(bytes: &[u8]) {
+    use push::receiver::journal::Journal;
+    use push::receiver::{FlashJournal, FlashPages, FlashShape};
+
+    /// Hardware that says what it likes.
+    struct Pages<'a>(&'a [u8]);
+
+    impl FlashPages for Pages<'_> {
+        type Error = u8;
+
+        fn shape(&self) -> FlashShape {
+            black_box(FlashShape { pages: 4, page_bytes: 2_048, unit_bytes: 8 })
+        }
+        fn erase(&mut self, page: u32) -> Result<(), u8> {
+            black_box((page, Ok(()))).1
+        }
+        fn program(&mut self, page: u32, offset: u32, bytes: &[u8]) -> Result<(), u8> {
+            black_box((page, offset, bytes, Err(3))).3
+        }
+        fn read(&mut self, page: u32, offset: u32, into: &mut [u8]) -> Result<(), u8> {
+            for (to, from) in into.iter_mut().zip(self.0) {
+                *to = black_box(*from);
+            }
+            black_box((page, offset, Ok(()))).2
+        }
+    }
+
+    let Ok(mut journal) = FlashJournal::new(Pages(bytes)) else { return };
+    super::see(&mut journal);
+    let _ = black_box(journal.replay(&mut |record| {
+        black_box(record);
+    }));
+    let _ = black_box((journal.append(bytes), journal.sync(), journal.wants_snapshot(), journal.room()));
+    let mut left = black_box(9_u32);
+    let _ = black_box(journal.replace(&mut |record| {
+        left = left.checked_sub(1)?;
+        Some(black_box(record.len()))
+    }));
 }
 
 /// A device from its first connection to its last word.
