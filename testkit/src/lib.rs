@@ -4,6 +4,7 @@
 //! - [`disk`]: a disk that loses, tears and reorders what was not synced, for outboxes;
 //! - [`farm`]: thousands of devices behind two sockets, for discovery (feature `farm`, Linux);
 //! - [`history`]: what happened to orders, and the one judge of it;
+//! - [`kill`]: a server and devices as processes, killed while orders flow (Unix);
 //! - [`netns`]: hosts, switches and routers out of network namespaces (feature `netns`, Linux);
 //! - [`proxy`]: a TCP proxy that cuts, freezes, delays, flips bits and dribbles;
 //! - [`vectors`]: the byte vectors of `docs/PROTOCOL.md`;
@@ -15,6 +16,8 @@ pub mod disk;
 pub mod farm;
 pub mod fuzz;
 pub mod history;
+#[cfg(unix)]
+pub mod kill;
 #[cfg(all(feature = "netns", target_os = "linux"))]
 pub mod netns;
 pub mod proxy;
