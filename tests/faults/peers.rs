@@ -35,7 +35,7 @@ async fn rounds(server: &mut Process, count: usize, targets: &[u8]) -> Vec<Durat
         let mut left = MANY;
         while left > 0 {
             let (of, device, _) = server.next_outcome().await;
-            left -= u8::from(of == order && device != FROZEN.into());
+            left -= u8::from(of == order && device != u32::from(FROZEN));
         }
         took.push(since.elapsed());
         server.sample();
