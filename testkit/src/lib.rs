@@ -7,6 +7,7 @@
 //! - [`kill`]: a server and devices as processes, killed while orders flow (Unix);
 //! - [`netns`]: hosts, switches and routers out of network namespaces (feature `netns`, Linux);
 //! - [`proxy`]: a TCP proxy that cuts, freezes, delays, flips bits and dribbles;
+//! - [`sim`]: whole stores in virtual time, with every fault, judged by [`history`];
 //! - [`vectors`]: the byte vectors of `docs/PROTOCOL.md`;
 //! - [`fuzz`]: the bodies of the fuzz targets, so that every build compiles them and every test run replays their corpora.
 
@@ -21,4 +22,5 @@ pub mod kill;
 #[cfg(all(feature = "netns", target_os = "linux"))]
 pub mod netns;
 pub mod proxy;
+pub mod sim;
 pub mod vectors;

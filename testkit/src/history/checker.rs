@@ -165,6 +165,8 @@ pub struct Checker {
     fences: BTreeMap<u64, u64>,
     gone: BTreeSet<u64>,
     cancelled: BTreeSet<OrderId>,
+    /// Devices that were taken out of the list, now or earlier.
+    removed: BTreeSet<u32>,
     /// By device and first attempt.
     runs: BTreeMap<(u32, OrderId), Vec<Run>>,
     outcomes: BTreeMap<(u32, OrderId), Code>,
@@ -240,6 +242,10 @@ impl Checker {
             Event::Sample { memory, descriptors } => self.sample(*memory, *descriptors),
             Event::Cancel { order } => {
                 self.cancelled.insert(*order);
+                Ok(())
+            }
+            Event::Removed { device } => {
+                self.removed.insert(*device);
                 Ok(())
             }
             Event::Note(_) => Ok(()),
@@ -481,9 +487,13 @@ impl Checker {
             | Code::TOO_LARGE
             | Code::OVERFLOW
             | Code::FENCED
+            | Code::NOT_TARGETED
             | Code::BUSY
             | Code::NO_SPACE
             | Code::FAILED_RETRYABLE => {
+                if code == Code::NOT_TARGETED && !self.removed.contains(&device) {
+                    return Err(Rule::WrongCode);
+                }
                 if code == Code::SUPERSEDED && !self.is_superseded(order, facts, device) {
                     return Err(Rule::WrongCode);
                 }

@@ -128,6 +128,11 @@ pub enum Event {
         /// The order.
         order: OrderId,
     },
+    /// The operator took a device out of the server's list: it is owed nothing any more.
+    Removed {
+        /// The device.
+        device: u32,
+    },
     /// What a process holds now.
     Sample {
         /// Bytes of memory.
@@ -161,6 +166,7 @@ impl Event {
     pub const fn device(&self) -> Option<u32> {
         match self {
             Self::Boot { device, .. }
+            | Self::Removed { device }
             | Self::Effect { device, .. }
             | Self::Answer { device, .. }
             | Self::Outcome { device, .. } => Some(*device),
@@ -169,7 +175,7 @@ impl Event {
     }
 
     /// Whether a reader of this violation wants to see it: what happened to its orders, on its device if it names one.
-    pub(super) fn concerns(&self, violation: &Violation) -> bool {
+    pub(crate) fn concerns(&self, violation: &Violation) -> bool {
         let order = self.order().map(|order| violation.orders.contains(&order));
         let device = self.device().zip(violation.device).map(|(ours, its)| ours == its);
         match (order, device) {
@@ -200,6 +206,7 @@ impl fmt::Display for Event {
             }
             Self::Settled { order } => write!(f, "order {order} settled"),
             Self::Cancel { order } => write!(f, "order {order} taken back"),
+            Self::Removed { device } => write!(f, "device {device} is taken out of the list"),
             Self::Sample { memory, descriptors } => {
                 write!(f, "{memory} bytes and {descriptors} descriptors held")
             }

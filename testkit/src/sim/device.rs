@@ -1,0 +1,348 @@
+//! The devices and their drivers: they accept, read, hand over and write.
+
+use push::receiver::{
+    Delivered, DeskSlot, Item, KeySlot, Memory, OutcomeSlot, Receiver, ReceiverConfig, Ticket, VersionSlot,
+};
+use wire_format::ids::{NodeId, Store};
+use wire_format::time::Instant;
+
+use super::check::check_end;
+use super::names::Probe;
+use super::network::LinkId;
+use super::plan::{DeviceSpec, MS};
+use super::work::Work;
+use super::world::{Act, World};
+use crate::history::{Event, OrderId};
+
+/// What a device keeps, in boxes.
+type Boxes =
+    Memory<Box<[OutcomeSlot]>, Box<[KeySlot]>, Box<[VersionSlot]>, Box<[u8]>, Box<[u8]>, Box<[DeskSlot]>>;
+pub(super) type TheReceiver = Receiver<Boxes, 4>;
+
+/// What an order was called when it was handed over, once its bytes are gone.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Given {
+    pub(super) ticket: Ticket,
+    pub(super) order: OrderId,
+    pub(super) redelivered: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Device {
+    pub(super) at: usize,
+    pub(super) receiver: Option<TheReceiver>,
+    /// Where it is found.
+    pub(super) slot: usize,
+    /// Drawn at each boot; 0 before the first.
+    pub(super) boot: u64,
+    pub(super) frozen: bool,
+    /// An order at work for which everything waits.
+    pub(super) work: Option<Work>,
+    /// Nothing passes until then: down, up.
+    pub(super) blocked: [Instant; 2],
+    pub(super) dials_fail_until: Instant,
+    pub(super) dribbles_until: Instant,
+    /// It dies after so many further steps, by a power cut or not, and comes back after that.
+    pub(super) die_in: Option<(u32, bool, std::time::Duration)>,
+    /// The server was told to forget it.
+    pub(super) removed: bool,
+    /// When its timer will be looked at.
+    pub(super) armed: Instant,
+}
+
+impl Device {
+    pub(super) fn new(at: usize) -> Self {
+        Self {
+            at,
+            receiver: None,
+            slot: at,
+            boot: 0,
+            frozen: false,
+            work: None,
+            blocked: [Instant::ZERO; 2],
+            dials_fail_until: Instant::ZERO,
+            dribbles_until: Instant::ZERO,
+            die_in: None,
+            removed: false,
+            armed: Instant::NEVER,
+        }
+    }
+
+    pub(super) fn state(&self) -> String {
+        let owed = self.receiver.as_ref().map(Receiver::owed);
+        format!("device {}: owes {owed:?}, works {}, frozen {}", self.at, self.work.is_some(), self.frozen)
+    }
+}
+
+pub(super) fn store() -> Store {
+    Store::new(7, "PARIS-12").expect("a code")
+}
+
+pub(super) const fn device_id(at: usize) -> NodeId {
+    let [a, b, ..] = (at as u32).to_le_bytes();
+    NodeId([0xD0, a, b, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1])
+}
+
+fn config(spec: &DeviceSpec, at: usize, boot: u64) -> ReceiverConfig {
+    let mut config = ReceiverConfig::new(device_id(at), store(), boot);
+    config.window_orders = spec.window_orders;
+    config.window_bytes = spec.window_bytes;
+    config.max_body = spec.max_body;
+    config
+}
+
+fn memory(spec: &DeviceSpec, config: &ReceiverConfig) -> Boxes {
+    let (keys, room) = if spec.small { (4, 0) } else { (8, 2_048) };
+    Memory {
+        ring: vec![OutcomeSlot::EMPTY; config.ring_len()].into(),
+        keys: vec![KeySlot::EMPTY; keys].into(),
+        versions: vec![VersionSlot::EMPTY; keys].into(),
+        park: vec![0; room].into(),
+        queue: vec![0; room].into(),
+        desk: if spec.small { Box::default() } else { vec![DeskSlot::EMPTY].into() },
+    }
+}
+
+impl World {
+    /// A device starts, with what its spec says and nothing it knew before.
+    pub(super) fn boot(&mut self, at: usize) {
+        if self.devices[at].receiver.is_some() {
+            return;
+        }
+        let (boot, now) = (self.rng.next_u64() | 1, self.now);
+        self.ledger.record(now, Event::Boot { device: at as u32, boot });
+        let spec = &self.plan.devices[at];
+        let config = config(spec, at, boot);
+        let memory = memory(spec, &config);
+        let device = &mut self.devices[at];
+        device.boot = boot;
+        device.receiver = Some(Receiver::new(config, memory, now));
+        self.serve_device(at);
+    }
+
+    /// One step of the device's own is done: it may have been its last.
+    pub(super) fn dies(&mut self, at: usize) -> bool {
+        let device = &mut self.devices[at];
+        match &mut device.die_in {
+            Some((0, power, away)) => {
+                let (power, away) = (*power, *away);
+                device.die_in = None;
+                self.note_of(at, format_args!("device {at} dies in the middle of it"));
+                self.crash_device(at, power, away);
+                true
+            }
+            Some((left, ..)) => {
+                *left -= 1;
+                false
+            }
+            None => device.receiver.is_none(),
+        }
+    }
+
+    /// Does something to a receiver that is up and running, then drains it.
+    pub(super) fn with_receiver(&mut self, at: usize, input: impl FnOnce(&mut TheReceiver, Instant)) {
+        let now = self.now;
+        let it = &mut self.devices[at];
+        if let (Some(receiver), false) = (&mut it.receiver, it.frozen) {
+            input(receiver, now);
+            self.serve_device(at);
+        }
+    }
+
+    pub(super) fn device_timer(&mut self, at: usize) {
+        let it = &mut self.devices[at];
+        if it.armed > self.now {
+            return;
+        }
+        it.armed = Instant::NEVER;
+        let due = it.receiver.as_ref().filter(|_| !it.frozen).and_then(Receiver::poll_timeout);
+        if due.is_some_and(|due| due <= self.now) {
+            self.with_receiver(at, |receiver, now| receiver.handle_timeout(now));
+        } else {
+            self.arm_device(at);
+        }
+    }
+
+    fn arm_device(&mut self, at: usize) {
+        let it = &mut self.devices[at];
+        let Some(due) = it.receiver.as_ref().and_then(Receiver::poll_timeout) else { return };
+        let due = due.max(self.now);
+        if due < it.armed && !it.frozen {
+            it.armed = due;
+            self.at(due, Act::DeviceTimer { device: at });
+        }
+    }
+
+    /// Everything the receiver wants, until it wants nothing.
+    pub(super) fn serve_device(&mut self, at: usize) {
+        self.take_waiting(at);
+        let (mut scratch, len) = (core::mem::take(&mut self.scratch), self.plan.devices[at].scratch);
+        while let Some(receiver) = &mut self.devices[at].receiver {
+            let Some(transmit) = receiver.poll_transmit(self.now, &mut scratch[..len]) else { break };
+            let conn = transmit.conn;
+            let mut bytes = core::mem::take(&mut self.outgoing);
+            bytes.clear();
+            bytes.extend_from_slice(transmit.head);
+            bytes.extend_from_slice(transmit.body);
+            let Some(link) = self.links.named(at, conn) else {
+                self.ledger.fail(self.now, "WritesToNobody", Some(at), &[], "a connection that is gone");
+                break;
+            };
+            let written = self.write(link, false, &bytes);
+            if written < bytes.len() {
+                self.probe(Probe::CutWrite);
+            }
+            if let Some(receiver) = &mut self.devices[at].receiver {
+                receiver.handle_written(self.now, conn, written);
+            }
+            self.outgoing = bytes;
+            if self.dies(at) {
+                break;
+            }
+        }
+        self.scratch = scratch;
+        while let Some((conn, why)) = self.devices[at].receiver.as_mut().and_then(Receiver::poll_close) {
+            self.note_of(at, format_args!("device {at} closes: {why}"));
+            check_end(self, Some(at), why);
+            if let Some(link) = self.links.named(at, conn) {
+                self.close_end(link, false, false);
+            }
+        }
+        while self.devices[at].receiver.as_mut().and_then(Receiver::poll_event).is_some() {}
+        self.check_device(at);
+        self.arm_device(at);
+    }
+
+    /// What holds for a device at any time.
+    fn check_device(&mut self, at: usize) {
+        let Some(receiver) = &self.devices[at].receiver else { return };
+        let (owed, room) = (receiver.owed(), 2 * usize::from(self.plan.devices[at].window_orders).max(1));
+        let full = owed >= usize::from(self.plan.devices[at].window_orders);
+        if owed > room {
+            self.ledger.fail(self.now, "RingOverflow", Some(at), &[], format_args!("{owed} of {room}"));
+        }
+        if full {
+            self.probe(Probe::WindowFull);
+        }
+    }
+
+    pub(super) fn accept(&mut self, id: LinkId) {
+        let now = self.now;
+        let Some(it) = self.links.at(id) else { return };
+        let (at, takes) = (it.device, it.device_open && !it.cut);
+        let device = &mut self.devices[at];
+        if device.frozen && takes {
+            // The system holds the connection until somebody asks for it.
+            return self.later(MS * 10, Act::Accept { link: id });
+        }
+        let peer = ([192, 0, 2, 1], 40_000).into();
+        let accepted =
+            device.receiver.as_mut().filter(|_| takes).map(|receiver| receiver.handle_connected(now, peer));
+        match accepted {
+            Some(Ok(conn)) => {
+                it.conn = Some(conn);
+                self.serve_device(at);
+                self.read_device(id);
+            }
+            _ => self.close_end(id, false, false),
+        }
+    }
+
+    pub(super) fn read_all(&mut self, at: usize) {
+        for link in self.links.of_device(at) {
+            self.read_device(link);
+        }
+    }
+
+    pub(super) fn read_device(&mut self, id: LinkId) {
+        loop {
+            let most = self.links.at(id).map_or(0, |link| link.chunk);
+            let most = if most > 65_536 { most } else { 1 + self.rng.below(most) };
+            let Some(it) = self.links.at(id) else { return };
+            let (at, Some(conn)) = (it.device, it.conn) else { return };
+            let device = &mut self.devices[at];
+            if !it.device_open || device.frozen || device.receiver.is_none() || it.stalled[0] > self.now {
+                return;
+            }
+            let more = device.work.is_none() && it.down.read(most as usize);
+            if !more && it.down.is_over() {
+                it.device_open = false;
+                self.links.bury(id);
+                return self.with_receiver(at, |receiver, now| receiver.handle_closed(now, conn));
+            }
+            if more {
+                self.give_room(id, true);
+            }
+            self.digest(id, at, conn);
+            self.serve_device(at);
+            if !more {
+                return;
+            }
+        }
+    }
+
+    /// Offers what was read and not used; orders go to the handler.
+    fn digest(&mut self, id: LinkId, at: usize, conn: push::receiver::ConnId) {
+        loop {
+            let now = self.now;
+            let (Some(it), Some(receiver)) = (self.links.at(id), &mut self.devices[at].receiver) else {
+                return;
+            };
+            let mut unread = core::mem::take(&mut it.down.unread);
+            let mut given = None;
+            let used = match receiver.handle_bytes(now, conn, &unread) {
+                Ok(input) => {
+                    let used = input.consumed;
+                    if let Some(Item::Order(delivered)) = input.item {
+                        given =
+                            Some((delivered.ticket, delivered.redelivered, known(&self.ledger, &delivered)));
+                    }
+                    used
+                }
+                Err(why) => {
+                    check_end(self, Some(at), why);
+                    return;
+                }
+            };
+            unread.drain(..used);
+            if let Some(it) = self.links.at(id) {
+                it.down.unread = unread;
+            }
+            match given {
+                Some((ticket, redelivered, Ok(order))) => {
+                    self.begin(at, Given { ticket, order, redelivered })
+                }
+                Some((.., Err(why))) => self.ledger.fail(now, "NotWhatWasPushed", Some(at), &[], why),
+                None => {}
+            }
+            if self.dies(at) || used == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Orders that waited for their lane.
+    fn take_waiting(&mut self, at: usize) {
+        while self.devices[at].work.is_none() {
+            let now = self.now;
+            let Some(receiver) = &mut self.devices[at].receiver else { return };
+            let Some(delivered) = receiver.poll_order(now) else { return };
+            let (ticket, redelivered) = (delivered.ticket, delivered.redelivered);
+            match known(&self.ledger, &delivered) {
+                Ok(order) => {
+                    self.probe(Probe::Parked);
+                    self.begin(at, Given { ticket, order, redelivered });
+                }
+                Err(why) => return self.ledger.fail(now, "NotWhatWasPushed", Some(at), &[], why),
+            }
+            if self.dies(at) {
+                return;
+            }
+        }
+    }
+}
+
+/// Which order this is, if it is one as it was pushed.
+fn known(ledger: &super::ledger::Ledger, delivered: &Delivered<'_>) -> Result<OrderId, String> {
+    ledger.recognize(delivered.lineage, &delivered.order)
+}

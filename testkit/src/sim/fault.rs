@@ -1,0 +1,218 @@
+//! Faults: what the world throws at everybody, as data.
+
+use std::time::Duration;
+
+use wire_format::rng::Rng;
+
+use super::names::FaultKind;
+use super::plan::{MS, Plan, SECOND, Scene};
+
+/// A fault and its time.
+#[derive(Clone, Debug)]
+pub(super) struct FaultSpec {
+    pub(super) at: Duration,
+    pub(super) fault: Fault,
+}
+
+/// When somebody dies.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum When {
+    Now,
+    /// After so many further steps of its own: each step of its driver, each operation of its disk.
+    Steps(u32),
+}
+
+/// What becomes of the server that is taken over.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum First {
+    Dies,
+    StandsStill,
+    /// It goes on, and keeps what it serves.
+    GoesOn,
+}
+
+/// What may go wrong. Durations are how long it lasts, or how long who died stays away.
+#[derive(Clone, Debug)]
+pub(super) enum Fault {
+    Cut {
+        device: usize,
+        silent: bool,
+    },
+    ResetAtByte {
+        device: usize,
+        bytes: usize,
+    },
+    Dribble {
+        device: usize,
+        lasts: Duration,
+    },
+    Slow {
+        lasts: Duration,
+        delay: Duration,
+    },
+    /// Bytes down, up, or both do not pass.
+    Partition {
+        device: usize,
+        down: bool,
+        up: bool,
+        lasts: Duration,
+    },
+    /// One end reads nothing.
+    Stall {
+        device: usize,
+        lasts: Duration,
+    },
+    DialFails {
+        device: usize,
+        lasts: Duration,
+    },
+    Crash {
+        device: usize,
+        power: bool,
+        when: When,
+        away: Duration,
+    },
+    Goodbye {
+        device: usize,
+        drain: Option<Duration>,
+        away: Duration,
+    },
+    Freeze {
+        device: usize,
+        lasts: Duration,
+    },
+    Swap {
+        devices: (usize, usize),
+        healed_after: Duration,
+    },
+    Announce {
+        device: usize,
+    },
+    Remove {
+        device: usize,
+        away: Duration,
+    },
+    CrashServer {
+        power: bool,
+        when: When,
+        away: Duration,
+    },
+    Pause {
+        lasts: Duration,
+    },
+    Drain {
+        within: Duration,
+    },
+    TakeOver {
+        after: Duration,
+        first: First,
+    },
+}
+
+impl Fault {
+    pub(super) const fn kind(&self) -> FaultKind {
+        match self {
+            Self::Cut { silent: true, .. } => FaultKind::CutSilently,
+            Self::Cut { .. } => FaultKind::Cut,
+            Self::ResetAtByte { .. } => FaultKind::ResetAtByte,
+            Self::Dribble { .. } => FaultKind::Dribble,
+            Self::Slow { .. } => FaultKind::Slow,
+            Self::Partition { down: true, up: true, .. } => FaultKind::Partition,
+            Self::Partition { .. } => FaultKind::OneWay,
+            Self::Stall { .. } => FaultKind::StalledReader,
+            Self::DialFails { .. } => FaultKind::DialFails,
+            Self::Crash { when: When::Steps(_), .. } => FaultKind::DiedAtStep,
+            Self::Crash { power: true, .. } => FaultKind::PowerCut,
+            Self::Crash { .. } => FaultKind::Killed,
+            Self::Goodbye { .. } => FaultKind::Goodbye,
+            Self::Freeze { .. } => FaultKind::Freeze,
+            Self::Swap { .. } => FaultKind::AddressSwap,
+            Self::Announce { .. } => FaultKind::Announce,
+            Self::Remove { .. } => FaultKind::Removed,
+            Self::CrashServer { when: When::Steps(_), .. } => FaultKind::ServerDiedAtStep,
+            Self::CrashServer { power: true, .. } => FaultKind::ServerPowerCut,
+            Self::CrashServer { .. } => FaultKind::ServerKilled,
+            Self::Pause { .. } => FaultKind::ServerPause,
+            Self::Drain { .. } => FaultKind::ServerDrain,
+            Self::TakeOver { .. } => FaultKind::TakeOver,
+        }
+    }
+}
+
+/// How long until the next fault.
+fn draw_wait(plan: &Plan, rng: &mut Rng) -> Duration {
+    match plan.scene {
+        Scene::Small => rng.between(MS * 50, MS * 2_000),
+        Scene::Large => rng.between(MS * 20, MS * 800),
+        Scene::Day => rng.between(SECOND * 60, SECOND * 1_800),
+        Scene::Crowd => rng.between(MS * 20, MS * 1_000),
+    }
+}
+
+pub(super) fn draw_faults(plan: &Plan, rng: &mut Rng) -> Vec<FaultSpec> {
+    let mut faults = Vec::new();
+    let mut at = Duration::ZERO;
+    loop {
+        at += draw_wait(plan, rng);
+        if at >= plan.storm {
+            return faults;
+        }
+        faults.push(FaultSpec { at, fault: draw_fault(plan, rng) });
+    }
+}
+
+/// Mostly short; now and then longer than any deadline there is.
+fn draw_span(rng: &mut Rng, least: Duration, usual: Duration, most: Duration) -> Duration {
+    if rng.below(10) == 0 { rng.between(least, most) } else { rng.between(least, usual) }
+}
+
+fn draw_when(rng: &mut Rng) -> When {
+    if rng.below(3) == 0 { When::Now } else { When::Steps(1 + rng.below(40) as u32) }
+}
+
+fn draw_fault(plan: &Plan, rng: &mut Rng) -> Fault {
+    let count = plan.devices.len() as u64;
+    let device = rng.below(count) as usize;
+    let away = rng.between(MS * 50, MS * 4_000);
+    match rng.below(100) {
+        0..=12 => Fault::Cut { device, silent: rng.below(5) < 2 },
+        13..=17 => Fault::ResetAtByte { device, bytes: rng.below(2_000) as usize },
+        18..=21 => Fault::Dribble { device, lasts: draw_span(rng, MS * 100, SECOND * 4, SECOND * 20) },
+        22..=23 => {
+            let lasts = draw_span(rng, SECOND, SECOND * 5, SECOND * 20);
+            Fault::Slow { lasts, delay: draw_span(rng, MS * 100, SECOND, SECOND * 90) }
+        }
+        24..=30 => draw_partition(rng, device),
+        31..=34 => Fault::Stall { device, lasts: draw_span(rng, MS * 100, SECOND * 9, SECOND * 70) },
+        35..=38 => Fault::DialFails { device, lasts: draw_span(rng, MS * 100, SECOND * 5, SECOND * 60) },
+        39..=58 => Fault::Crash { device, power: rng.below(2) == 0, when: draw_when(rng), away },
+        59..=62 => {
+            let drain = (rng.below(2) == 0).then(|| rng.between(Duration::ZERO, MS * 4_000));
+            Fault::Goodbye { device, drain, away }
+        }
+        63..=70 => Fault::Freeze { device, lasts: draw_span(rng, MS * 100, SECOND * 9, SECOND * 600) },
+        71..=74 => Fault::Swap { devices: (device, rng.below(count) as usize), healed_after: away * 3 },
+        75..=77 => Fault::Announce { device },
+        78 => Fault::Remove { device, away },
+        _ => draw_server_fault(plan, rng),
+    }
+}
+
+fn draw_partition(rng: &mut Rng, device: usize) -> Fault {
+    let (down, up) = [(true, true), (true, true), (true, false), (false, true)][rng.below(4) as usize];
+    Fault::Partition { device, down, up, lasts: draw_span(rng, MS * 100, SECOND * 9, SECOND * 70) }
+}
+
+fn draw_server_fault(plan: &Plan, rng: &mut Rng) -> Fault {
+    let away = draw_span(rng, MS * 10, SECOND * 3, SECOND * 60);
+    match rng.below(20) {
+        0..=8 => Fault::CrashServer { power: rng.below(2) == 0, when: draw_when(rng), away },
+        9..=13 => Fault::Pause { lasts: draw_span(rng, MS * 600, SECOND * 9, SECOND * 600) },
+        14..=15 => Fault::Drain { within: rng.between(Duration::ZERO, SECOND * 5) },
+        _ if plan.servers > 1 => {
+            let first = [First::Dies, First::StandsStill, First::GoesOn][rng.below(3) as usize];
+            Fault::TakeOver { after: away, first }
+        }
+        _ => Fault::Pause { lasts: rng.between(MS * 600, SECOND * 3) },
+    }
+}

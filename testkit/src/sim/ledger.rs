@@ -1,0 +1,276 @@
+//! What was asked for and what became of it: every line goes to the judge of [`crate::history`], and is kept when somebody
+//! will read it.
+
+use std::collections::HashMap;
+use std::fmt::{self, Display, Write};
+use std::time::Duration;
+
+use wire_format::frame::order::{Delivery, KindFlags, Order};
+use wire_format::ids::{Lane, Lineage, OrderKind};
+use wire_format::rng::mix;
+use wire_format::time::Instant;
+
+use crate::history::{Checker, Event, Limits, OrderId, Rule, Violation};
+
+/// Lines of a history that are shown at most, at its beginning and at its end.
+const SHOWN: usize = 200;
+
+/// A promise that was broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Which, in a few words: the same for the same bug.
+    pub rule: String,
+    /// When, since the run began.
+    pub at: Duration,
+    /// The numbers of it.
+    pub detail: String,
+    /// What happened to whom it is about; empty unless the run was told to keep it.
+    pub history: String,
+    pub(super) orders: Vec<OrderId>,
+    pub(super) device: Option<u32>,
+}
+
+impl Failure {
+    /// One that is about no order and no device.
+    pub(super) fn of_nobody(rule: &str, detail: String) -> Self {
+        Self {
+            rule: rule.to_owned(),
+            at: Duration::ZERO,
+            detail,
+            history: String::new(),
+            orders: Vec::new(),
+            device: None,
+        }
+    }
+}
+
+impl Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.6}: {}: {}\n{}", self.at.as_secs_f64(), self.rule, self.detail, self.history)
+    }
+}
+
+impl From<Violation> for Failure {
+    fn from(violation: Violation) -> Self {
+        let detail = violation.to_string();
+        let Violation { at, rule, orders, device, .. } = violation;
+        Self { rule: format!("{rule:?}"), at, detail, history: String::new(), orders, device }
+    }
+}
+
+/// What the application wants.
+#[derive(Clone, Debug)]
+pub(super) struct Wish {
+    /// Name of the order in the plan.
+    pub(super) id: u32,
+    pub(super) lane: Lane,
+    pub(super) idempotent: bool,
+    pub(super) until: Option<Instant>,
+    pub(super) supersede: Option<(u64, u64)>,
+    pub(super) key: u64,
+    pub(super) len: usize,
+    /// The order whose attempt it repeats, the first of them, and which repetition it is.
+    pub(super) repeats: Option<(u64, u64, u16)>,
+}
+
+impl Wish {
+    pub(super) const fn kind_flags(&self) -> KindFlags {
+        if self.idempotent { KindFlags::IDEMPOTENT } else { KindFlags::NONE }
+    }
+
+    /// The bytes every device has to see: the order's name, and what follows from it.
+    pub(super) fn payload(&self) -> Vec<u8> {
+        let mut bytes = u64::from(self.id).to_le_bytes().to_vec();
+        let mut at = u64::from(self.id);
+        while bytes.len() < self.len {
+            at = mix(at);
+            bytes.extend(at.to_le_bytes());
+        }
+        bytes.truncate(self.len.max(8));
+        bytes
+    }
+
+    pub(super) fn frame(&self, number: u64, lifetime: Option<Duration>, durable: bool) -> Vec<u8> {
+        let (supersede_key, supersede_version) = self.supersede.unwrap_or_default();
+        let options = self.repeats.map(|(_, first, times)| retry_option(first, times)).unwrap_or_default();
+        let payload = self.payload();
+        let order = Order {
+            number,
+            order_key: self.key,
+            supersede_key,
+            supersede_version,
+            kind: OrderKind::SHOW_PAGE,
+            lane: self.lane,
+            kind_flags: self.kind_flags(),
+            schema: 1,
+            options: &options,
+            payload: &payload,
+        };
+        let remaining_ms = lifetime.map(Delivery::millis);
+        let delivery = Delivery { durable, replay: false, needs_result: false, remaining_ms };
+        let mut frame = vec![0; payload.len() + 128];
+        let len = order.emit(&delivery, &mut frame).unwrap_or(0);
+        frame.truncate(len);
+        frame
+    }
+
+    /// What differs between the order handed over and the one asked for.
+    fn differs(&self, order: &Order<'_>) -> Option<&'static str> {
+        let checks = [
+            (order.payload == self.payload(), "payload"),
+            (order.order_key == self.key, "key"),
+            ((order.supersede_key, order.supersede_version) == self.supersede.unwrap_or_default(), "version"),
+            (order.lane == self.lane, "lane"),
+            (order.kind_flags.contains(KindFlags::IDEMPOTENT) == self.idempotent, "kind flags"),
+        ];
+        checks.iter().find(|(right, _)| !right).map(|(_, what)| *what)
+    }
+}
+
+/// The RETRY option: type, length, the first number, which repetition.
+fn retry_option(first: u64, times: u16) -> Vec<u8> {
+    let mut option = vec![1, 0, 12, 0];
+    option.extend(first.to_le_bytes());
+    option.extend(times.to_le_bytes());
+    option.extend([0, 0]);
+    option
+}
+
+#[derive(Debug)]
+enum Line {
+    Event(Event),
+    Note(Option<usize>, String),
+}
+
+/// An order as it was pushed.
+type Pushed = (OrderId, Wish);
+
+/// Everything that was asked for, and the judge.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    checker: Checker,
+    lines: Option<Vec<(Duration, Line)>>,
+    pub(super) failure: Option<Failure>,
+    logs: u64,
+    /// By lineage and number: more than one if a log was continued twice from the same place.
+    orders: HashMap<(Lineage, u64), Vec<Pushed>>,
+}
+
+impl Ledger {
+    pub(super) fn new(limits: Limits, tell: bool) -> Self {
+        Self {
+            checker: Checker::new(limits),
+            lines: tell.then(Vec::new),
+            failure: None,
+            logs: 0,
+            orders: HashMap::new(),
+        }
+    }
+
+    /// A name for one more log, or for one more continuation of one.
+    pub(super) const fn next_log(&mut self) -> u64 {
+        self.logs += 1;
+        self.logs
+    }
+
+    pub(super) fn record(&mut self, now: Instant, event: Event) {
+        let at = now.since(Instant::ZERO);
+        if let (Some(violation), None) = (self.checker.see(at, &event), &self.failure) {
+            self.failure = Some(violation.into());
+        }
+        if let Some(lines) = &mut self.lines {
+            lines.push((at, Line::Event(event)));
+        }
+    }
+
+    /// Something a reader should know; of a device, or of everybody.
+    pub(super) fn note(&mut self, now: Instant, device: Option<usize>, what: impl Display) {
+        if let Some(lines) = &mut self.lines {
+            lines.push((now.since(Instant::ZERO), Line::Note(device, what.to_string())));
+        }
+    }
+
+    /// A promise that the judge cannot see broken.
+    pub(super) fn fail(
+        &mut self,
+        now: Instant,
+        rule: &str,
+        device: Option<usize>,
+        orders: &[OrderId],
+        detail: impl Display,
+    ) {
+        self.failure.get_or_insert_with(|| Failure {
+            rule: rule.to_owned(),
+            at: now.since(Instant::ZERO),
+            detail: detail.to_string(),
+            history: String::new(),
+            orders: orders.to_vec(),
+            device: device.map(|at| at as u32),
+        });
+    }
+
+    /// Remembers what an order of this number in this log is.
+    pub(super) fn knows(&mut self, lineage: Lineage, order: OrderId, wish: &Wish) {
+        self.orders.entry((lineage, order.number)).or_default().push((order, wish.clone()));
+    }
+
+    /// The order a device was handed, if it is one that was pushed, as it was pushed.
+    pub(super) fn recognize(&self, lineage: Lineage, order: &Order<'_>) -> Result<OrderId, String> {
+        let known = self.orders.get(&(lineage, order.number)).ok_or("nobody pushed it")?;
+        // The newest continuation of a log comes last.
+        let found = known.iter().rev().find(|(_, wish)| wish.differs(order).is_none());
+        found.map(|(id, _)| *id).ok_or_else(|| {
+            let what = known.last().and_then(|(_, wish)| wish.differs(order)).unwrap_or("nothing");
+            format!("its {what} is not what was pushed")
+        })
+    }
+
+    pub(super) fn outcome(&self, order: OrderId, device: usize) -> Option<wire_format::frame::outcome::Code> {
+        self.checker.outcome_of(order, device as u32)
+    }
+
+    pub(super) fn is_target(&self, order: OrderId, device: usize) -> bool {
+        self.checker.is_target(order, device as u32)
+    }
+
+    /// Nothing more happens: what is missing is a broken promise as well.
+    pub(super) fn finish(&mut self, now: Instant) {
+        let missing = self.checker.missing(now.since(Instant::ZERO));
+        if let (Some(first), None) = (missing.into_iter().next(), &self.failure) {
+            self.failure = Some(first.into());
+        }
+    }
+
+    /// The failure with what happened to whom it is about.
+    pub(super) fn take_failure(&mut self) -> Option<Failure> {
+        let mut failure = self.failure.take()?;
+        let violation = Violation {
+            at: failure.at,
+            rule: Rule::Unknown,
+            orders: failure.orders.clone(),
+            device: failure.device,
+            detail: String::new(),
+        };
+        let concerns = |line: &Line| match line {
+            Line::Event(event) => event.concerns(&violation),
+            Line::Note(device, _) => {
+                device.is_none_or(|at| failure.device.is_none_or(|its| its == at as u32))
+            }
+        };
+        let lines: Vec<_> = self.lines.iter().flatten().filter(|(_, line)| concerns(line)).collect();
+        for (place, (at, line)) in lines.iter().enumerate() {
+            if place == SHOWN && lines.len() > 2 * SHOWN {
+                let _ = writeln!(failure.history, "         … {} lines …", lines.len() - 2 * SHOWN);
+            }
+            if place >= SHOWN && place + SHOWN < lines.len() {
+                continue;
+            }
+            let at = at.as_secs_f64();
+            let _ = match line {
+                Line::Event(event) => writeln!(failure.history, "{at:>12.6} {event}"),
+                Line::Note(_, what) => writeln!(failure.history, "{at:>12.6} {what}"),
+            };
+        }
+        Some(failure)
+    }
+}

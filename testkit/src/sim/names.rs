@@ -1,0 +1,135 @@
+//! Counters with names: faults by kind, and the rare paths a campaign must have been on.
+
+macro_rules! names {
+    ($(#[$doc:meta])* $set:ident { $($name:ident = $text:literal $(, $rare:ident)?;)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[expect(missing_docs, reason = "each says itself in its text")]
+        pub enum $set { $($name,)* }
+
+        impl $set {
+            /// All of them, in order.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// What it is called in a summary.
+            #[must_use]
+            pub const fn text(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            /// Whether a few hundred small runs may miss it.
+            #[must_use]
+            pub const fn is_rare(self) -> bool {
+                match self { $(Self::$name => names!(@rare $($rare)?),)* }
+            }
+        }
+    };
+    (@rare) => { false };
+    (@rare rare) => { true };
+}
+
+names! {
+    /// A fault the world can place.
+    FaultKind {
+        Cut = "connections cut";
+        CutSilently = "connections cut without a word";
+        ResetAtByte = "resets after some byte";
+        Dribble = "one byte at a time";
+        Slow = "slow networks";
+        Partition = "partitions";
+        OneWay = "one-way partitions";
+        StalledReader = "readers that stall";
+        DialFails = "dials that fail";
+        PowerCut = "devices without power";
+        Killed = "devices killed";
+        DiedAtStep = "devices dead at a chosen step";
+        Goodbye = "devices switched off in order";
+        Freeze = "devices frozen";
+        AddressSwap = "addresses swapped";
+        Announce = "announces";
+        Removed = "devices removed";
+        ServerPowerCut = "servers without power";
+        ServerKilled = "servers killed";
+        ServerDiedAtStep = "servers dead at a chosen step";
+        ServerPause = "servers paused";
+        ServerDrain = "servers that leave in order";
+        TakeOver = "takeovers";
+    }
+}
+
+names! {
+    /// A path worth knowing that it was walked.
+    Probe {
+        Applied = "outcome applied";
+        Duplicate = "outcome duplicate";
+        Superseded = "outcome superseded";
+        Expired = "outcome expired";
+        Cancelled = "outcome cancelled";
+        RejectedKind = "outcome rejected-kind";
+        RejectedPayload = "outcome rejected-payload";
+        Failed = "outcome failed";
+        InDoubt = "outcome in-doubt";
+        Busy = "outcome busy";
+        NoSpace = "outcome no-space";
+        FailedRetryable = "outcome failed-retryable";
+        Overflow = "outcome overflow", rare;
+        Poison = "outcome poison", rare;
+        TooLarge = "outcome too-large";
+        Fenced = "outcome fenced", rare;
+        NotTargeted = "outcome not-targeted", rare;
+        Unknown = "outcome unknown", rare;
+        Redelivered = "handed over again, and said so";
+        Retried = "an attempt repeated";
+        Later = "a handler that answers later";
+        Parked = "an order that waited for its lane";
+        CutWrite = "a write cut short";
+        Rebooted = "a device known in another boot";
+        WrongDevice = "another device at an address";
+        LeaseHeld = "a second server refused while the first is served";
+        StaleFence = "a fenced server refused";
+        FencedServer = "a server told that it is fenced";
+        DeadPeer = "a silent device found dead";
+        FrozenDevice = "a thawed device that ends its session";
+        Replaced = "a session replaced";
+        CancelWon = "a cancellation in time";
+        CancelLost = "a cancellation too late";
+        WindowFull = "a window used to its last order";
+        Draining = "a session refused while the device leaves", rare;
+    }
+}
+
+/// How often each name of a set was counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts(Vec<u64>);
+
+impl Counts {
+    /// One more.
+    pub fn count(&mut self, name: usize) {
+        if self.0.len() <= name {
+            self.0.resize(name + 1, 0);
+        }
+        self.0[name] += 1;
+    }
+
+    /// How often.
+    #[must_use]
+    pub fn of(&self, name: usize) -> u64 {
+        self.0.get(name).copied().unwrap_or(0)
+    }
+
+    /// Adds another run's.
+    pub fn add(&mut self, other: &Self) {
+        if self.0.len() < other.0.len() {
+            self.0.resize(other.0.len(), 0);
+        }
+        for (sum, more) in self.0.iter_mut().zip(&other.0) {
+            *sum += more;
+        }
+    }
+
+    /// All of them together.
+    #[must_use]
+    pub fn sum(&self) -> u64 {
+        self.0.iter().sum()
+    }
+}

@@ -1,0 +1,181 @@
+//! TCP as far as the protocol can see it: two pipes of bytes, each with a buffer that fills.
+
+use std::collections::VecDeque;
+
+use push::receiver::ConnId;
+use wire_format::time::Instant;
+
+/// One direction of a connection.
+#[derive(Debug)]
+pub(super) struct Pipe {
+    /// What was written and not read; the first `arrived` of them can be read.
+    bytes: VecDeque<u8>,
+    pub(super) arrived: usize,
+    /// Bytes it takes before a write is cut.
+    capacity: usize,
+    /// A write was cut: its writer wants to know when there is room.
+    pub(super) waited_for: bool,
+    /// Nothing arrives before what was written before it.
+    pub(super) last: Instant,
+    /// What was read and not used yet: the reader's buffer.
+    pub(super) unread: Vec<u8>,
+    /// The writer closed: true if its bytes are lost with it.
+    pub(super) closed: Option<bool>,
+}
+
+impl Pipe {
+    fn new(capacity: usize) -> Self {
+        Self {
+            bytes: VecDeque::new(),
+            arrived: 0,
+            capacity,
+            waited_for: false,
+            last: Instant::ZERO,
+            unread: Vec::new(),
+            closed: None,
+        }
+    }
+
+    /// How much of `bytes` the buffer takes.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> usize {
+        let taken = bytes.len().min(self.capacity.saturating_sub(self.bytes.len()));
+        self.bytes.extend(&bytes[..taken]);
+        self.waited_for |= taken < bytes.len();
+        taken
+    }
+
+    /// Moves at most `max` bytes from what has arrived to the reader's buffer. Whether there were any.
+    pub(super) fn read(&mut self, max: usize) -> bool {
+        let taken = self.arrived.min(max);
+        self.arrived -= taken;
+        self.unread.extend(self.bytes.drain(..taken));
+        taken > 0
+    }
+
+    /// The end is reached: nothing more can be read.
+    pub(super) fn is_over(&self) -> bool {
+        self.closed.is_some_and(|reset| reset || self.bytes.is_empty())
+    }
+}
+
+/// Names a connection for ever: its place, and which one in that place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LinkId {
+    place: u32,
+    generation: u32,
+}
+
+/// One connection, from its dial to the moment both ends are gone.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) server: usize,
+    /// The device that answered, and the one that was meant.
+    pub(super) device: usize,
+    pub(super) meant: usize,
+    /// The device's name for it, once accepted.
+    pub(super) conn: Option<ConnId>,
+    /// Bytes to the device, and to the server.
+    pub(super) down: Pipe,
+    pub(super) up: Pipe,
+    /// Which ends are open.
+    pub(super) server_open: bool,
+    pub(super) device_open: bool,
+    /// The cable is out: nothing arrives any more, and nobody is told.
+    pub(super) cut: bool,
+    /// So many further bytes pass, then the connection is reset.
+    pub(super) reset_after: Option<usize>,
+    /// It was reset at some byte: what is written now is lost.
+    pub(super) mute: bool,
+    /// Bytes a read gives at most, and a piece on its way holds.
+    pub(super) chunk: u64,
+    /// Who reads down or up reads nothing until then.
+    pub(super) stalled: [Instant; 2],
+}
+
+impl Link {
+    pub(super) fn new(server: usize, device: usize, meant: usize, capacity: usize, chunk: u64) -> Self {
+        Self {
+            server,
+            device,
+            meant,
+            conn: None,
+            down: Pipe::new(capacity),
+            up: Pipe::new(capacity),
+            server_open: true,
+            device_open: true,
+            cut: false,
+            reset_after: None,
+            mute: false,
+            chunk,
+            stalled: [Instant::ZERO; 2],
+        }
+    }
+
+    pub(super) fn pipe(&mut self, down: bool) -> &mut Pipe {
+        if down { &mut self.down } else { &mut self.up }
+    }
+}
+
+/// All connections there are.
+#[derive(Debug)]
+pub(super) struct Links {
+    slots: Vec<(u32, Option<Link>)>,
+    free: Vec<u32>,
+    /// Those of each device, oldest first.
+    of: Vec<Vec<LinkId>>,
+}
+
+impl Links {
+    pub(super) fn new(devices: usize) -> Self {
+        Self { slots: Vec::new(), free: Vec::new(), of: vec![Vec::new(); devices] }
+    }
+
+    pub(super) fn insert(&mut self, link: Link) -> LinkId {
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.slots.push((0, None));
+            self.slots.len() as u32 - 1
+        });
+        let (generation, slot) = &mut self.slots[place as usize];
+        *generation += 1;
+        let id = LinkId { place, generation: *generation };
+        self.of[link.device].push(id);
+        *slot = Some(link);
+        id
+    }
+
+    pub(super) fn at(&mut self, id: LinkId) -> Option<&mut Link> {
+        let (generation, slot) = self.slots.get_mut(id.place as usize)?;
+        slot.as_mut().filter(|_| *generation == id.generation)
+    }
+
+    /// A connection without ends is forgotten.
+    pub(super) fn bury(&mut self, id: LinkId) {
+        if let Some(link) = self.at(id).filter(|link| !link.server_open && !link.device_open) {
+            let device = link.device;
+            self.of[device].retain(|other| *other != id);
+            self.slots[id.place as usize].1 = None;
+            self.free.push(id.place);
+        }
+    }
+
+    /// Those of a device.
+    pub(super) fn of_device(&self, device: usize) -> Vec<LinkId> {
+        self.of[device].clone()
+    }
+
+    /// The device's end of the connection it calls so.
+    pub(super) fn named(&mut self, device: usize, conn: ConnId) -> Option<LinkId> {
+        let Self { slots, of, .. } = self;
+        let link = |id: &&LinkId| slots[id.place as usize].1.as_ref();
+        let is_it = |link: &Link| link.device_open && link.conn == Some(conn);
+        of[device].iter().find(|id| link(id).is_some_and(is_it)).copied()
+    }
+
+    /// Those that a server has open.
+    pub(super) fn of_server(&self, server: usize) -> Vec<LinkId> {
+        let slots = (0..).zip(&self.slots);
+        let is_it = |link: &Link| link.server == server && link.server_open;
+        let found = slots.filter(|(_, (_, link))| link.as_ref().is_some_and(is_it));
+        found.map(|(place, (generation, _))| LinkId { place, generation: *generation }).collect()
+    }
+}

@@ -1,0 +1,473 @@
+//! The servers and their drivers: they dial, read, write, and tell what their fleets say.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use push::fleet::{DeviceSlot, Event as FleetEvent, Input, NewDevice, OrderSlot};
+use push::{DeviceIndex, DialError, Fleet, FleetConfig, Mark};
+use wire_format::frame::outcome::Code;
+use wire_format::ids::{Lineage, NodeId};
+use wire_format::time::Instant;
+
+use super::check::{check_end, is_outdone};
+use super::device::{device_id, store};
+use super::ledger::Wish;
+use super::names::Probe;
+use super::network::{Link, LinkId};
+use super::plan::MS;
+use super::world::{Act, World};
+use crate::history::{Event, OrderId};
+
+/// Live orders a server has room for.
+pub(super) const ORDERS: usize = 256;
+/// Turns of one drain beyond which a driver spins.
+const TURNS_MAX: usize = 100_000;
+
+pub(super) type TheFleet = Fleet<Box<[DeviceSlot]>, Box<[OrderSlot<Vec<u8>, Vec<u8>>]>, Vec<u8>, Vec<u8>>;
+
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) at: usize,
+    /// `None` while it is down.
+    pub(super) fleet: Option<TheFleet>,
+    /// How often it started.
+    pub(super) boot: u64,
+    /// Its volatile log: what it is called on the wire and in the history.
+    pub(super) lineage: Lineage,
+    pub(super) log: u64,
+    /// The fence it has written down, and whether it has taken the store over.
+    pub(super) fence: u64,
+    pub(super) took_over: bool,
+    /// Until when it stands still.
+    pub(super) paused_until: Instant,
+    /// It has said that it leaves.
+    pub(super) draining: bool,
+    /// It dies after so many further steps, by a power cut or not, and comes back after that.
+    pub(super) die_in: Option<(u32, bool, Duration)>,
+    /// Per device: the dial under way, the link, the index in the fleet; and whose index it is.
+    pub(super) dials: Vec<Option<u64>>,
+    pub(super) linked: Vec<Option<LinkId>>,
+    pub(super) index: Vec<Option<DeviceIndex>>,
+    pub(super) device_of: Vec<usize>,
+    pub(super) next_number: u64,
+    pub(super) armed: Instant,
+    /// What the application remembers of the live orders.
+    pub(super) wishes: BTreeMap<u64, Wish>,
+    /// The attempt an order goes by on a device.
+    pub(super) attempts: BTreeMap<(u64, usize), u64>,
+    /// Ends of attempts that their orders have still to be told.
+    pub(super) resolved: Vec<(u64, usize, Code)>,
+    /// Orders of which an outcome was told just now.
+    pub(super) told: Vec<u64>,
+    /// Orders taken back that may still win or lose.
+    pub(super) taken_back: Vec<u64>,
+}
+
+impl Server {
+    pub(super) fn new(at: usize, devices: usize) -> Self {
+        Self {
+            at,
+            fleet: None,
+            boot: 0,
+            lineage: Lineage([0; 16]),
+            log: 0,
+            fence: 1,
+            took_over: false,
+            paused_until: Instant::ZERO,
+            draining: false,
+            die_in: None,
+            dials: vec![None; devices],
+            linked: vec![None; devices],
+            index: vec![None; devices],
+            device_of: Vec::new(),
+            next_number: 1,
+            armed: Instant::NEVER,
+            wishes: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            resolved: Vec::new(),
+            told: Vec::new(),
+            taken_back: Vec::new(),
+        }
+    }
+
+    pub(super) const fn order(&self, number: u64) -> OrderId {
+        OrderId { log: self.log, number }
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.fleet.as_ref().is_none_or(|fleet| fleet.live_orders() == 0)
+            && (self.boot == 0 || self.fleet.is_some())
+    }
+
+    pub(super) fn state(&self) -> String {
+        let Some(fleet) = &self.fleet else { return format!("server {} is down", self.at) };
+        let marks = self.wishes.keys().filter_map(|number| {
+            let (_, marks) = fleet.marks(*number)?;
+            Some((number, marks.iter().copied().map(Mark).collect::<Vec<_>>()))
+        });
+        let marks: Vec<_> = marks.collect();
+        let open: Vec<_> = self.index.iter().flatten().map(|index| fleet.is_open(*index)).collect();
+        format!("server {}: {} live orders {marks:?}, open {open:?}", self.at, fleet.live_orders())
+    }
+}
+
+pub(super) fn address(slot: usize) -> SocketAddr {
+    let [low, high, ..] = (slot as u32).to_le_bytes();
+    SocketAddr::from(([127, 1 + high, low, 1], 8_081))
+}
+
+const fn slot_of(address: SocketAddr) -> usize {
+    let SocketAddr::V4(address) = address else { return usize::MAX };
+    let [_, high, low, _] = address.ip().octets();
+    (high as usize - 1) * 256 + low as usize
+}
+
+impl World {
+    /// A server starts: its fleet is a new one, and so is its volatile log.
+    pub(super) fn start_server(&mut self, at: usize) {
+        if self.servers[at].fleet.is_some() {
+            return;
+        }
+        let log = self.ledger.next_log();
+        let (seed, run) = (self.rng.next_u64(), self.rng.next_u64());
+        let server = &mut self.servers[at];
+        server.boot += 1;
+        let mut lineage = [at as u8 + 1; 16];
+        lineage[8..].copy_from_slice(&log.to_le_bytes());
+        (server.lineage, server.log) = (Lineage(lineage), log);
+        let mut config = FleetConfig::new(NodeId([0x50 + at as u8; 16]), store(), server.lineage);
+        (config.fence, config.takeover) = (server.fence, server.took_over);
+        (config.epoch, config.run) = (server.boot as u32, run);
+        let fence = server.fence;
+        let count = self.devices.len();
+        let slots = vec![DeviceSlot::EMPTY; count + 8].into_boxed_slice();
+        let orders = (0..ORDERS).map(|_| OrderSlot::EMPTY).collect();
+        server.fleet = Some(Fleet::new(config, slots, orders, self.now, seed));
+        server.paused_until = self.now;
+        server.next_number = 1 + seed % 5;
+        self.ledger.record(self.now, Event::Log { log, fence });
+        self.note(format_args!("server {at} starts: log {log}, fence {fence}"));
+        for device in 0..count {
+            if self.plan.devices[device].present && !self.devices[device].removed {
+                self.add_device(at, device);
+            }
+        }
+        self.serve_server(at);
+    }
+
+    pub(super) fn add_device(&mut self, at: usize, device: usize) {
+        let listed = self.plan.devices[device].listed;
+        let now = self.now;
+        let slot = self.devices[device].slot;
+        let server = &mut self.servers[at];
+        let Some(fleet) = &mut server.fleet else { return };
+        let id = listed.then(|| device_id(device));
+        let Ok(index) = fleet.add_device(now, NewDevice { id, address: Some(address(slot)) }) else { return };
+        server.index[device] = Some(index);
+        server.device_of.resize(server.device_of.len().max(index.0 as usize + 1), usize::MAX);
+        server.device_of[index.0 as usize] = device;
+    }
+
+    /// One step of the server's own is done: it may have been its last.
+    pub(super) fn server_dies(&mut self, at: usize) -> bool {
+        let server = &mut self.servers[at];
+        match &mut server.die_in {
+            Some((0, power, away)) => {
+                let (power, away) = (*power, *away);
+                server.die_in = None;
+                self.note(format_args!("server {at} dies in the middle of it"));
+                self.crash_server(at, power, away);
+                true
+            }
+            Some((left, ..)) => {
+                *left -= 1;
+                false
+            }
+            None => server.fleet.is_none(),
+        }
+    }
+
+    /// Does something to a fleet that is up, then drains it. The input finds devices by the world's numbers.
+    pub(super) fn with_server(
+        &mut self,
+        at: usize,
+        input: impl FnOnce(&mut TheFleet, &dyn Fn(usize) -> Option<DeviceIndex>),
+    ) {
+        let server = &mut self.servers[at];
+        let index = &server.index;
+        if let Some(fleet) = &mut server.fleet {
+            input(fleet, &|device| index[device]);
+            self.serve_server(at);
+        }
+    }
+
+    pub(super) fn server_timer(&mut self, at: usize) {
+        let now = self.now;
+        if self.servers[at].armed > now {
+            return;
+        }
+        self.servers[at].armed = Instant::NEVER;
+        let due = self.servers[at].fleet.as_ref().and_then(Fleet::poll_timeout);
+        if due.is_some_and(|due| due <= now) {
+            self.with_server(at, |fleet, _| fleet.handle_timeout(now));
+        } else {
+            self.arm_server(at);
+        }
+    }
+
+    fn arm_server(&mut self, at: usize) {
+        let now = self.now;
+        let server = &mut self.servers[at];
+        let Some(due) = server.fleet.as_ref().and_then(Fleet::poll_timeout) else { return };
+        let due = due.max(now);
+        if due < server.armed {
+            server.armed = due;
+            self.at(due, Act::ServerTimer { server: at });
+        }
+    }
+
+    /// Everything the fleet wants, until it wants nothing.
+    pub(super) fn serve_server(&mut self, at: usize) {
+        let mut scratch = core::mem::take(&mut self.scratch);
+        let len = 1_024 + self.rng.below(8_000) as usize;
+        let mut turns = 0;
+        while !self.server_dies(at) {
+            let mut busy = self.tell_events(at);
+            busy |= self.write_fleet(at, &mut scratch[..len]);
+            busy |= self.close_and_dial(at);
+            turns += 1;
+            if !busy {
+                break;
+            }
+            if turns > TURNS_MAX {
+                self.ledger.fail(self.now, "BusyLoop", None, &[], "a drain without end");
+                break;
+            }
+        }
+        self.scratch = scratch;
+        self.arm_server(at);
+    }
+
+    fn close_and_dial(&mut self, at: usize) -> bool {
+        let mut busy = false;
+        while let Some((index, why)) = self.servers[at].fleet.as_mut().and_then(TheFleet::poll_close) {
+            busy = true;
+            let device = self.servers[at].device_of[index.0 as usize];
+            self.note_of(device, format_args!("server {at} closes device {device}: {why}"));
+            check_end(self, Some(device), why);
+            self.servers[at].dials[device] = None;
+            if let Some(link) = self.servers[at].linked[device].take() {
+                self.close_end(link, true, false);
+            }
+        }
+        let now = self.now;
+        while let Some(dial) = self.servers[at].fleet.as_mut().and_then(|fleet| fleet.poll_dial(now)) {
+            busy = true;
+            let device = self.servers[at].device_of[dial.device.0 as usize];
+            self.dial(at, device, slot_of(dial.address));
+        }
+        busy
+    }
+
+    pub(super) fn write_fleet(&mut self, at: usize, scratch: &mut [u8]) -> bool {
+        let (mut busy, now) = (false, self.now);
+        while let Some(transmit) =
+            self.servers[at].fleet.as_mut().and_then(|fleet| fleet.poll_transmit(now, scratch))
+        {
+            busy = true;
+            let index = transmit.device;
+            let mut bytes = core::mem::take(&mut self.outgoing);
+            bytes.clear();
+            bytes.extend_from_slice(transmit.head);
+            bytes.extend_from_slice(transmit.body);
+            let device = self.servers[at].device_of[index.0 as usize];
+            let Some(link) = self.servers[at].linked[device] else {
+                self.ledger.fail(
+                    now,
+                    "WritesToNobody",
+                    Some(device),
+                    &[],
+                    "the server writes without a connection",
+                );
+                return false;
+            };
+            let written = self.write(link, true, &bytes);
+            if written < bytes.len() {
+                self.probe(Probe::CutWrite);
+            }
+            if let Some(fleet) = &mut self.servers[at].fleet {
+                fleet.handle_written(now, index, written);
+            }
+            self.outgoing = bytes;
+            if self.server_dies(at) {
+                return false;
+            }
+        }
+        busy
+    }
+
+    fn dial(&mut self, at: usize, device: usize, slot: usize) {
+        let dial = self.serial();
+        self.servers[at].dials[device] = Some(dial);
+        // Whoever is found there.
+        let there = self.slots.get(slot).copied().unwrap_or(device);
+        let it = &self.devices[there];
+        let blocked = it.blocked.iter().any(|until| *until > self.now);
+        let fails = it.receiver.is_none() || self.now < it.dials_fail_until;
+        let errors = [DialError::Refused, DialError::TimedOut, DialError::Unreachable];
+        let error = match (blocked, fails) {
+            (true, _) => Some(DialError::TimedOut),
+            (_, true) => Some(errors[self.rng.below(3) as usize]),
+            _ => None,
+        };
+        let after = if error == Some(DialError::TimedOut) { MS * 1_500 } else { self.some_delay() };
+        let boot = self.servers[at].boot;
+        self.later(after, Act::Dialled { server: at, boot, device, there, dial, error });
+    }
+
+    pub(super) fn dialled(
+        &mut self,
+        at: usize,
+        boot: u64,
+        (device, there): (usize, usize),
+        dial: u64,
+        error: Option<DialError>,
+    ) {
+        let server = &mut self.servers[at];
+        let Some(index) = server.index[device] else { return };
+        if server.boot != boot || server.fleet.is_none() || server.dials[device] != Some(dial) {
+            return;
+        }
+        server.dials[device] = None;
+        let now = self.now;
+        if let Some(error) = error {
+            return self.with_server(at, |fleet, _| fleet.handle_dial_failed(now, index, error));
+        }
+        let quiet = self.plan.chunk > 65_536;
+        let capacity = if quiet { 100_000 } else { [40, 500, 4_000, 100_000][self.rng.below(4) as usize] };
+        let link = self.links.insert(Link::new(at, there, device, capacity, self.plan.chunk));
+        self.servers[at].linked[device] = Some(link);
+        self.note_of(
+            device,
+            format_args!("server {at} reaches device {there} for {device}, {capacity} bytes"),
+        );
+        let after = self.some_delay();
+        self.later(after, Act::Accept { link });
+        self.with_server(at, |fleet, _| fleet.handle_connected(now, index));
+    }
+
+    pub(super) fn read_server(&mut self, id: LinkId) {
+        loop {
+            let Some(it) = self.links.at(id) else { return };
+            let (at, device, chunk) = (it.server, it.meant, it.chunk);
+            if !it.server_open || it.stalled[1] > self.now || self.servers[at].linked[device] != Some(id) {
+                return;
+            }
+            let most = if chunk > 65_536 { chunk } else { 1 + self.rng.below(chunk) };
+            let Some(it) = self.links.at(id) else { return };
+            if !it.up.read(most as usize) {
+                if it.up.is_over() {
+                    self.server_end_is_over(id);
+                }
+                return;
+            }
+            self.give_room(id, false);
+            let Some(index) = self.servers[at].index[device] else { return };
+            if !self.hear(id, at, device, index) {
+                return;
+            }
+            self.serve_server(at);
+        }
+    }
+
+    /// Offers the fleet what was read and not used.
+    fn hear(&mut self, id: LinkId, at: usize, device: usize, index: DeviceIndex) -> bool {
+        let now = self.now;
+        let Some(it) = self.links.at(id) else { return false };
+        let mut unread = core::mem::take(&mut it.up.unread);
+        while let Some(fleet) = &mut self.servers[at].fleet {
+            match fleet.handle_bytes(now, index, &unread) {
+                Ok(Input { consumed: 0, .. }) => {
+                    if !self.tell_events(at) {
+                        break;
+                    }
+                }
+                Ok(Input { consumed, .. }) => drop(unread.drain(..consumed)),
+                Err(why) => {
+                    check_end(self, Some(device), why);
+                    unread.clear();
+                    break;
+                }
+            }
+            if self.server_dies(at) {
+                return false;
+            }
+        }
+        if let Some(it) = self.links.at(id) {
+            it.up.unread = unread;
+        }
+        true
+    }
+
+    /// What the fleet tells, until it has nothing more. Whether there was anything.
+    pub(super) fn tell_events(&mut self, at: usize) -> bool {
+        let mut busy = self.tell_events_now(at);
+        while self.resolve_attempts(at) {
+            busy |= self.tell_events_now(at);
+        }
+        // Marks may be ahead of what was told, but not once everything is told.
+        for number in core::mem::take(&mut self.servers[at].told) {
+            self.check_marks(at, number);
+        }
+        busy
+    }
+
+    fn tell_events_now(&mut self, at: usize) -> bool {
+        let mut busy = false;
+        while let Some(event) = self.servers[at].fleet.as_mut().and_then(TheFleet::poll_event) {
+            busy = true;
+            let device = |index: DeviceIndex| self.servers[at].device_of[index.0 as usize];
+            match event {
+                FleetEvent::Outcome { device: index, number, code, first_code, .. } => {
+                    if code == Code::DUPLICATE {
+                        self.run.probes.count(Probe::Duplicate as usize);
+                    }
+                    self.ended(at, device(index), number, first_code);
+                }
+                FleetEvent::Attempt { device: index, number, code, retry_after } => {
+                    self.attempt_ended(at, device(index), number, code, retry_after);
+                }
+                FleetEvent::Settled { number, marks, .. } => self.settled(at, number, &marks),
+                FleetEvent::Disconnected { device: index, why } => {
+                    let device = device(index);
+                    self.note_of(
+                        device,
+                        format_args!("session of server {at} with device {device} over: {why}"),
+                    );
+                    check_end(self, Some(device), why);
+                    if is_outdone(why) {
+                        self.outdone(at);
+                    }
+                }
+                FleetEvent::Connected { device: index, facts, rebooted } => {
+                    let device = device(index);
+                    let window = facts.window_orders;
+                    self.note_of(
+                        device,
+                        format_args!("session of server {at} with device {device}, window {window}"),
+                    );
+                    if rebooted {
+                        self.probe(Probe::Rebooted);
+                    }
+                    if facts.id != device_id(device) {
+                        self.ledger.fail(self.now, "WrongDevice", Some(device), &[], facts.id);
+                    }
+                }
+                FleetEvent::Fenced { .. } => self.probe(Probe::FencedServer),
+                _ => {}
+            }
+        }
+        busy
+    }
+}

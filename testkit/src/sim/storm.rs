@@ -1,0 +1,318 @@
+//! Faults, as they are done to the world.
+
+use std::time::Duration;
+
+use push::receiver::FAREWELL_WITHIN;
+use wire_format::frame::{Drain, drain};
+
+use super::fault::{Fault, First, When};
+use super::plan::{MS, SECOND};
+use super::server::address;
+use super::world::{Act, World};
+use crate::history::Event;
+
+/// A second server hears this long whom it would take the store from, before its operator decides.
+const STANDS_BY: Duration = Duration::from_secs(3);
+
+impl World {
+    pub(super) fn fault(&mut self, at: usize) {
+        let fault = self.plan.faults[at].fault.clone();
+        self.run.faults.count(fault.kind() as usize);
+        self.note(format_args!("fault: {fault:?}"));
+        let now = self.now;
+        match fault {
+            Fault::Cut { device, silent } => self.cut(device, silent),
+            Fault::ResetAtByte { device, bytes } => {
+                for id in self.links.of_device(device) {
+                    if let Some(link) = self.links.at(id) {
+                        link.reset_after = Some(bytes);
+                    }
+                }
+            }
+            Fault::Dribble { device, lasts } => self.devices[device].dribbles_until = now + lasts,
+            Fault::Slow { lasts, delay } => self.slow = (delay, now + lasts),
+            Fault::Partition { device, down, up, lasts } => {
+                for (blocked, until) in [down, up].into_iter().zip(&mut self.devices[device].blocked) {
+                    *until = if blocked { now + lasts } else { *until };
+                }
+            }
+            Fault::Stall { device, lasts } => self.stall(device, lasts),
+            Fault::DialFails { device, lasts } => self.devices[device].dials_fail_until = now + lasts,
+            Fault::Crash { device, power, when: When::Now, away } => self.crash_device(device, power, away),
+            Fault::Crash { device, power, when: When::Steps(steps), away } => {
+                self.devices[device].die_in = Some((steps, power, away));
+            }
+            Fault::Goodbye { device, drain, away } => self.goodbye(device, drain, away),
+            Fault::Freeze { device, lasts } => self.freeze(device, self.in_storm(lasts)),
+            Fault::Swap { devices: (one, other), healed_after } => self.swap(one, other, healed_after),
+            Fault::Announce { device } => self.heal_address(device),
+            Fault::Remove { device, away } => self.remove(device, away),
+            fault => self.server_fault(fault),
+        }
+    }
+
+    fn server_fault(&mut self, fault: Fault) {
+        let at = self.active;
+        match fault {
+            Fault::CrashServer { power, when: When::Now, away } => self.crash_server(at, power, away),
+            Fault::CrashServer { power, when: When::Steps(steps), away } => {
+                self.servers[at].die_in = Some((steps, power, away));
+            }
+            Fault::Pause { lasts } => self.stand_still(at, self.in_storm(lasts)),
+            Fault::Drain { within } => self.drain_server(at, within),
+            Fault::TakeOver { after, first } => {
+                let next = (at + 1) % self.servers.len();
+                match first {
+                    First::Dies => self.crash_server(at, true, after + SECOND * 30),
+                    First::StandsStill => self.stand_still(at, self.in_storm(after + SECOND * 30)),
+                    First::GoesOn => {}
+                }
+                self.start_server(next);
+                self.later(STANDS_BY + after, Act::Raise { server: next });
+            }
+            _ => {}
+        }
+    }
+
+    /// As much of a span as does not reach into the calm.
+    fn in_storm(&self, lasts: Duration) -> Duration {
+        lasts.min((self.start + self.plan.storm).since(self.now))
+    }
+
+    pub(super) fn stand_still(&mut self, at: usize, lasts: Duration) {
+        if self.servers[at].fleet.is_some() {
+            let until = &mut self.servers[at].paused_until;
+            *until = (self.now + lasts).max(*until);
+        }
+    }
+
+    /// The connection breaks: both ends are told at different times, or nobody is.
+    fn cut(&mut self, device: usize, silent: bool) {
+        for id in self.links.of_device(device) {
+            let Some(link) = self.links.at(id).filter(|link| !link.cut) else { continue };
+            link.cut = true;
+            if !silent {
+                for down in [false, true] {
+                    let after = self.rng.between(Duration::ZERO, MS * 800);
+                    self.later(after, Act::Close { link: id, down, reset: true });
+                }
+            }
+        }
+    }
+
+    /// One end of a connection reads nothing for a while.
+    fn stall(&mut self, device: usize, lasts: Duration) {
+        let (until, of_device) = (self.now + lasts, self.chance(50));
+        for id in self.links.of_device(device) {
+            if let Some(link) = self.links.at(id) {
+                link.stalled[usize::from(!of_device)] = until;
+            }
+            self.at(until, Act::ReadOn { link: id, down: of_device });
+        }
+    }
+
+    /// The device's process or its power is gone, and with it all that only its memory knew.
+    pub(super) fn crash_device(&mut self, at: usize, power: bool, away: Duration) {
+        let it = &mut self.devices[at];
+        if it.receiver.take().is_none() {
+            return;
+        }
+        (it.work, it.frozen, it.die_in) = (None, false, None);
+        self.note_of(at, format_args!("device {at} crashes, power cut {power}"));
+        for id in self.links.of_device(at) {
+            if power { self.cut_end(id, false) } else { self.close_end(id, false, true) }
+        }
+        self.later(away, Act::Boot { device: at });
+    }
+
+    /// Somebody switches the device off as it should be done.
+    fn goodbye(&mut self, at: usize, drain: Option<Duration>, away: Duration) {
+        let it = &self.devices[at];
+        if it.frozen || it.receiver.is_none() {
+            return;
+        }
+        let boot = it.boot;
+        let mut within = FAREWELL_WITHIN + MS;
+        if let Some(after) = drain {
+            within += after;
+            let after_ms = after.as_millis() as u32;
+            self.with_receiver(at, |receiver, now| {
+                receiver.drain(now, Drain { reason: drain::Reason::LEAVING, after_ms });
+            });
+        } else {
+            self.with_receiver(at, |receiver, now| receiver.stop(now));
+        }
+        self.later(within, Act::Down { device: at, boot, away });
+    }
+
+    pub(super) fn down(&mut self, at: usize, boot: u64, away: Duration) {
+        let it = &self.devices[at];
+        if it.boot != boot {
+            return;
+        }
+        let still = it.receiver.as_ref().is_some_and(|receiver| !receiver.is_stopped());
+        if still && !it.frozen && it.work.is_none() {
+            self.ledger.fail(
+                self.now,
+                "StaysOn",
+                Some(at),
+                &[],
+                "a device that stops has a connection after a second",
+            );
+        }
+        self.crash_device(at, false, away);
+    }
+
+    fn freeze(&mut self, at: usize, lasts: Duration) {
+        let it = &mut self.devices[at];
+        if it.receiver.is_none() || it.frozen {
+            return;
+        }
+        it.frozen = true;
+        let boot = it.boot;
+        self.later(lasts, Act::Thaw { device: at, boot });
+    }
+
+    pub(super) fn thaw(&mut self, at: usize, boot: u64) {
+        let it = &mut self.devices[at];
+        if it.boot != boot || !it.frozen {
+            return;
+        }
+        it.frozen = false;
+        self.note_of(at, format_args!("device {at} goes on"));
+        self.with_receiver(at, |receiver, now| receiver.handle_timeout(now));
+        self.read_all(at);
+    }
+
+    /// Two devices change their addresses, as a DHCP server without memory makes them.
+    fn swap(&mut self, one: usize, other: usize, healed_after: Duration) {
+        let slots = [other, one].map(|device| self.devices[device].slot);
+        for (device, slot) in [one, other].into_iter().zip(slots) {
+            self.slots[slot] = device;
+            self.devices[device].slot = slot;
+            self.cut(device, true);
+            self.later(healed_after, Act::Announce { device });
+        }
+    }
+
+    /// Discovery hears where a device is.
+    pub(super) fn heal_address(&mut self, device: usize) {
+        let now = self.now;
+        let slot = self.devices[device].slot;
+        for at in 0..self.servers.len() {
+            let until = self.servers[at].paused_until;
+            if now < until {
+                self.at(until, Act::Announce { device });
+                continue;
+            }
+            self.with_server(at, |fleet, index| {
+                if let Some(index) = index(device) {
+                    fleet.set_address(now, index, address(slot));
+                }
+            });
+        }
+    }
+
+    /// The operator takes the device out of the list, and puts it back later.
+    fn remove(&mut self, device: usize, away: Duration) {
+        let now = self.now;
+        let paused = self.servers.iter().any(|server| server.paused_until > now || server.draining);
+        if self.devices[device].removed || paused || self.calm {
+            return;
+        }
+        self.devices[device].removed = true;
+        self.ledger.record(now, Event::Removed { device: device as u32 });
+        for at in 0..self.servers.len() {
+            self.with_server(at, |fleet, index| {
+                if let Some(index) = index(device) {
+                    fleet.remove_device(now, index);
+                }
+            });
+        }
+        self.later(away, Act::Listed { device });
+    }
+
+    pub(super) fn list_again(&mut self, device: usize) {
+        if !core::mem::take(&mut self.devices[device].removed) {
+            return;
+        }
+        for at in 0..self.servers.len() {
+            if self.servers[at].fleet.is_some() {
+                self.servers[at].index[device] = None;
+                self.add_device(at, device);
+                self.serve_server(at);
+            }
+        }
+    }
+
+    /// The server's process or its power is gone.
+    pub(super) fn crash_server(&mut self, at: usize, power: bool, away: Duration) {
+        let count = self.devices.len();
+        let server = &mut self.servers[at];
+        if server.fleet.take().is_none() {
+            return;
+        }
+        let log = server.log;
+        (server.draining, server.die_in, server.paused_until) = (false, None, self.now);
+        (server.dials, server.linked) = (vec![None; count], vec![None; count]);
+        server.index.fill(None);
+        server.device_of.clear();
+        server.wishes.clear();
+        server.attempts.clear();
+        server.resolved.clear();
+        server.told.clear();
+        server.taken_back.clear();
+        self.ledger.record(self.now, Event::Gone { log });
+        self.note(format_args!("server {at} crashes, power cut {power}"));
+        for id in self.links.of_server(at) {
+            if power { self.cut_end(id, true) } else { self.close_end(id, true, true) }
+        }
+        self.later(away, Act::Start { server: at });
+    }
+
+    /// The server says that it leaves, finishes what is under way, and starts anew.
+    fn drain_server(&mut self, at: usize, within: Duration) {
+        let now = self.now;
+        let server = &mut self.servers[at];
+        if server.fleet.is_none() || server.draining || server.paused_until > now {
+            return;
+        }
+        server.draining = true;
+        let boot = server.boot;
+        self.with_server(at, |fleet, _| fleet.drain(now, within));
+        let gone = within + push::config::FAREWELL_WITHIN + MS * 100;
+        self.later(gone, Act::Left { server: at, boot });
+    }
+
+    pub(super) fn left(&mut self, at: usize, boot: u64) {
+        if self.servers[at].boot == boot {
+            self.crash_server(at, false, MS * 100);
+        }
+    }
+
+    /// The operator lets this server take the store over: its fence is raised above any that was heard.
+    pub(super) fn raise_fence(&mut self, at: usize) {
+        let server = &mut self.servers[at];
+        let Some(fleet) = server.fleet.as_mut().filter(|_| !self.calm || at == self.active) else { return };
+        if at == self.active && fleet.fence_heard().max(self.top_fence) < server.fence {
+            return;
+        }
+        // A device without a journal may have forgotten the highest; the operator has not.
+        let fence = fleet.fence_heard().max(server.fence).max(self.top_fence) + 1;
+        self.top_fence = fence;
+        (server.fence, server.took_over) = (fence, true);
+        fleet.take_over(fence);
+        let log = server.log;
+        self.ledger.record(self.now, Event::Log { log, fence });
+        self.note(format_args!("server {at} takes the store over with fence {fence}"));
+        self.active = at;
+        self.serve_server(at);
+    }
+
+    /// A device obeys another server although this one was meant to lead: the operator did not know of that one's fence.
+    pub(super) fn outdone(&mut self, at: usize) {
+        if at == self.active {
+            self.later(SECOND, Act::Raise { server: at });
+        }
+    }
+}

@@ -1,0 +1,471 @@
+//! The world: who is there, what happens when, and the loop that makes it happen.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::Duration;
+
+use push::DialError;
+use wire_format::rng::Rng;
+use wire_format::time::Instant;
+
+use super::device::Device;
+use super::ledger::{Failure, Ledger, Wish};
+use super::names::{Counts, Probe};
+use super::network::{LinkId, Links};
+use super::plan::{MS, Plan, SECOND};
+use super::server::Server;
+use super::work::Work;
+use crate::history::{Event, Limits};
+
+/// An order may start this long after its lifetime: as long as its bytes may lie where no clock of ours sees them. The
+/// device stands still for just less than what ends its sessions (5 s), then applies the rest of its window before it
+/// reads on (8 orders of 400 ms), while the server stands still too and declares nobody dead.
+const LATE_MAX: Duration = Duration::from_secs(10);
+/// Steps per simulated second beyond which somebody spins: one byte at a time is a step for each.
+const STEPS_PER_S: u64 = 100_000;
+const STEPS_PER_S_AND_DEVICE: u64 = 20_000;
+
+/// After a takeover the operator stops the other server for so long: until nobody waits for its lease any more. Then it
+/// learns that it is fenced.
+const HANDED_OVER: Duration = Duration::from_secs(200);
+
+/// What happens at a point in time.
+#[derive(Debug)]
+pub(super) enum Act {
+    /// The answer to a dial: a connection, or an error.
+    Dialled {
+        server: usize,
+        boot: u64,
+        device: usize,
+        there: usize,
+        dial: u64,
+        error: Option<DialError>,
+    },
+    /// The device sees the connection.
+    Accept {
+        link: LinkId,
+    },
+    /// Bytes reach the device (`down`) or the server.
+    Arrive {
+        link: LinkId,
+        down: bool,
+        len: usize,
+    },
+    /// The other end is gone.
+    Close {
+        link: LinkId,
+        down: bool,
+        reset: bool,
+    },
+    /// There is room again for who writes.
+    Room {
+        link: LinkId,
+        down: bool,
+    },
+    /// A reader that stalled goes on.
+    ReadOn {
+        link: LinkId,
+        down: bool,
+    },
+    /// The handler of a device is done.
+    Done {
+        device: usize,
+        boot: u64,
+    },
+    /// What was to be done later is done.
+    Finish {
+        device: usize,
+        boot: u64,
+        work: Work,
+    },
+    /// A device works again after standing still.
+    Thaw {
+        device: usize,
+        boot: u64,
+    },
+    /// A device that said goodbye is switched off, and for how long.
+    Down {
+        device: usize,
+        boot: u64,
+        away: Duration,
+    },
+    Boot {
+        device: usize,
+    },
+    /// Discovery has heard where a device is now.
+    Announce {
+        device: usize,
+    },
+    /// A device that was removed is listed again.
+    Listed {
+        device: usize,
+    },
+    /// A server starts.
+    Start {
+        server: usize,
+    },
+    /// A server that said it leaves is gone.
+    Left {
+        server: usize,
+        boot: u64,
+    },
+    /// The operator lets this server take the store over.
+    Raise {
+        server: usize,
+    },
+    Cancel {
+        server: usize,
+        boot: u64,
+        number: u64,
+    },
+    Retry {
+        server: usize,
+        boot: u64,
+        number: u64,
+        device: usize,
+    },
+    /// The application pushes an order of the plan.
+    Push {
+        order: usize,
+    },
+    /// It pushes again what nobody took: it has a key.
+    PushAgain {
+        wish: Box<Wish>,
+        order: usize,
+    },
+    Fault {
+        fault: usize,
+    },
+    /// A timer of a device or a server may be due.
+    DeviceTimer {
+        device: usize,
+    },
+    ServerTimer {
+        server: usize,
+    },
+}
+
+/// Something to come.
+#[derive(Debug)]
+struct Due {
+    at: Instant,
+    sequence: u64,
+    act: Act,
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.sequence == other.sequence
+    }
+}
+
+impl Eq for Due {}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.sequence).cmp(&(other.at, other.sequence))
+    }
+}
+
+/// What a run was.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Run {
+    /// Faults placed, by [`super::FaultKind`].
+    pub faults: Counts,
+    /// Paths walked, by [`Probe`].
+    pub probes: Counts,
+    /// Time that passed in the world.
+    pub simulated: Duration,
+    /// Things that happened in it.
+    pub steps: u64,
+    /// Orders accepted, attempts included.
+    pub orders: u64,
+    /// Outcomes told.
+    pub outcomes: u64,
+}
+
+impl Run {
+    /// Adds another one.
+    pub fn add(&mut self, other: &Self) {
+        self.faults.add(&other.faults);
+        self.probes.add(&other.probes);
+        self.simulated += other.simulated;
+        self.steps += other.steps;
+        self.orders += other.orders;
+        self.outcomes += other.outcomes;
+    }
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// The first promise that was broken, if one was. A panic of the library is one as well.
+    pub failure: Option<Failure>,
+    /// The run, up to there.
+    pub run: Run,
+}
+
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) plan: Plan,
+    pub(super) rng: Rng,
+    pub(super) now: Instant,
+    pub(super) start: Instant,
+    pub(super) calm: bool,
+    /// Until then only the server that leads is up.
+    handed_over: Instant,
+    sequence: u64,
+    acts: BinaryHeap<Reverse<Due>>,
+    pub(super) servers: Vec<Server>,
+    /// The server the application pushes at.
+    pub(super) active: usize,
+    /// The highest fence the operator has given.
+    pub(super) top_fence: u64,
+    pub(super) devices: Vec<Device>,
+    /// Who is found at each address.
+    pub(super) slots: Vec<usize>,
+    pub(super) links: Links,
+    pub(super) ledger: Ledger,
+    pub(super) run: Run,
+    /// Everybody's bytes take this long until then.
+    pub(super) slow: (Duration, Instant),
+    pub(super) scratch: Vec<u8>,
+    /// What is being written.
+    pub(super) outgoing: Vec<u8>,
+    pub(super) next_version: u64,
+    /// Steps in this second of the world, and when it began.
+    second: (Instant, u64),
+}
+
+impl World {
+    pub(super) fn new(plan: Plan, tell: bool) -> Self {
+        let start = Instant::from_millis(1_000);
+        let limits = Limits { late: Some(LATE_MAX), settled: true, ..Limits::default() };
+        let count = plan.devices.len();
+        let mut world = Self {
+            rng: Rng::new(plan.seed),
+            now: start,
+            start,
+            calm: false,
+            handed_over: start,
+            sequence: 0,
+            acts: BinaryHeap::new(),
+            servers: (0..plan.servers).map(|at| Server::new(at, count)).collect(),
+            active: 0,
+            top_fence: 1,
+            devices: (0..count).map(Device::new).collect(),
+            slots: (0..count).collect(),
+            links: Links::new(count),
+            ledger: Ledger::new(limits, tell),
+            run: Run::default(),
+            slow: (Duration::ZERO, start),
+            scratch: vec![0; 70_000],
+            outgoing: Vec::new(),
+            next_version: 0,
+            second: (start, 0),
+            plan,
+        };
+        world.schedule();
+        world
+    }
+
+    /// Everything the plan says.
+    fn schedule(&mut self) {
+        for device in 0..self.devices.len() {
+            if self.plan.devices[device].present {
+                self.at(self.start, Act::Boot { device });
+            }
+        }
+        self.at(self.start, Act::Start { server: 0 });
+        for order in 0..self.plan.orders.len() {
+            self.at(self.start + self.plan.orders[order].at, Act::Push { order });
+        }
+        for fault in 0..self.plan.faults.len() {
+            self.at(self.start + self.plan.faults[fault].at, Act::Fault { fault });
+        }
+    }
+
+    /// The whole run.
+    pub(super) fn run(mut self) -> Outcome {
+        let storm = self.start + self.plan.storm;
+        let end = storm + self.plan.calm;
+        while self.ledger.failure.is_none() {
+            let Some(Reverse(Due { at, act, .. })) = self.acts.pop() else { break };
+            if !self.calm && at >= storm {
+                self.begin_calm();
+            }
+            self.now = self.now.max(at);
+            self.act(act);
+            self.count_step();
+            if self.calm && self.is_settled() {
+                break;
+            }
+            if self.now >= end {
+                let state = self.state();
+                self.ledger.fail(self.now, "NotSettledInTime", None, &[], state);
+            }
+        }
+        for server in self.servers.iter().filter(|server| server.boot > 0 && server.at != self.active) {
+            self.ledger.record(self.now, Event::Gone { log: server.log });
+        }
+        if self.ledger.failure.is_none() {
+            self.ledger.finish(self.now);
+        }
+        self.run.simulated = self.now.since(self.start);
+        Outcome { failure: self.ledger.take_failure(), run: self.run }
+    }
+
+    /// No new faults: those that last end, who is away comes back, the application wants nothing more.
+    fn begin_calm(&mut self) {
+        self.calm = true;
+        self.note("calm");
+        self.slow.1 = self.now;
+        for device in 0..self.devices.len() {
+            self.devices[device].blocked = [self.now; 2];
+            self.devices[device].dials_fail_until = self.now;
+            self.devices[device].die_in = None;
+            self.heal_address(device);
+        }
+        for at in 0..self.servers.len() {
+            self.servers[at].die_in = None;
+            if at != self.active {
+                self.stand_still(at, HANDED_OVER);
+            }
+        }
+        self.handed_over = self.now + HANDED_OVER;
+    }
+
+    fn is_settled(&self) -> bool {
+        let away = self.taken_over();
+        // Who is fenced may not be told so as long as the other one's session lasts.
+        self.servers[self.active].is_settled()
+            && self.devices.iter().all(|device| {
+                let receiver = device.receiver.as_ref();
+                !self.plan.devices[device.at].present
+                    || receiver.is_some_and(|receiver| receiver.owed() == 0 || away || device.removed)
+            })
+    }
+
+    /// Somebody may owe outcomes to a server that is not served any more.
+    fn taken_over(&self) -> bool {
+        self.servers.iter().filter(|server| server.fleet.is_some()).count() > 1
+    }
+
+    fn state(&self) -> String {
+        let servers = self.servers.iter().map(Server::state).collect::<Vec<_>>();
+        let devices = self.devices.iter().filter(|device| self.plan.devices[device.at].present);
+        format!("{servers:?} {:?}", devices.map(Device::state).collect::<Vec<_>>())
+    }
+
+    fn count_step(&mut self) {
+        self.run.steps += 1;
+        self.second.1 += 1;
+        if self.now.since(self.second.0) >= SECOND {
+            self.second = (self.now, 0);
+        }
+        let most = STEPS_PER_S + STEPS_PER_S_AND_DEVICE * self.devices.len() as u64;
+        if self.second.1 > most {
+            self.ledger.fail(self.now, "BusyLoop", None, &[], format_args!("{most} steps in a second"));
+        }
+    }
+
+    fn act(&mut self, act: Act) {
+        if let Some(until) = self.stands_still(&act) {
+            return self.at(until, act);
+        }
+        match act {
+            Act::Dialled { server, boot, device, there, dial, error } => {
+                self.dialled(server, boot, (device, there), dial, error);
+            }
+            Act::Accept { link } => self.accept(link),
+            Act::Arrive { link, down, len } => self.arrive(link, down, len),
+            Act::Close { link, down, reset } => self.closed(link, down, reset),
+            Act::Room { link, down } => self.room(link, down),
+            Act::ReadOn { link, down } => self.read_on(link, down),
+            Act::Done { device, boot } => self.done(device, boot),
+            Act::Finish { device, boot, work } => self.finish(device, boot, work),
+            Act::Thaw { device, boot } => self.thaw(device, boot),
+            Act::Down { device, boot, away } => self.down(device, boot, away),
+            Act::Boot { device } => self.boot(device),
+            Act::Announce { device } => self.heal_address(device),
+            Act::Listed { device } => self.list_again(device),
+            Act::Start { server } => self.start_server(server),
+            Act::Left { server, boot } => self.left(server, boot),
+            Act::Raise { server } => self.raise_fence(server),
+            Act::Cancel { server, boot, number } => self.cancel(server, boot, number),
+            Act::Retry { server, boot, number, device } => self.retry(server, boot, number, device),
+            Act::Push { order } => self.push_planned(order),
+            Act::PushAgain { wish, order } => self.push_wish(*wish, order),
+            Act::Fault { fault } => self.fault(fault),
+            Act::DeviceTimer { device } => self.device_timer(device),
+            Act::ServerTimer { server } => self.server_timer(server),
+        }
+    }
+
+    /// Until when the server that would see this stands still.
+    fn stands_still(&mut self, act: &Act) -> Option<Instant> {
+        let server = match *act {
+            Act::Start { server } => {
+                return (server != self.active).then_some(self.handed_over).filter(|at| *at > self.now);
+            }
+            Act::Dialled { server, .. }
+            | Act::Cancel { server, .. }
+            | Act::Retry { server, .. }
+            | Act::Raise { server }
+            | Act::ServerTimer { server } => server,
+            Act::Arrive { link, down: false, .. }
+            | Act::Close { link, down: false, .. }
+            | Act::ReadOn { link, down: false }
+            | Act::Room { link, down: true } => self.links.at(link)?.server,
+            Act::Push { .. } | Act::PushAgain { .. } | Act::Announce { .. } | Act::Listed { .. } => {
+                self.active
+            }
+            _ => return None,
+        };
+        Some(self.servers[server].paused_until).filter(|until| *until > self.now)
+    }
+
+    pub(super) fn later(&mut self, after: Duration, act: Act) {
+        self.at(self.now + after, act);
+    }
+
+    pub(super) fn at(&mut self, at: Instant, act: Act) {
+        self.sequence += 1;
+        self.acts.push(Reverse(Due { at, sequence: self.sequence, act }));
+    }
+
+    /// A number no other has.
+    pub(super) const fn serial(&self) -> u64 {
+        self.sequence
+    }
+
+    pub(super) fn note(&mut self, what: impl std::fmt::Display) {
+        self.ledger.note(self.now, None, what);
+    }
+
+    pub(super) fn note_of(&mut self, device: usize, what: impl std::fmt::Display) {
+        self.ledger.note(self.now, Some(device), what);
+    }
+
+    pub(super) fn probe(&mut self, probe: Probe) {
+        self.run.probes.count(probe as usize);
+    }
+
+    pub(super) fn chance(&mut self, percent: u64) -> bool {
+        self.rng.below(100) < percent
+    }
+
+    /// How long something takes to cross the network.
+    pub(super) fn some_delay(&mut self) -> Duration {
+        let base = if self.now < self.slow.1 { self.slow.0 } else { self.plan.delay };
+        let slow = !self.calm && self.plan.delay > MS && self.chance(2);
+        let micros = base.as_micros() as u64;
+        Duration::from_micros(micros / 2 + self.rng.below(micros + 1)) * if slow { 20 } else { 1 }
+    }
+}

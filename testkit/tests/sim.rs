@@ -1,0 +1,56 @@
+//! The simulator: some hundred seeds, and that it is what it says it is.
+
+use std::process::ExitCode;
+
+use testkit::sim::{self, Campaign, Plan, Scene};
+
+/// Seeds of one `cargo test`. `TILLWIRE_SEEDS=5000` runs so many, `TILLWIRE_FROM=1000` from that one on.
+const SEEDS: u64 = 300;
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+#[test]
+fn whatever_goes_wrong_every_promise_is_kept() {
+    let (from, seeds) = (number("TILLWIRE_FROM").unwrap_or(0), number("TILLWIRE_SEEDS").unwrap_or(SEEDS));
+    let campaign = Campaign { scene: Scene::Small, seeds: from..from + seeds, jobs: 2, failures_max: 3 };
+    let report = campaign.run();
+    println!("{}", report.text());
+    for (seed, failure) in &report.failures {
+        println!("seed {seed}: {failure}");
+        println!("cargo run -p tillwire-testkit --release -- simulate --seed {seed}");
+    }
+    assert!(report.failures.is_empty(), "seeds failed");
+    assert_eq!(report.seeds, seeds);
+    // A world in which nothing goes wrong proves nothing.
+    let missed: Vec<_> = report.missed().map(sim::Probe::text).collect();
+    assert!(seeds < SEEDS || missed.is_empty(), "never happened: {missed:?}");
+    assert!(seeds < SEEDS || report.twice > 0);
+}
+
+#[test]
+fn a_plan_is_the_same_for_the_same_seed_and_so_is_its_run() {
+    let runs = [7, 7, 8].map(|seed| sim::run(&Plan::draw(Scene::Small, seed), false));
+    assert_eq!(runs[0].failure, None);
+    assert_eq!(runs[0], runs[1]);
+    assert_ne!(runs[0], runs[2]);
+    // Telling what happens changes nothing of it.
+    assert_eq!(sim::run(&Plan::draw(Scene::Small, 7), true), runs[0]);
+}
+
+#[test]
+fn a_store_of_many_devices_settles() {
+    let outcome = sim::run(&Plan::draw(Scene::Large, 1), false);
+    assert_eq!(outcome.failure, None);
+    assert!(outcome.run.outcomes > 1_000, "{outcome:?}");
+}
+
+#[test]
+fn the_command_says_what_is_wrong_with_its_words() {
+    let code = |words: &[&str]| sim::main(words.iter().map(|word| (*word).to_owned()));
+    assert_eq!(code(&["--seeds", "3"]), ExitCode::from(2));
+    assert_eq!(code(&["--scene", "nowhere"]), ExitCode::from(2));
+    assert_eq!(code(&["--help"]), ExitCode::SUCCESS);
+    assert_eq!(code(&["--seeds", "0..3", "--jobs", "2"]), ExitCode::SUCCESS);
+}
