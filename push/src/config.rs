@@ -4,6 +4,8 @@ use core::time::Duration;
 
 use wire_format::ids::{Lineage, NodeId, Store};
 
+pub use crate::runs::{LogId, Runs};
+
 /// TCP port a device listens on.
 pub const PORT: u16 = 8081;
 /// A device with this many live orders that have no outcome gets OVERFLOW for each further one: it must not fill the table for others.
@@ -73,6 +75,8 @@ pub const POISON_WITHIN: Duration = Duration::from_secs(60);
 /// Sessions in a row that end so with the same order first unfinished: it ends as POISON. One is bad luck, two are worth a
 /// window of one order, three are proof enough.
 pub const POISON_SESSIONS: u8 = 3;
+/// Runs of the durable log a device's floor is checked against: a server opened daily is known for a month, in half a KiB.
+pub const RUNS_KEPT: usize = 32;
 /// An outcome the device owes from an earlier session comes within this time of the WELCOME, or its order is sent again.
 pub const REPEAT_WITHIN: Duration = Duration::from_secs(2);
 
@@ -93,8 +97,10 @@ pub struct FleetConfig {
     pub epoch: u32,
     /// Identity of the volatile log whose numbers are submitted: random at each start.
     pub lineage: Lineage,
-    /// Identity of this run of the log: random at each start.
+    /// Identity of this run of the volatile log: random at each start.
     pub run: u64,
+    /// The durable log; `None`: there is none, and an order of it is refused (default).
+    pub durable: Option<LogId>,
     /// Largest body accepted from a device, in bytes; at least 1,044 (WELCOME and OUTCOME must fit).
     pub body_max: u32,
     /// Dials started per second at most (default [`DIALS_PER_S`]).
@@ -135,6 +141,7 @@ impl FleetConfig {
             epoch: 1,
             lineage,
             run: 1,
+            durable: None,
             body_max: BODY_MAX,
             dials_per_s: DIALS_PER_S,
             announced_dials_per_s: ANNOUNCED_DIALS_PER_S,

@@ -77,6 +77,9 @@ pub enum Ended {
     /// This side stops.
     #[error("this side stops")]
     Stopped,
+    /// This side begins another durable log, and greets anew.
+    #[error("this side begins another log")]
+    Renewed,
     /// The device was removed from the fleet.
     #[error("the device was removed")]
     Removed,
@@ -103,7 +106,9 @@ impl Ended {
     #[must_use]
     pub const fn fault(&self) -> Fault {
         match self {
-            Self::Bye { .. } | Self::Stopped | Self::Removed | Self::Replaced => Fault::Nobody,
+            Self::Bye { .. } | Self::Stopped | Self::Renewed | Self::Removed | Self::Replaced => {
+                Fault::Nobody
+            }
             Self::Broken(_)
             | Self::Unexpected(_)
             | Self::WindowExceeded
@@ -137,6 +142,7 @@ impl Ended {
             Self::Closed(_) => "closed",
             Self::Bye { .. } => "bye",
             Self::Stopped => "stopped",
+            Self::Renewed => "renewed",
             Self::Removed => "removed",
             Self::LostTrack => "lost-track",
         }

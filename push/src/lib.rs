@@ -111,6 +111,7 @@ pub mod order;
 #[cfg(feature = "outbox")]
 pub mod outbox;
 pub mod receiver;
+mod runs;
 
 pub use config::FleetConfig;
 pub use ended::{Closed, DialError, Ended};

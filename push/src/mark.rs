@@ -4,6 +4,12 @@ use core::fmt;
 
 use wire_format::frame::outcome::Code;
 
+/// Bits of the marks of ends that are not logged: beside each of them a code, all of which are below 48.
+const WAITING: u8 = 0x80;
+const LINGERING: u8 = 0x40;
+const UNLOGGED: u8 = WAITING | LINGERING;
+const CODE: u8 = 0x3F;
+
 /// Where one order stands on one device: one byte, so that 10,000 devices are 10 kB per order.
 ///
 /// ```text
@@ -21,7 +27,14 @@ use wire_format::frame::outcome::Code;
 ///                   └── lifetime over: final, the attempt's code
 /// ```
 ///
-/// Bytes below 0xF0, 0 aside, are final and never change again: the number of the [`Code`] the report shows.
+/// An outcome of the durable log counts only once it is on disk. In between the mark is the outcome's code with one or two
+/// bits above it:
+///
+/// ```text
+/// … ──OUTCOME──▶ unlogged: 0x80, 0x40 or 0xC0 with the code ──logged──▶ final, or RETRY_BUSY …
+/// ```
+///
+/// Bytes below 0x40, 0 aside, are final and never change again: the number of the [`Code`] the report shows.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Mark(pub u8);
 
@@ -55,6 +68,15 @@ impl Mark {
     /// A newer one took its place before a byte of it left; SUPERSEDED as soon as the event is told. Not seen once
     /// events are drained.
     pub const OVERTAKEN: Self = Self(0xFB);
+    /// Of the durable log: cancelled after it was written in an earlier session, and not begun; CANCELLED as soon as the
+    /// event is told. Not seen once events are drained.
+    pub const RECALLED: Self = Self(0xFC);
+    /// Of the durable log: the device owed too much at submit; OVERFLOW as soon as the event is told. Not seen once events
+    /// are drained.
+    pub const OVERFLOWED: Self = Self(0xFD);
+    /// Of the durable log: there was no such device at submit; NOT_TARGETED as soon as the event is told. Not seen once
+    /// events are drained.
+    pub const UNMEANT: Self = Self(0xFE);
 
     /// The mark that ends an order.
     #[must_use]
@@ -65,7 +87,50 @@ impl Mark {
     /// Whether it never changes again.
     #[must_use]
     pub const fn is_final(self) -> bool {
-        self.0 != 0 && self.0 < Self::PENDING.0
+        self.0 != 0 && self.0 < LINGERING
+    }
+
+    /// Whether its end is known and not in the durable log yet: it counts once it is.
+    #[must_use]
+    pub const fn is_unlogged(self) -> bool {
+        self.0 >= LINGERING && self.0 < Self::PENDING.0
+    }
+
+    /// How it ended, if its end is known and not logged yet.
+    #[must_use]
+    pub const fn unlogged_code(self) -> Option<Code> {
+        if self.is_unlogged() { Some(Code(self.0 & CODE)) } else { None }
+    }
+
+    /// Ended in this session, not logged: no SETTLED covers it, and it keeps its order credit.
+    pub(crate) const fn waiting(code: Code) -> Self {
+        Self(WAITING | code.0 & CODE)
+    }
+
+    /// Written once and ended without the device, or in an earlier session; not logged: no SETTLED covers it, and it holds
+    /// no credit.
+    pub(crate) const fn lingering(code: Code) -> Self {
+        Self(LINGERING | code.0 & CODE)
+    }
+
+    /// Ended before it was written, or on a device that is gone; not logged: nothing waits for it on the device's side.
+    pub(crate) const fn unlogged(code: Code) -> Self {
+        Self(UNLOGGED | code.0 & CODE)
+    }
+
+    /// Made by [`Mark::waiting`].
+    pub(crate) const fn is_waiting(self) -> bool {
+        self.0 & UNLOGGED == WAITING
+    }
+
+    /// Made by [`Mark::lingering`], or about to be.
+    pub(crate) const fn is_lingering(self) -> bool {
+        self.0 & UNLOGGED == LINGERING || self.0 == Self::RECALLED.0
+    }
+
+    /// Whether no SETTLED may cover it yet: it was written, and has no outcome or none that is logged.
+    pub(crate) const fn is_held(self) -> bool {
+        self.is_out() || self.is_waiting() || self.is_lingering()
     }
 
     /// How it ended, if it did.
@@ -110,7 +175,7 @@ impl Mark {
     /// Whether its end is known and not told yet.
     #[must_use]
     pub const fn is_withdrawn(self) -> bool {
-        matches!(self, Self::WITHDRAWN | Self::OVERTAKEN)
+        matches!(self.0, 0xFA..=0xFE)
     }
 
     /// Whether the order has still to be written.
@@ -142,6 +207,13 @@ impl fmt::Display for Mark {
             Self::RETRYING => f.pad("retrying"),
             Self::WITHDRAWN => f.pad("withdrawn"),
             Self::OVERTAKEN => f.pad("overtaken"),
+            Self::RECALLED => f.pad("recalled"),
+            Self::OVERFLOWED => f.pad("overflowed"),
+            Self::UNMEANT => f.pad("unmeant"),
+            mark if mark.is_unlogged() => {
+                f.write_str("unlogged ")?;
+                fmt::Display::fmt(&Code(mark.0 & CODE), f)
+            }
             Self(number) => fmt::Display::fmt(&Code(number), f),
         }
     }
@@ -161,14 +233,38 @@ mod tests {
     fn only_outcomes_are_final() {
         for byte in 0..=u8::MAX {
             let mark = Mark(byte);
-            assert_eq!(mark.is_final(), (1..0xF0).contains(&byte), "{byte}");
-            let sorts =
-                [mark.is_owed(), mark.is_out(), mark.is_retried(), mark.is_withdrawn(), mark.is_final()];
+            assert_eq!(mark.is_final(), (1..0x40).contains(&byte), "{byte}");
+            assert_eq!(mark.is_unlogged(), (0x40..0xF0).contains(&byte), "{byte}");
+            let sorts = [
+                mark.is_owed(),
+                mark.is_out(),
+                mark.is_retried(),
+                mark.is_withdrawn(),
+                mark.is_final(),
+                mark.is_unlogged(),
+            ];
             assert!(sorts.iter().filter(|is| **is).count() <= 1, "{byte}");
             assert_eq!(mark.attempt_code().and_then(Mark::attempt).unwrap_or(mark), mark);
         }
         assert_eq!(Mark::ended(Code::APPLIED).code(), Some(Code::APPLIED));
         assert_eq!(Mark::SENT.code(), None);
         assert_eq!(Mark::STARTED.to_string(), "started");
+    }
+
+    #[test]
+    fn every_code_fits_beside_the_bits_of_what_is_not_logged() {
+        for (code, _) in Code::NAMES {
+            assert!(code.0 < 0x30 && Mark::ended(*code).is_final(), "{code}");
+            let (waiting, lingering) = (Mark::waiting(*code), Mark::lingering(*code));
+            let unlogged = Mark::unlogged(*code);
+            for mark in [waiting, lingering, unlogged] {
+                assert_eq!((mark.unlogged_code(), mark.code()), (Some(*code), None));
+            }
+            assert!(waiting.is_waiting() && waiting.is_held() && !waiting.is_lingering());
+            assert!(lingering.is_lingering() && lingering.is_held() && !lingering.is_waiting());
+            assert!(!unlogged.is_held());
+        }
+        assert!(Mark::RECALLED.is_lingering() && !Mark::RECALLED.is_unlogged());
+        assert_eq!(Mark::waiting(Code::APPLIED).to_string(), "unlogged applied");
     }
 }

@@ -1,14 +1,22 @@
 //! Orders that shall not be done any more: withdrawn where no byte of them left, named in a CANCEL where they are out.
 
-use wire_format::ids::Lane;
 use wire_format::time::Instant;
 
 use super::Fleet;
 use super::device::{State, due, flag};
 use super::devices::DeviceStorage;
-use super::list::NONE;
-use super::order::{MarkBytes, OrderStorage};
+use super::order::{MarkBytes, OrderStorage, Walk};
+use super::track::Track;
 use crate::mark::Mark;
+
+/// A cancelled order that a device has to be told of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Named {
+    /// Its `cancel_seq`.
+    pub(super) seq: u32,
+    pub(super) number: u64,
+    pub(super) durable: bool,
+}
 
 impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Fleet<D, O, B, M> {
     /// Cancels an order on every device: O(devices). False if no such order lives.
@@ -44,7 +52,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         let mark = order.mark(index);
         let withdrawn = match mark {
             Mark::PENDING => true,
-            Mark::REPEAT => self.is_unbegun(index, order.number, order.lane),
+            Mark::REPEAT => self.is_unbegun(index, order.number, order.track),
             mark => mark.attempt_code().is_some(),
         };
         if withdrawn {
@@ -59,19 +67,18 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         withdrawn
     }
 
-    /// Of the orders out on a device that were cancelled after `told`, the one cancelled first: when, and its number.
-    pub(super) fn next_cancel(&self, index: u32, told: u32) -> Option<(u32, u64)> {
-        let mut first: Option<(u32, u64)> = None;
-        for lane in Lane::ALL {
-            let state = self.devices.at(index).lane(lane);
-            let (mut slot, mut left) = (state.oldest, state.out);
-            while left != 0 && slot != NONE {
+    /// Of the orders out on a device that were cancelled after `told`, the one cancelled first.
+    pub(super) fn next_cancel(&self, index: u32, told: u32) -> Option<Named> {
+        let mut first: Option<Named> = None;
+        for track in self.devices.at(index).busy().filter(|track| !(track.is_durable() && self.forked)) {
+            let mut walk = Walk::over(self.devices.at(index).track(track));
+            while let Some(slot) = self.orders.walk(&mut walk, index) {
                 let order = self.orders.at(slot);
-                if order.cancel_seq > told && first.is_none_or(|(seq, _)| order.cancel_seq < seq) {
-                    first = Some((order.cancel_seq, order.number));
+                let later = first.is_some_and(|first| order.cancel_seq >= first.seq);
+                if order.cancel_seq > told && !later && order.mark(index).is_out() {
+                    let (number, durable) = (order.number, track.is_durable());
+                    first = Some(Named { seq: order.cancel_seq, number, durable });
                 }
-                left = left.saturating_sub(1);
-                slot = if left == 0 { NONE } else { self.orders.next_of(slot, index, Mark::is_out) };
             }
         }
         first
@@ -88,9 +95,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     }
 
     /// Whether the WELCOME of the open session said that an order which is owed again was not begun there.
-    fn is_unbegun(&self, index: u32, number: u64, lane: Lane) -> bool {
+    fn is_unbegun(&self, index: u32, number: u64, track: Track) -> bool {
         let device = self.devices.at(index);
-        device.state == State::Open && !device.is(flag::BEGUN) && number > device.lane(lane).floor
+        device.state == State::Open && !device.is(flag::BEGUN) && number > device.track(track).floor
     }
 
     /// An order whose write was cut and that is PENDING again: it may have been cancelled or replaced in between.

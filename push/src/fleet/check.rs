@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use wire_format::ids::Lane;
-
-use super::device::{LaneState, Partial, State, due, flag};
+use super::device::{Partial, State, TrackState, due, flag};
 use super::devices::DeviceStorage;
 use super::list::{List, NONE};
 use super::order::{MarkBytes, OrderStorage};
+use super::track::{Track, Tracks};
 use super::wheel::Wheel;
 use super::{Fleet, link};
 use crate::mark::Mark;
@@ -34,7 +33,11 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
 
     fn check_device(&self, index: u32) {
         let device = self.devices.at(index);
-        let bytes: u32 = Lane::ALL.iter().map(|&lane| self.check_lane(index, lane)).sum();
+        let bytes: u32 = Tracks::ALL.map(|track| self.check_track(index, track)).sum();
+        let waits = |&slot: &u32| self.orders.at(slot).mark(index).is_waiting();
+        let waiting = (0..self.orders.len()).filter(waits).count();
+        assert_eq!(usize::from(device.waiting), waiting, "unlogged ends of device {index}");
+        assert_eq!(device.skewed & !Tracks::of(true).0, 0, "device {index}");
         assert_eq!(device.bytes, bytes, "bytes of device {index}");
         assert_eq!(device.receipt_since == wire_format::time::Instant::NEVER, bytes == 0);
         let retried = |&slot: &u32| self.orders.at(slot).mark(index).is_retried();
@@ -67,30 +70,32 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             let order = self.orders.at(transfer);
             assert!(order.blob != 0 && order.mark(index).is_out(), "the transfer of device {index}");
         }
-        if device.is(flag::DOUBT | flag::ENDED) {
+        let untold = flag::DOUBT | flag::ENDED | flag::TRACE | flag::FORKED | flag::JOURNAL_LOST;
+        if device.is(untold) {
             assert!(List::<{ link::TELL }>::has(&self.devices, index));
         }
     }
 
-    /// The bytes not acknowledged in one lane.
-    fn check_lane(&self, index: u32, lane: Lane) -> u32 {
-        let state: &LaneState = self.devices.at(index).lane(lane);
-        let mut counted = LaneState {
+    /// The bytes not acknowledged in one track.
+    fn check_track(&self, index: u32, track: Track) -> u32 {
+        let device = self.devices.at(index);
+        let state: &TrackState = device.track(track);
+        let mut counted = TrackState {
             next: NONE,
             unreceived: NONE,
             oldest: NONE,
             owed: 0,
             sent: 0,
             out: 0,
-            repeats: 0,
+            lingering: 0,
             ..*state
         };
         let mut bytes = 0;
-        let mut slot = self.orders.first_of(lane);
+        let mut slot = self.orders.first_of(track);
         let (mut last, mut pending) = (0, 0);
         while slot != NONE {
             let order = self.orders.at(slot);
-            assert!(order.number > last, "lane {lane:?} is not in log order");
+            assert!(order.number > last, "{track:?} is not in log order");
             last = order.number;
             let mark = order.mark(index);
             let count = |is: bool, cursor: &mut u32, count: &mut u16| {
@@ -101,18 +106,31 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             };
             count(mark.is_owed(), &mut counted.next, &mut counted.owed);
             count(mark == Mark::SENT, &mut counted.unreceived, &mut counted.sent);
-            count(mark.is_out(), &mut counted.oldest, &mut counted.out);
-            counted.repeats += u16::from(mark == Mark::REPEAT);
+            count(mark.is_held(), &mut counted.oldest, &mut counted.out);
+            counted.lingering += u16::from(mark.is_lingering());
             bytes += if mark == Mark::SENT { order.len } else { 0 };
             assert!(mark != Mark::REPEAT || pending == 0, "a repetition behind a first delivery");
             pending += u32::from(mark == Mark::PENDING);
-            slot = List::<{ super::order::link::LANE }>::after(&self.orders, slot);
+            let unlogged = mark.is_unlogged() || mark == Mark::RECALLED;
+            assert!(!unlogged || track.is_durable(), "an end of the volatile log waits to be logged");
+            slot = self.orders.behind(slot);
         }
-        assert_eq!(format!("{state:?}"), format!("{counted:?}"), "device {index}, {lane:?}");
+        assert_eq!(format!("{state:?}"), format!("{counted:?}"), "device {index}, {track:?}");
         assert!(
-            self.devices.at(index).state != State::Open || state.held >= state.out + state.repeats,
-            "device {index}, {lane:?}"
+            device.state != State::Open || state.held >= state.holding(),
+            "device {index}, {track:?}: {state:?}"
         );
+        let busy = device.busy & track.bit() != 0;
+        assert!(
+            busy || state.is_quiet() || device.state != State::Open,
+            "device {index}, {track:?}: {state:?}"
+        );
+        assert!(busy || state.owed == 0 && state.out == 0, "device {index}, {track:?}: {state:?}");
+        // Nothing is settled that has not ended for good.
+        let lowest = [state.next, state.oldest].into_iter().filter(|&slot| slot != NONE);
+        for slot in lowest {
+            assert!(self.orders.at(slot).number > state.settled || device.state != State::Open);
+        }
         bytes
     }
 

@@ -6,14 +6,17 @@
 use wire_format::ids::Lane;
 
 use super::device::DeviceSlot;
+use super::track::Track;
 
 /// What a device's window has left, as the plan uses it up.
 pub(super) struct Credit {
-    held: [u16; 4],
-    /// The sum of `held`.
+    /// Credits in use by orders of lanes 0 and 1.
+    urgent: u16,
+    interactive: u16,
+    /// All credits in use.
     used: u16,
-    /// Of `held`, repetitions that were not planned yet.
-    repeats: u16,
+    /// Of these, orders of the durable log without a logged end.
+    durable: u16,
     orders: u16,
     bytes: u32,
     bytes_max: u32,
@@ -21,41 +24,55 @@ pub(super) struct Credit {
 
 impl Credit {
     pub(super) fn new(device: &DeviceSlot) -> Self {
-        let [urgent, interactive, normal, bulk] = &device.lanes;
-        let held = [urgent.held, interactive.held, normal.held, bulk.held];
-        Self {
-            held,
-            used: held.iter().fold(0, |sum, held| sum.saturating_add(*held)),
-            repeats: device.lanes.iter().fold(0, |sum, lane| sum.saturating_add(lane.repeats)),
-            orders: if device.is(super::device::flag::NARROW) { 1 } else { device.window_orders },
-            bytes: device.bytes,
-            bytes_max: device.window_bytes,
+        let orders = if device.is(super::device::flag::NARROW) { 1 } else { device.window_orders };
+        let (bytes, bytes_max) = (device.bytes, device.window_bytes);
+        let mut credit = Self { urgent: 0, interactive: 0, used: 0, durable: 0, orders, bytes, bytes_max };
+        for track in device.busy() {
+            let state = device.track(track);
+            credit.add(track, state.held);
+            if track.is_durable() {
+                credit.durable = credit.durable.saturating_add(state.holding());
+            }
+        }
+        credit
+    }
+
+    const fn add(&mut self, track: Track, held: u16) {
+        self.used = self.used.saturating_add(held);
+        match track.lane() {
+            Lane::Urgent => self.urgent = self.urgent.saturating_add(held),
+            Lane::Interactive => self.interactive = self.interactive.saturating_add(held),
+            Lane::Normal | Lane::Bulk => {}
         }
     }
 
     /// Whether one order more may be unsettled: one credit stays for each of lanes 0 and 1 if they use none. One order
     /// may always be under way.
     pub(super) fn allows(&self, lane: Lane) -> bool {
-        let used = self.used;
-        let [urgent, interactive, ..] = self.held;
         let kept = match lane {
             Lane::Urgent => 0,
-            Lane::Interactive => u16::from(urgent == 0),
-            Lane::Normal | Lane::Bulk => u16::from(urgent == 0).saturating_add(u16::from(interactive == 0)),
+            Lane::Interactive => u16::from(self.urgent == 0),
+            Lane::Normal | Lane::Bulk => {
+                u16::from(self.urgent == 0).saturating_add(u16::from(self.interactive == 0))
+            }
         };
-        used == 0 || used.saturating_add(kept) < self.orders
+        self.used == 0 || self.used.saturating_add(kept) < self.orders
     }
 
-    /// Whether a repetition may go: it has its credit, but the device may have declared a smaller window since.
-    pub(super) fn allows_repeat(&self) -> bool {
-        self.used.saturating_sub(self.repeats) < self.orders.max(1)
+    /// Whether one order more of the durable log may be without a logged end: half of the window, so that a log that
+    /// takes nothing more leaves the other half to what is volatile.
+    pub(super) fn allows_durable(&self) -> bool {
+        self.durable < (self.orders / 2).max(1)
     }
 
-    /// A SETTLED leaves this many credits of the lane in use.
-    pub(super) fn settle(&mut self, lane: Lane, left: u16) {
-        if let Some(held) = self.held.get_mut(lane.index()) {
-            self.used = self.used.saturating_sub(*held).saturating_add(left);
-            *held = left;
+    /// A SETTLED gives credits of a track back: it had `held`, and keeps `left`.
+    pub(super) const fn settle(&mut self, track: Track, held: u16, left: u16) {
+        let back = held.saturating_sub(left);
+        self.used = self.used.saturating_sub(back);
+        match track.lane() {
+            Lane::Urgent => self.urgent = self.urgent.saturating_sub(back),
+            Lane::Interactive => self.interactive = self.interactive.saturating_sub(back),
+            Lane::Normal | Lane::Bulk => {}
         }
     }
 
@@ -64,12 +81,9 @@ impl Credit {
         self.bytes == 0 || self.bytes.saturating_add(len) <= self.bytes_max
     }
 
-    pub(super) fn take(&mut self, lane: Lane, len: u32, repeat: bool) {
-        if let Some(held) = self.held.get_mut(lane.index()) {
-            *held = held.saturating_add(u16::from(!repeat));
-            self.used = self.used.saturating_add(u16::from(!repeat));
-        }
-        self.repeats = self.repeats.saturating_sub(u16::from(repeat));
+    pub(super) fn take(&mut self, track: Track, len: u32) {
+        self.add(track, 1);
+        self.durable = self.durable.saturating_add(u16::from(track.is_durable()));
         self.bytes = self.bytes.saturating_add(len);
     }
 }

@@ -6,8 +6,10 @@ use wire_format::time::Instant;
 
 use super::address::Address;
 use super::list::{Link, NONE};
+use super::log::PerLog;
 use super::parts::Transfer;
 use super::resume::Suspicion;
+use super::track::{TRACKS, Track, Tracks};
 use super::view::Tally;
 use crate::ended::Ended;
 use crate::mark::Mark;
@@ -100,6 +102,16 @@ pub(crate) mod flag {
     pub(crate) const STRANGER: u32 = 1 << 19;
     /// An order that is owed again was begun in an earlier boot: it cannot be withdrawn.
     pub(crate) const BEGUN: u32 = 1 << 15;
+    /// As `FORGOT`, of the durable log.
+    pub(crate) const FORGOT_DURABLE: u32 = 1 << 20;
+    /// The beginning of its session has to be told, for the durable log.
+    pub(crate) const TRACE: u32 = 1 << 21;
+    /// It was, and so will be its end.
+    pub(crate) const TRACED: u32 = 1 << 22;
+    /// It has seen what the durable log never gave; that has to be told.
+    pub(crate) const FORKED: u32 = 1 << 23;
+    /// It does not know any more what it told of the durable log; that has to be told.
+    pub(crate) const JOURNAL_LOST: u32 = 1 << 24;
 }
 
 /// Bits of [`DeviceSlot::due`]: control frames to write, in the order of their bits.
@@ -132,10 +144,10 @@ pub(crate) const CARRY: usize = 28;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Partial {
     None,
-    /// Made again from the configuration and the log head it stated.
+    /// Made again from the configuration and the heads of the logs it stated.
     Hello {
         offset: u16,
-        head: u64,
+        heads: PerLog,
     },
     Control {
         bytes: [u8; CARRY],
@@ -162,24 +174,25 @@ pub(crate) enum Partial {
     },
 }
 
-/// One lane of one device. Slot numbers are those of orders; every order named here is live.
+/// One track of one device: a lane of a log. Slot numbers are those of orders; every order named here is live.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct LaneState {
+pub(crate) struct TrackState {
     /// The lowest order still owed, or NONE.
     pub(crate) next: u32,
     /// The lowest order written and not acknowledged, or NONE.
     pub(crate) unreceived: u32,
-    /// The lowest order written and not ended, or NONE.
+    /// The lowest order no SETTLED may cover ([`Mark::is_held`]), or NONE.
     pub(crate) oldest: u32,
     /// Orders owed.
     pub(crate) owed: u16,
     /// Orders written and not acknowledged.
     pub(crate) sent: u16,
-    /// Orders written and not ended; includes `sent`.
+    /// Orders written and not ended, or ended and not logged; includes `sent` and `lingering`.
     pub(crate) out: u16,
-    /// Of `owed`, orders that were written in an earlier session.
-    pub(crate) repeats: u16,
-    /// Order credits in use: what was written and is not covered by a written SETTLED; includes `out` and `repeats`.
+    /// Of `out`, those that hold no credit: ended without the device or in an earlier session, and not logged.
+    pub(crate) lingering: u16,
+    /// Order credits in use: what was written in this session and is not covered by a written SETTLED, and what is out
+    /// since an earlier one.
     pub(crate) held: u16,
     /// The highest number written in this lineage, or the device's own floor if that is higher.
     pub(crate) upto: u64,
@@ -191,41 +204,57 @@ pub(crate) struct LaneState {
     pub(crate) floor: u64,
 }
 
-impl LaneState {
-    const EMPTY: Self = Self {
+impl TrackState {
+    pub(crate) const EMPTY: Self = Self {
         next: NONE,
         unreceived: NONE,
         oldest: NONE,
         owed: 0,
         sent: 0,
         out: 0,
-        repeats: 0,
+        lingering: 0,
         held: 0,
         upto: 0,
         ended: 0,
         settled: 0,
         floor: 0,
     };
-}
 
-impl LaneState {
-    /// The credits in use once SETTLED says `number`: what is still out, unless an order that ended out of its turn is
-    /// not covered, which no device does that keeps log order.
-    pub(crate) fn held_after(&self, number: u64) -> u16 {
-        if number >= self.ended { self.out.saturating_add(self.repeats) } else { self.held }
+    /// Orders out there that hold a credit.
+    pub(crate) const fn holding(&self) -> u16 {
+        self.out.saturating_sub(self.lingering)
+    }
+
+    /// The credits in use once SETTLED says `number`: what is still out. If that is not the last one that ended, nobody
+    /// knows how many of the others it covers, unless they all do (`in_turn`).
+    pub(crate) const fn held_after(&self, number: u64, in_turn: bool) -> u16 {
+        if number >= self.ended || in_turn { self.holding() } else { self.held }
+    }
+
+    /// Whether there is nothing to write, to wait for or to settle.
+    pub(crate) const fn is_quiet(&self) -> bool {
+        self.owed == 0 && self.out == 0 && self.held == 0 && self.ended <= self.settled
     }
 }
 
 /// Storage for one device. Hand the fleet as many as there may be devices; fill them with [`DeviceSlot::EMPTY`].
 #[derive(Clone, Debug)]
 pub struct DeviceSlot {
-    pub(crate) lanes: [LaneState; 4],
+    pub(crate) tracks: [TrackState; TRACKS],
     pub(crate) links: [Link; link::COUNT],
     pub(crate) partial: Partial,
     /// First device of this hash bucket, and the next one in the chain this device is in.
     pub(crate) bucket: u32,
     pub(crate) chain: u32,
     pub(crate) state: State,
+    /// The set of tracks that may not be [`TrackState::is_quiet`]: the others are not looked at.
+    pub(crate) busy: u8,
+    /// Of the durable log, the set of tracks in which an order was logged before one ahead of it.
+    pub(crate) skewed: u8,
+    /// Orders that ended in this session and are not logged.
+    pub(crate) waiting: u16,
+    /// Beginnings of sessions that were told and are not in the log yet: until then nothing of the durable log is written.
+    pub(crate) untraced: u32,
     pub(crate) due: u16,
     pub(crate) flags: u32,
     /// What its WELCOME declared: bits of [`wire_format::frame::hello::feature`].
@@ -273,12 +302,16 @@ pub struct DeviceSlot {
     pub(crate) why: Ended,
 }
 
-const _: () = assert!(size_of::<DeviceSlot>() <= 512, "10,000 devices are 5 MB");
+const _: () = assert!(size_of::<DeviceSlot>() <= 768, "10,000 devices are 7.7 MB");
 
 impl DeviceSlot {
     /// No device.
     pub const EMPTY: Self = Self {
-        lanes: [LaneState::EMPTY; 4],
+        tracks: [TrackState::EMPTY; TRACKS],
+        busy: 0,
+        skewed: 0,
+        waiting: 0,
+        untraced: 0,
         links: [Link::OUT; link::COUNT],
         partial: Partial::None,
         bucket: NONE,
@@ -327,16 +360,34 @@ impl DeviceSlot {
     }
 
     #[inline]
-    pub(crate) fn lane(&self, lane: Lane) -> &LaneState {
-        let [.., last] = &self.lanes;
-        // The mask tells the compiler that there is nothing to fall back for.
-        self.lanes.get(lane.index() & 3).unwrap_or(last)
+    pub(crate) fn track(&self, track: Track) -> &TrackState {
+        let [.., last] = &self.tracks;
+        // The index is masked, so the compiler knows that there is nothing to fall back for.
+        self.tracks.get(track.index()).unwrap_or(last)
     }
 
     #[inline]
-    pub(crate) fn lane_mut(&mut self, lane: Lane) -> &mut LaneState {
-        let [lanes @ .., last] = &mut self.lanes;
-        lanes.get_mut(lane.index()).unwrap_or(last)
+    pub(crate) fn track_mut(&mut self, track: Track) -> &mut TrackState {
+        let [tracks @ .., last] = &mut self.tracks;
+        tracks.get_mut(track.index()).unwrap_or(last)
+    }
+
+    /// The tracks that may have something in them, most urgent first.
+    #[inline]
+    pub(crate) const fn busy(&self) -> Tracks {
+        Tracks(self.busy)
+    }
+
+    /// Whether a track of this lane may have something in it.
+    #[inline]
+    pub(crate) const fn is_busy(&self, lane: Lane) -> bool {
+        self.busy & (Track::new(false, lane).bit() | Track::new(true, lane).bit()) != 0
+    }
+
+    /// The sum of a count over all tracks.
+    #[inline]
+    pub(crate) fn sum(&self, count: impl Fn(&TrackState) -> u16) -> u16 {
+        self.busy().fold(0, |sum: u16, track| sum.saturating_add(count(self.track(track))))
     }
 
     /// Whether it takes CANCEL.
@@ -349,16 +400,40 @@ impl DeviceSlot {
         self.features as u32 & hello::feature::PARTS != 0 && self.max_body as usize >= part::BODY_MAX
     }
 
-    /// Orders to write.
-    pub(crate) fn owed(&self) -> u16 {
-        self.lanes.iter().fold(0, |sum, lane| sum.saturating_add(lane.owed))
+    /// Whether the orders of a track that ended are settled in log order: in the durable log they are, if they are logged
+    /// so, and in the volatile one nobody looked.
+    pub(crate) const fn in_turn(&self, track: Track) -> bool {
+        track.is_durable() && self.skewed & track.bit() == 0
     }
 
-    /// Orders without an outcome, written or not.
+    /// A SETTLED has left.
+    pub(crate) fn settled(&mut self, track: Track, number: u64) {
+        let in_turn = self.in_turn(track);
+        let state = self.track_mut(track);
+        state.settled = number;
+        state.held = state.held_after(number, in_turn);
+        let (quiet, even) = (state.is_quiet(), number >= state.ended);
+        if even {
+            self.skewed &= !track.bit();
+        }
+        if quiet {
+            self.busy &= !track.bit();
+        }
+    }
+
+    /// Orders to write.
+    pub(crate) fn owed(&self) -> u16 {
+        self.sum(|track| track.owed)
+    }
+
+    /// Orders without an outcome that counts, written or not.
     pub(crate) fn unended(&self) -> u16 {
-        self.lanes
-            .iter()
-            .fold(self.retried, |sum, lane| sum.saturating_add(lane.owed).saturating_add(lane.out))
+        self.sum(|track| track.owed.saturating_add(track.out)).saturating_add(self.retried)
+    }
+
+    /// Orders that were written and have no outcome, logged or not.
+    pub(crate) fn out(&self) -> u16 {
+        self.sum(TrackState::holding).saturating_sub(self.waiting)
     }
 
     /// Whether orders are written and not acknowledged: each has bytes.

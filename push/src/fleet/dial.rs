@@ -141,6 +141,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             | Ended::WrongDevice { .. }
             | Ended::DuplicateDevice { .. }
             | Ended::FloorAhead => (BACKOFF_REJECTED_MAX, 0),
+            Ended::Renewed => (Duration::ZERO, 0),
             _ => (BACKOFF_MAX, 0),
         }
     }

@@ -7,6 +7,7 @@ use wire_format::frame::outcome::Code;
 use wire_format::ids::{DeviceKind, Lane, NodeId, Tags};
 
 use super::DeviceIndex;
+use super::log::{LogEntry, Trace};
 use super::order::NewOrder;
 use super::posts::{AskId, Unanswered};
 use crate::ended::Ended;
@@ -50,19 +51,22 @@ pub enum SubmitFault {
     /// Every order slot holds a live order.
     #[error("every order slot is taken")]
     Full,
-    /// The number is not above all before it.
+    /// The number is not above all before it in its log.
     #[error("the number is not above {last}, the last one")]
     NumberNotRising {
-        /// The highest number so far.
+        /// The highest number of its log so far.
         last: u64,
     },
     /// No mark is PENDING.
     #[error("no device is meant")]
     NoTarget,
-    /// A mark is neither PENDING nor NOT_TARGETED.
-    #[error("a mark is neither pending nor not targeted")]
+    /// A mark is neither PENDING nor NOT_TARGETED; of a restored order, one that stands for a session.
+    #[error("a mark is none an order can begin with")]
     Marks,
-    /// The frame is no ORDER of the volatile log, or says something else than the fields beside it.
+    /// The order is one of the durable log, and the fleet has none, or gave it up.
+    #[error("there is no durable log")]
+    NoLog,
+    /// The frame is no fresh ORDER, or says something else than the fields beside it.
     #[error("the frame is not what the fields beside it say")]
     Frame,
     /// A lifetime of zero, or above 30 days.
@@ -88,7 +92,8 @@ pub enum SubmitFault {
     Stopped,
 }
 
-/// What became of a submitted order's targets at once. Marks that ended at submit make no [`Event::Outcome`].
+/// What became of a submitted order's targets at once. Of a volatile order, marks that ended at submit make no
+/// [`Event::Outcome`]; of a durable one they are told to be logged, and then as outcomes, like any other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Submitted {
     /// Devices the order will be sent to.
@@ -169,6 +174,26 @@ pub enum Event<B, M> {
         device: DeviceIndex,
         /// Why.
         why: Ended,
+    },
+    /// An order of the durable log, or an attempt at one, came to its end on a device: write it down, and tell
+    /// [`super::Fleet::logged`] when it is on disk. Its [`Event::Outcome`] or [`Event::Attempt`] follows then.
+    Log(LogEntry),
+    /// A session begins or is over: write it down. One that begins gets no order of the durable log before
+    /// [`super::Fleet::traced`]. It is told after every [`Event::Log`] that is older.
+    Trace(Trace),
+    /// The device has seen numbers or runs that the durable log never gave: the log was restored from a backup, or this
+    /// server is a copy. Its session is refused, and nothing of the log is sent to anybody any more: give it up
+    /// ([`super::Fleet::abandon_durable`], here and in every fleet that serves it) and begin another
+    /// ([`super::Fleet::renew`]).
+    Forked {
+        /// The device.
+        device: DeviceIndex,
+    },
+    /// A device that keeps a journal knows less of the durable log than it told once: what was written to it and has no
+    /// end is in doubt, or is sent again if it may run twice.
+    JournalLost {
+        /// The device.
+        device: DeviceIndex,
     },
     /// An order came to its end on one device: exactly once per device that was pending after submit.
     Outcome {

@@ -49,7 +49,8 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         let device = self.devices.at(index);
         let late = now >= self.drain_until;
         let cut = device.is(flag::BLOCKED) || device.partial != Partial::None;
-        let quiet = !cut && device.lanes.iter().all(|lane| lane.out == 0);
+        // What waits for the log alone does not hold it up: the device repeats it, and the disk may be dead.
+        let quiet = !cut && device.out() == 0;
         let leaves = device.state == State::Open && device.is(flag::LEAVING) && (quiet || late);
         if leaves {
             self.part(now, index, Ended::Stopped, Farewell::Bye(bye::Code::DRAINING));

@@ -1,21 +1,22 @@
-//! The only code that changes marks. With a mark change the cursors and counts of its device's lane, so that they always
-//! agree: `owed`, `sent` and `out` count marks, `next`, `unreceived` and `oldest` name the lowest order of each sort.
+//! The only code that changes marks, with `log`, which confirms the ends of the durable log. With a mark change the cursors
+//! and counts of its device's track, so that they always agree: `owed`, `sent` and `out` count marks, `next`, `unreceived`
+//! and `oldest` name the lowest order of each sort.
 //!
-//! A cursor moves by walking its lane from where it stands, and only if the count says that there is more: a device that
+//! A cursor moves by walking its track from where it stands, and only if the count says that there is more: a device that
 //! is owed one order costs O(1) however many orders of others lie around it.
 
 use wire_format::frame::outcome::Code;
-use wire_format::ids::Lane;
 use wire_format::time::Instant;
 
 use super::Fleet;
-use super::device::{LaneState, State, flag};
+use super::device::{State, flag};
 use super::devices::DeviceStorage;
 use super::list::NONE;
 use super::order::{MarkBytes, OrderStorage};
 use super::parts::Transfer;
 use super::resume::Suspicion;
-use super::tell::Told;
+use super::tell::{Item, Sort, Told};
+use super::track::Track;
 use crate::mark::Mark;
 
 /// How an order ended on a device.
@@ -46,11 +47,11 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     /// The order has been written to the device, or the first part of it.
     pub(super) fn mark_sent(&mut self, index: u32, slot: u32) {
         let order = self.orders.at_mut(slot);
-        let (lane, number, len, was) = (order.lane, order.number, order.len, order.mark(index));
+        let (track, number, len, was) = (order.track, order.number, order.len, order.mark(index));
         let cancelled = order.cancel_seq != 0;
         order.set_mark(index, Mark::SENT);
-        self.unowe(index, lane, slot, was);
-        let state = self.devices.at(index).lane(lane);
+        self.unowe(index, track, slot, was);
+        let state = self.devices.at(index).track(track);
         let (oldest, unreceived) = if number > state.upto {
             // Behind everything that is out.
             (first(state.oldest, slot), first(state.unreceived, slot))
@@ -63,12 +64,12 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             device.receipt_since = awake;
         }
         device.bytes = device.bytes.saturating_add(len);
-        let state = device.lane_mut(lane);
+        let state = device.track_mut(track);
         state.oldest = oldest;
         state.unreceived = unreceived;
         state.sent = state.sent.saturating_add(1);
         state.out = state.out.saturating_add(1);
-        state.held = state.held.saturating_add(u16::from(was == Mark::PENDING));
+        state.held = state.held.saturating_add(1);
         state.upto = state.upto.max(number);
         if was == Mark::REPEAT {
             device.tally.replays = device.tally.replays.saturating_add(1);
@@ -87,10 +88,10 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         }
     }
 
-    /// The device has everything of the lane up to `number`.
-    pub(super) fn mark_received_upto(&mut self, index: u32, lane: Lane, number: u64) {
+    /// The device has everything of the track up to `number`.
+    pub(super) fn mark_received_upto(&mut self, index: u32, track: Track, number: u64) {
         loop {
-            let slot = self.devices.at(index).lane(lane).unreceived;
+            let slot = self.devices.at(index).track(track).unreceived;
             if slot == NONE || self.orders.at(slot).number > number {
                 return;
             }
@@ -128,7 +129,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     /// An order that was written is owed again: as `mark`, REPEAT, or PENDING if it never left whole.
     pub(super) fn mark_owed(&mut self, index: u32, slot: u32, mark: Mark) {
         let order = self.orders.at_mut(slot);
-        let (lane, was) = (order.lane, order.mark(index));
+        let (track, was) = (order.track, order.mark(index));
         if !was.is_out() {
             return;
         }
@@ -137,60 +138,80 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         if was == Mark::SENT {
             self.unsend(index, slot);
         }
-        self.unout(index, lane, slot);
-        let next = self.lower(self.devices.at(index).lane(lane).next, slot);
-        let state = self.devices.at_mut(index).lane_mut(lane);
+        self.unout(index, track, slot);
+        let next = self.lower(self.devices.at(index).track(track).next, slot);
+        let state = self.devices.at_mut(index).track_mut(track);
         state.next = next;
         state.owed = state.owed.saturating_add(1);
-        if mark == Mark::REPEAT {
-            state.repeats = state.repeats.saturating_add(1);
-        } else {
-            state.held = state.held.saturating_sub(1);
-        }
+        state.held = state.held.saturating_sub(1);
     }
 
     /// An order that was owed again counts as written after all: its outcome is waited for, or in doubt.
     pub(super) fn mark_unowed(&mut self, index: u32, slot: u32) {
+        self.unowe_as(index, slot, Mark::RECEIVED);
+    }
+
+    fn unowe_as(&mut self, index: u32, slot: u32, mark: Mark) {
         let order = self.orders.at_mut(slot);
-        let lane = order.lane;
+        let track = order.track;
         if order.mark(index) != Mark::REPEAT {
             return;
         }
-        order.set_mark(index, Mark::RECEIVED);
-        self.unowe(index, lane, slot, Mark::REPEAT);
-        let oldest = self.lower(self.devices.at(index).lane(lane).oldest, slot);
-        let state = self.devices.at_mut(index).lane_mut(lane);
+        order.set_mark(index, mark);
+        self.unowe(index, track, slot, Mark::REPEAT);
+        let oldest = self.lower(self.devices.at(index).track(track).oldest, slot);
+        let state = self.devices.at_mut(index).track_mut(track);
         state.oldest = oldest;
         state.out = state.out.saturating_add(1);
+        state.lingering = state.lingering.saturating_add(u16::from(mark.is_lingering()));
     }
 
-    /// The order is over on this device: the mark is final, the outcome is told. The caller sees to it that `told` has
-    /// room and that the mark is not final yet.
+    /// The order is over on this device. Of the volatile log: the mark is final, the outcome is told. Of the durable log: it
+    /// is told to be logged. The caller sees to it that `told` has room and that the order is not over there yet.
     pub(super) fn mark_ended(&mut self, now: Instant, index: u32, slot: u32, end: End) {
         let mut end = end;
         let again = end.by_device && end.first_code.is_attempt_end();
         let again = if again { self.judge_attempt(now, index, slot, &mut end) } else { None };
-        let order = self.orders.at_mut(slot);
-        let (lane, was) = (order.lane, order.mark(index));
+        let order = self.orders.at(slot);
+        if order.track.is_durable() && !self.abandoned {
+            return self.mark_unlogged(index, slot, end);
+        }
+        let (track, was) = (order.track, order.mark(index));
         if was.is_final() || was == Mark::NOT_TARGETED {
             return;
         }
+        let item = self.mark_over(now, index, slot, end, again);
+        self.unsort(index, slot, was);
+        let state = self.devices.at_mut(index).track_mut(track);
+        if end.by_device {
+            state.ended = state.ended.max(item.number);
+        } else if end.forgotten {
+            state.held = state.held.saturating_sub(1);
+        }
+        self.unsuspect(index, slot, end);
+        self.told.push(item);
+        if !end.by_device {
+            // It stood before one that had ended.
+            self.settle_if_owed(now, index);
+        }
+        self.finish_if_over(slot);
+    }
+
+    /// Sets the mark of an end that counts, or of an attempt that is repeated, and what the order counts with it. The item
+    /// to tell.
+    pub(super) fn mark_over(
+        &mut self,
+        now: Instant,
+        index: u32,
+        slot: u32,
+        end: End,
+        again: Option<Mark>,
+    ) -> Item {
+        let order = self.orders.at_mut(slot);
         order.set_mark(index, again.unwrap_or_else(|| Mark::ended(end.first_code)));
         order.open = order.open.saturating_sub(u32::from(again.is_none()));
         order.unsent = order.unsent.saturating_add(u32::from(again.is_some()));
         let (number, latency, retry) = (order.number, now.since(order.submitted), order.key.retry);
-        self.unsort(index, slot, was);
-        let state = self.devices.at_mut(index).lane_mut(lane);
-        if end.by_device {
-            state.ended = state.ended.max(number);
-        } else if was == Mark::REPEAT || end.forgotten {
-            state.held = state.held.saturating_sub(1);
-        }
-        let device = self.devices.at_mut(index);
-        if device.suspicion.sessions != 0 && (end.by_device || device.suspicion.slot == slot) {
-            device.set(flag::NARROW, false);
-            device.suspicion = if device.suspicion.slot == slot { Suspicion::NONE } else { device.suspicion };
-        }
         if again.is_some() {
             let device = self.devices.at_mut(index);
             device.retried = device.retried.saturating_add(1);
@@ -199,42 +220,117 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             // The end of a further attempt is told to the order it belongs to, and counted there.
             self.stats.outcomes.count(end.first_code);
         }
-        self.told.push(super::tell::Item { device: index, number, end, latency, again: again.is_some() });
-        if !end.by_device && self.devices.at(index).state == State::Open && self.owes_settled(index) {
-            // It stood before one that had ended.
-            self.settle_soon(now, index);
+        let sort = if again.is_some() { Sort::Attempt } else { Sort::Outcome };
+        Item { device: index, number, end, latency, sort }
+    }
+
+    /// The order is over on this device once the log has that.
+    fn mark_unlogged(&mut self, index: u32, slot: u32, end: End) {
+        let order = self.orders.at(slot);
+        let (track, number, was) = (order.track, order.number, order.mark(index));
+        if was.is_final() || was.is_unlogged() || was == Mark::NOT_TARGETED {
+            return;
         }
-        self.finish_if_over(slot);
+        let waits = was.is_out() && !end.forgotten;
+        let was = if was == Mark::REPEAT {
+            // It was written once, so it stays below every SETTLED.
+            self.unowe_as(index, slot, Mark::RECALLED);
+            Mark::RECALLED
+        } else {
+            was
+        };
+        let code = end.first_code;
+        let device = self.devices.at_mut(index);
+        let mark = if waits {
+            device.waiting = device.waiting.saturating_add(1);
+            Mark::waiting(code)
+        } else if was.is_held() {
+            Mark::lingering(code)
+        } else {
+            Mark::unlogged(code)
+        };
+        let state = device.track_mut(track);
+        if was.is_out() && !waits {
+            state.lingering = state.lingering.saturating_add(1);
+            state.held = state.held.saturating_sub(1);
+        }
+        if end.by_device {
+            state.ended = state.ended.max(number);
+        }
+        if was == Mark::SENT {
+            self.unsend(index, slot);
+        } else if !was.is_held() {
+            self.unsort(index, slot, was);
+        }
+        self.end_transfer(index, slot);
+        self.orders.at_mut(slot).set_mark(index, mark);
+        self.unsuspect(index, slot, end);
+        self.tell_log(index, number, end);
+    }
+
+    /// An order of the durable log whose end was told to be logged is no part of its track's counts any more.
+    pub(super) fn unhold(&mut self, index: u32, slot: u32, was: Mark) {
+        let track = self.orders.at(slot).track;
+        let device = self.devices.at_mut(index);
+        device.waiting = device.waiting.saturating_sub(u16::from(was.is_waiting()));
+        let state = device.track_mut(track);
+        state.lingering = state.lingering.saturating_sub(u16::from(was.is_lingering()));
+        if was.is_held() {
+            self.unout(index, track, slot);
+        }
+    }
+
+    /// What ended in an earlier session and is not logged holds no credit of this one: the device said what it takes beyond.
+    pub(super) fn mark_lingering(&mut self, index: u32, slot: u32) {
+        let order = self.orders.at_mut(slot);
+        let track = order.track;
+        let Some(code) = order.mark(index).unlogged_code().filter(|_| order.mark(index).is_waiting()) else {
+            return;
+        };
+        order.set_mark(index, Mark::lingering(code));
+        let device = self.devices.at_mut(index);
+        device.waiting = device.waiting.saturating_sub(1);
+        let state = device.track_mut(track);
+        state.lingering = state.lingering.saturating_add(1);
+        state.held = state.held.saturating_sub(1);
+    }
+
+    /// An order ended here: the device does not go down with it.
+    fn unsuspect(&mut self, index: u32, slot: u32, end: End) {
+        let device = self.devices.at_mut(index);
+        if device.suspicion.sessions != 0 && (end.by_device || device.suspicion.slot == slot) {
+            device.set(flag::NARROW, false);
+            device.suspicion = if device.suspicion.slot == slot { Suspicion::NONE } else { device.suspicion };
+        }
     }
 
     /// The order will not be sent (again) to this device: its end is told by the sweep, which the caller starts.
     pub(super) fn mark_withdrawn(&mut self, index: u32, slot: u32, mark: Mark) {
         let order = self.orders.at_mut(slot);
-        let (lane, was) = (order.lane, order.mark(index));
+        let (durable, was) = (order.track.is_durable(), order.mark(index));
         if !was.is_owed() && was.attempt_code().is_none() {
             return;
         }
+        if durable && was == Mark::REPEAT {
+            return self.unowe_as(index, slot, Mark::RECALLED);
+        }
         order.set_mark(index, mark);
         self.unsort(index, slot, was);
-        if was == Mark::REPEAT {
-            let state = self.devices.at_mut(index).lane_mut(lane);
-            state.held = state.held.saturating_sub(1);
-        }
-        if self.devices.at(index).state == State::Open && self.owes_settled(index) {
-            self.settle_soon(self.now, index);
-        }
+        self.settle_if_owed(self.now, index);
     }
 
     /// Takes an order that had the mark `was` out of the counts of its sort.
     #[inline]
     fn unsort(&mut self, index: u32, slot: u32, was: Mark) {
-        let lane = self.orders.at(slot).lane;
+        let track = self.orders.at(slot).track;
         if was.is_owed() {
-            self.unowe(index, lane, slot, was);
+            self.unowe(index, track, slot, was);
         } else if was == Mark::SENT {
-            self.unsend_and_out(index, lane, slot);
+            self.unsend_and_out(index, track, slot);
         } else if was.is_out() {
-            self.unout(index, lane, slot);
+            self.unout(index, track, slot);
+        } else if was.is_unlogged() || was == Mark::RECALLED {
+            self.unhold(index, slot, was);
         } else if was.is_retried() {
             let order = self.orders.at_mut(slot);
             order.unsent = order.unsent.saturating_sub(u32::from(was.is_unsent()));
@@ -253,100 +349,113 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         }
     }
 
-    /// Everything the lane sent up to this number is settled; 0 if nothing ended yet.
-    pub(super) fn settled_upto(&self, index: u32, lane: Lane) -> u64 {
-        let state = self.devices.at(index).lane(lane);
+    /// Everything the track sent up to this number is settled; 0 if nothing ended yet.
+    pub(super) fn settled_upto(&self, index: u32, track: Track) -> u64 {
+        let state = self.devices.at(index).track(track);
         let below =
             |slot| if slot == NONE { u64::MAX } else { self.orders.at(slot).number.saturating_sub(1) };
         state.ended.min(below(state.oldest)).min(below(state.next))
     }
 
-    /// The device holds an outcome for this number of the lane: once it is settled the device is told so, whatever the
+    /// The device holds an outcome for this number of the track: once it is settled the device is told so, whatever the
     /// number is here by now.
-    pub(super) fn note_ended(&mut self, index: u32, lane: Lane, number: u64) {
-        let state = self.devices.at_mut(index).lane_mut(lane);
+    pub(super) fn note_ended(&mut self, index: u32, track: Track, number: u64) {
+        let device = self.devices.at_mut(index);
+        let state = device.track_mut(track);
         if number <= state.upto {
             state.ended = state.ended.max(number);
+            device.busy |= track.bit();
         }
     }
 
     /// Whether there are outcomes the device may forget and was not told so.
     pub(super) fn owes_settled(&self, index: u32) -> bool {
         let device = self.devices.at(index);
-        let owed = |lane: Lane, state: &LaneState| {
-            state.ended > state.settled && self.settled_upto(index, lane) > state.settled
-        };
-        Lane::ALL.into_iter().zip(&device.lanes).any(|(lane, state)| owed(lane, state))
+        device.busy().any(|track| {
+            let state = device.track(track);
+            state.ended > state.settled
+                && self.settled_upto(index, track) > state.settled
+                && !(track.is_durable() && self.forked)
+        })
+    }
+
+    /// Of an open session: what is settled leaves in time.
+    pub(super) fn settle_if_owed(&mut self, now: Instant, index: u32) {
+        if self.devices.at(index).state == State::Open && self.owes_settled(index) {
+            self.settle_soon(now, index);
+        }
     }
 
     #[inline]
-    fn unowe(&mut self, index: u32, lane: Lane, slot: u32, was: Mark) {
+    fn unowe(&mut self, index: u32, track: Track, slot: u32, was: Mark) {
         let order = self.orders.at_mut(slot);
         order.unsent = order.unsent.saturating_sub(u32::from(was == Mark::PENDING));
-        let state = self.devices.at_mut(index).lane_mut(lane);
+        let state = self.devices.at_mut(index).track_mut(track);
         state.owed = state.owed.saturating_sub(1);
-        state.repeats = state.repeats.saturating_sub(u16::from(was == Mark::REPEAT));
         if state.next == slot {
             let more = state.owed != 0;
             let next = if more { self.orders.next_of(slot, index, Mark::is_owed) } else { NONE };
-            self.devices.at_mut(index).lane_mut(lane).next = next;
+            self.devices.at_mut(index).track_mut(track).next = next;
         }
     }
 
     fn unsend(&mut self, index: u32, slot: u32) {
-        let (lane, len) = (self.orders.at(slot).lane, self.orders.at(slot).len);
+        let (track, len) = (self.orders.at(slot).track, self.orders.at(slot).len);
         let awake = self.awake(self.now);
         let device = self.devices.at_mut(index);
         device.bytes = device.bytes.saturating_sub(len);
         device.receipt_since = if device.bytes == 0 { Instant::NEVER } else { awake };
-        let state = device.lane_mut(lane);
+        let state = device.track_mut(track);
         state.sent = state.sent.saturating_sub(1);
         if state.unreceived == slot {
             let more = state.sent != 0;
             let next = if more { self.orders.next_of(slot, index, |mark| mark == Mark::SENT) } else { NONE };
-            self.devices.at_mut(index).lane_mut(lane).unreceived = next;
+            self.devices.at_mut(index).track_mut(track).unreceived = next;
         }
     }
 
     /// Both at once. Usually the order is the lowest of both sorts, and so is the one after it: one walk finds it.
     #[inline]
-    fn unsend_and_out(&mut self, index: u32, lane: Lane, slot: u32) {
-        let state = self.devices.at(index).lane(lane);
+    fn unsend_and_out(&mut self, index: u32, track: Track, slot: u32) {
+        let state = self.devices.at(index).track(track);
         if state.oldest != slot || state.unreceived != slot || state.sent != state.out {
             self.unsend(index, slot);
-            return self.unout(index, lane, slot);
+            return self.unout(index, track, slot);
         }
         let more = state.out > 1;
-        let next = if more { self.orders.next_of(slot, index, Mark::is_out) } else { NONE };
+        let next = if more { self.orders.next_of(slot, index, |mark| mark == Mark::SENT) } else { NONE };
         let (len, awake) = (self.orders.at(slot).len, self.awake(self.now));
+        self.end_transfer(index, slot);
         let device = self.devices.at_mut(index);
-        if device.transfer.slot == slot {
-            device.transfer = Transfer::NONE;
-        }
         device.bytes = device.bytes.saturating_sub(len);
         device.receipt_since = if device.bytes == 0 { Instant::NEVER } else { awake };
-        let state = device.lane_mut(lane);
+        let state = device.track_mut(track);
         state.sent = state.sent.saturating_sub(1);
         state.out = state.out.saturating_sub(1);
         state.unreceived = next;
         state.oldest = next;
     }
 
-    fn unout(&mut self, index: u32, lane: Lane, slot: u32) {
+    fn unout(&mut self, index: u32, track: Track, slot: u32) {
+        self.end_transfer(index, slot);
+        let state = self.devices.at_mut(index).track_mut(track);
+        state.out = state.out.saturating_sub(1);
+        if state.oldest == slot {
+            let more = state.out != 0;
+            let next = if more { self.orders.next_of(slot, index, Mark::is_held) } else { NONE };
+            self.devices.at_mut(index).track_mut(track).oldest = next;
+        }
+    }
+
+    #[inline]
+    fn end_transfer(&mut self, index: u32, slot: u32) {
         let device = self.devices.at_mut(index);
         if device.transfer.slot == slot {
             device.transfer = Transfer::NONE;
         }
-        let state = self.devices.at_mut(index).lane_mut(lane);
-        state.out = state.out.saturating_sub(1);
-        if state.oldest == slot {
-            let more = state.out != 0;
-            let next = if more { self.orders.next_of(slot, index, Mark::is_out) } else { NONE };
-            self.devices.at_mut(index).lane_mut(lane).oldest = next;
-        }
     }
 
-    /// Of two orders of one lane, the one with the lower number.
+    /// Of two orders of one track, the one with the lower number.
     fn lower(&self, cursor: u32, slot: u32) -> u32 {
         if cursor == NONE || self.orders.at(slot).number < self.orders.at(cursor).number {
             slot

@@ -6,9 +6,11 @@
 //! | file | reason to exist |
 //! | --- | --- |
 //! | `device`, `devices`, `address`, `order` | the two tables: what is kept per device and per order |
+//! | `track` | a lane of one of the two logs |
 //! | `list`, `wheel` | intrusive lists and timers inside those tables |
 //! | `marks` | the only code that changes marks, and with them cursors and counts |
-//! | `submit` | orders come in |
+//! | `submit`, `restore` | orders come in, new or out of the log after a restart |
+//! | `log`, `fork` | ends and sessions that have to be in the durable log; a log that turns out to be a copy |
 //! | `supersede`, `cancel` | orders that newer ones replace; orders that shall not be done any more |
 //! | `retry` | attempts that end and are repeated |
 //! | `dial` | who is dialled when |
@@ -30,14 +32,17 @@ mod device;
 mod devices;
 mod dial;
 mod event;
+mod fork;
 mod leave;
 mod list;
+mod log;
 mod marks;
 mod order;
 mod parts;
 mod plan;
 mod posts;
 mod receive;
+mod restore;
 mod resume;
 mod retry;
 mod session;
@@ -46,6 +51,7 @@ mod submit;
 mod supersede;
 mod tell;
 mod timeout;
+mod track;
 mod transmit;
 mod view;
 mod wheel;
@@ -66,6 +72,7 @@ use wire_format::time::Instant;
 pub use device::DeviceSlot;
 pub use devices::DeviceStorage;
 pub use event::{AddError, Dial, Event, Facts, NewDevice, SubmitError, SubmitFault, Submitted, Transmit};
+pub use log::{By, DeviceTrace, LogEntry, Trace};
 pub use order::{MarkBytes, NewOrder, OrderSlot, OrderStorage};
 pub use posts::{AskError, AskId, Question, ReplyError, Unanswered};
 pub use receive::{Input, Item};
@@ -79,6 +86,7 @@ use address::Address;
 use device::{State, due, flag, link};
 use devices::Devices;
 use list::List;
+use log::PerLog;
 use order::Orders;
 use plan::Plan;
 use posts::Posts;
@@ -92,7 +100,7 @@ pub struct DeviceIndex(pub u32);
 
 /// All devices of one server, and every live order.
 ///
-/// `D` and `O` are storage the caller owns: one [`DeviceSlot`] per device (512 bytes), one [`OrderSlot`] per order that
+/// `D` and `O` are storage the caller owns: one [`DeviceSlot`] per device (768 bytes), one [`OrderSlot`] per order that
 /// is not settled on every target. `B` is an order's one encoding, `M` its marks, a byte per device; both come back with
 /// [`Event::Settled`].
 #[derive(Debug)]
@@ -123,15 +131,19 @@ pub struct Fleet<D, O, B, M> {
     told: Told,
     posts: Posts<B>,
     plan: Plan,
-    last_number: u64,
+    /// The highest number submitted, by log.
+    last: PerLog,
     /// Cancellations so far: what [`OrderSlot`]s and [`DeviceSlot`]s compare.
     cancels: u32,
     /// The highest fence a device has named.
     fence_heard: u64,
     /// Until when sessions may go on after [`Fleet::drain`].
     drain_until: Instant,
-    /// The highest number of the log, given by this fleet or another one.
-    head: u64,
+    /// The highest number of each log, given by this fleet or another one.
+    heads: PerLog,
+    /// The durable log is not what it was: nothing of it is sent. And its orders are given up.
+    forked: bool,
+    abandoned: bool,
     /// No timer of a peer is due before; a call much later means that this side stood still.
     alarm: Instant,
     /// The microseconds this side stood still, so far.
@@ -175,11 +187,13 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             told: Told::EMPTY,
             posts: Posts::new(),
             plan: Plan::EMPTY,
-            last_number: 0,
+            last: PerLog::default(),
             cancels: 0,
             fence_heard: 0,
             drain_until: Instant::NEVER,
-            head: 0,
+            heads: PerLog::default(),
+            forked: false,
+            abandoned: false,
             alarm: Instant::NEVER,
             paused: 0,
             now,
@@ -215,6 +229,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         let lowest = self.orders.lowest();
         if let Some(index) = self.free.front()
             && self.devices.at(index).boot < lowest
+            && self.devices.at(index).untraced == 0
         {
             self.free.remove(&mut self.devices, index);
             return Some(index);
@@ -330,12 +345,6 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     pub fn ledger_mut(&mut self, number: u64) -> Option<&mut M> {
         let slot = self.orders.find(number)?;
         self.orders.at_mut(slot).live.as_mut().map(|live| &mut live.marks)
-    }
-
-    /// The log has given numbers up to this one, here or in another fleet that serves the same log: a device that knows
-    /// one of those has not invented it.
-    pub fn note_head(&mut self, number: u64) {
-        self.head = self.head.max(number);
     }
 
     /// Live orders: not settled on every target, or not handed back.

@@ -9,15 +9,17 @@ use wire_format::ids::Lane;
 use wire_format::time::Instant;
 
 use super::DeviceIndex;
+use super::device::TrackState;
 use super::list::{Link, List, NONE, Nodes};
 use super::supersede::Key;
+use super::track::{TRACKS, Track, Tracks};
 use super::wheel::Timers;
 use crate::mark::Mark;
 
 /// Which list a link of an order belongs to.
 pub(crate) mod link {
-    /// Its lane, in log order; of a free slot: the free slots.
-    pub(crate) const LANE: usize = 0;
+    /// Its track, in log order; of a free slot: the free slots.
+    pub(crate) const TRACK: usize = 0;
     /// The timer wheel.
     pub(crate) const TIMER: usize = 1;
     /// Outcomes given by the server wait to be told; or the order is over and waits to be handed back.
@@ -28,20 +30,23 @@ pub(crate) mod link {
 /// An order to send, with its one encoding and its marks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NewOrder<B, M> {
-    /// Its position in the log, above every number submitted before.
+    /// Its position in its log, above every number of that log submitted before.
     pub number: u64,
     /// Its lane; must be the one in the frame.
     pub lane: Lane,
     /// Its kind flags; must be the ones in the frame.
     pub kind_flags: KindFlags,
-    /// How long it is worth delivering, from now; `None` for ever. Must be what the frame's header says.
+    /// How long it is worth delivering, from now; `None` for ever. Must be what the frame's header says, unless the order
+    /// is restored.
     pub lifetime: Option<Duration>,
-    /// The whole ORDER frame: 16 bytes of header with the full lifetime, and the body. At least 64 bytes. If it has a
+    /// The whole ORDER frame: 16 bytes of header with the full lifetime, and the body. At least 64 bytes. Its flag DURABLE
+    /// says which log the order is in. If it has a
     /// PARTS option, the PART frames of its blob follow, as [`crate::blob::Blob::emit_frames`] writes them.
     pub frame: B,
     /// The device the first mark belongs to.
     pub first: DeviceIndex,
-    /// One [`Mark`] per device from `first`: PENDING where the order is meant to go, NOT_TARGETED elsewhere.
+    /// One [`Mark`] per device from `first`: PENDING where the order is meant to go, NOT_TARGETED elsewhere; of a restored
+    /// order where it stands.
     pub marks: M,
 }
 
@@ -58,9 +63,11 @@ pub(crate) struct Live<B, M> {
 pub struct OrderSlot<B, M> {
     pub(crate) live: Option<Live<B, M>>,
     pub(crate) number: u64,
-    pub(crate) lane: Lane,
+    pub(crate) track: Track,
     pub(crate) kind_flags: KindFlags,
     pub(crate) needs_result: bool,
+    /// Its header states a lifetime that began in an earlier run: it never leaves as it was encoded.
+    pub(crate) restored: bool,
     /// Devices whose mark is not final.
     pub(crate) open: u32,
     /// Rises with each cancellation in the fleet; 0: this order was not cancelled.
@@ -95,9 +102,10 @@ impl<B, M> OrderSlot<B, M> {
     pub const EMPTY: Self = Self {
         live: None,
         number: 0,
-        lane: Lane::Normal,
+        track: Track::new(false, Lane::Normal),
         kind_flags: KindFlags::NONE,
         needs_result: false,
+        restored: false,
         open: 0,
         cancel_seq: 0,
         unsent: 0,
@@ -171,6 +179,19 @@ impl<B, M> OrderSlot<B, M> {
     }
 }
 
+/// A walk over the orders of one track that are held ([`Mark::is_held`]) on one device, in log order.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Walk {
+    slot: u32,
+    left: u16,
+}
+
+impl Walk {
+    pub(crate) const fn over(state: &TrackState) -> Self {
+        Self { slot: state.oldest, left: state.out }
+    }
+}
+
 /// Owned storage of order slots.
 pub trait OrderStorage<B, M>: AsRef<[OrderSlot<B, M>]> + AsMut<[OrderSlot<B, M>]> {}
 
@@ -181,13 +202,13 @@ pub trait MarkBytes: AsRef<[u8]> + AsMut<[u8]> {}
 
 impl<M: AsRef<[u8]> + AsMut<[u8]>> MarkBytes for M {}
 
-/// The orders: slots, the free ones, the live ones by lane and by number.
+/// The orders: slots, the free ones, the live ones by track and by number.
 #[derive(Debug)]
 pub(crate) struct Orders<O, B, M> {
     slots: O,
     spare: OrderSlot<B, M>,
-    free: List<{ link::LANE }>,
-    lanes: [List<{ link::LANE }>; 4],
+    free: List<{ link::TRACK }>,
+    tracks: [List<{ link::TRACK }>; TRACKS],
     /// Slots from here on were never used.
     fresh: u32,
     /// Live or waiting to be handed back.
@@ -202,7 +223,7 @@ impl<B: AsRef<[u8]>, M: MarkBytes, O: OrderStorage<B, M>> Orders<O, B, M> {
             slots,
             spare: OrderSlot::EMPTY,
             free: List::EMPTY,
-            lanes: [List::EMPTY; 4],
+            tracks: [List::EMPTY; TRACKS],
             fresh: 0,
             used: 0,
             _storage: PhantomData,
@@ -228,7 +249,7 @@ impl<B: AsRef<[u8]>, M: MarkBytes, O: OrderStorage<B, M>> Orders<O, B, M> {
         self.free.front().or_else(|| (self.fresh < self.len()).then_some(self.fresh))
     }
 
-    /// Takes the vacant slot for a live order, last in its lane, and makes it known by its number.
+    /// Takes the vacant slot for a live order, last in its track, and makes it known by its number.
     pub(crate) fn insert(&mut self, slot: u32, order: OrderSlot<B, M>) {
         if slot == self.fresh {
             self.fresh = self.fresh.saturating_add(1);
@@ -237,24 +258,24 @@ impl<B: AsRef<[u8]>, M: MarkBytes, O: OrderStorage<B, M>> Orders<O, B, M> {
         free.remove(self, slot);
         self.free = free;
         self.used = self.used.saturating_add(1);
-        let (lane, bucket) = (order.lane, self.bucket(order.number));
+        let (track, bucket) = (order.track, self.bucket(order.number));
         // The bucket heads are the slot's own, not the order's.
         let (own, key_bucket) = (self.at(slot).bucket, self.at(slot).key_bucket);
         *self.at_mut(slot) = OrderSlot { bucket: own, key_bucket, ..order };
         self.index_key(slot);
         let first = core::mem::replace(&mut self.at_mut(bucket).bucket, slot);
         self.at_mut(slot).chain = first;
-        let mut list = self.lane(lane);
+        let mut list = self.track(track);
         list.push_back(self, slot);
-        *self.lane_mut(lane) = list;
+        *self.track_mut(track) = list;
     }
 
-    /// Takes an order that is over out of its lane and the table of numbers. Its slot stays taken.
+    /// Takes an order that is over out of its track and the table of numbers. Its slot stays taken.
     pub(crate) fn retire(&mut self, slot: u32) {
-        let (lane, number, after) = (self.at(slot).lane, self.at(slot).number, self.at(slot).chain);
-        let mut list = self.lane(lane);
+        let (track, number, after) = (self.at(slot).track, self.at(slot).number, self.at(slot).chain);
+        let mut list = self.track(track);
         list.remove(self, slot);
-        *self.lane_mut(lane) = list;
+        *self.track_mut(track) = list;
         self.unindex_key(slot);
         let bucket = self.bucket(number);
         let mut at = self.at(bucket).bucket;
@@ -299,42 +320,62 @@ impl<B: AsRef<[u8]>, M: MarkBytes, O: OrderStorage<B, M>> Orders<O, B, M> {
 
     /// The lowest live number, or `u64::MAX`.
     pub(crate) fn lowest(&self) -> u64 {
-        let heads = self.lanes.iter().filter_map(List::front);
+        let heads = self.tracks.iter().filter_map(List::front);
         heads.map(|slot| self.at(slot).number).min().unwrap_or(u64::MAX)
     }
 
-    /// The first order of the lane after `slot` whose mark for `device` is `wanted`, or NONE.
+    /// The first order of the track after `slot` whose mark for `device` is `wanted`, or NONE.
     #[inline]
     pub(crate) fn next_of(&self, slot: u32, device: u32, wanted: impl Fn(Mark) -> bool) -> u32 {
-        let mut at = List::<{ link::LANE }>::after(self, slot);
+        let mut at = List::<{ link::TRACK }>::after(self, slot);
         while at < NONE - 1 && !wanted(self.at(at).mark(device)) {
-            at = List::<{ link::LANE }>::after(self, at);
+            at = List::<{ link::TRACK }>::after(self, at);
         }
         if at < NONE - 1 { at } else { NONE }
     }
 
-    /// The first order of `lane` whose mark for `device` is `wanted`, or NONE.
-    pub(crate) fn first_with(&self, lane: Lane, device: u32, wanted: impl Fn(Mark) -> bool) -> u32 {
-        match self.lane(lane).front() {
+    /// The next order of a walk over what is held on `device`. It may end before the walk goes on.
+    pub(crate) fn walk(&self, walk: &mut Walk, device: u32) -> Option<u32> {
+        let slot = walk.slot;
+        if walk.left == 0 || slot == NONE {
+            return None;
+        }
+        walk.left = walk.left.saturating_sub(1);
+        walk.slot = if walk.left == 0 { NONE } else { self.next_of(slot, device, Mark::is_held) };
+        Some(slot)
+    }
+
+    /// The first order of `track` whose mark for `device` is `wanted`, or NONE.
+    pub(crate) fn first_with(&self, track: Track, device: u32, wanted: impl Fn(Mark) -> bool) -> u32 {
+        match self.track(track).front() {
             Some(slot) if wanted(self.at(slot).mark(device)) => slot,
             Some(slot) => self.next_of(slot, device, wanted),
             None => NONE,
         }
     }
 
-    /// The first order of `lane`.
-    #[cfg(test)]
-    pub(crate) fn first_of(&self, lane: Lane) -> u32 {
-        self.lane(lane).front().unwrap_or(NONE)
+    /// The first order of `track`, or NONE.
+    pub(crate) fn first_of(&self, track: Track) -> u32 {
+        self.track(track).front().unwrap_or(NONE)
     }
 
-    fn lane(&self, lane: Lane) -> List<{ link::LANE }> {
-        self.lanes.get(lane.index()).copied().unwrap_or(List::EMPTY)
+    /// The order behind `slot` in its track, or NONE.
+    pub(crate) fn behind(&self, slot: u32) -> u32 {
+        List::<{ link::TRACK }>::after(self, slot)
     }
 
-    fn lane_mut(&mut self, lane: Lane) -> &mut List<{ link::LANE }> {
-        let [lanes @ .., last] = &mut self.lanes;
-        lanes.get_mut(lane.index()).unwrap_or(last)
+    /// Whether any order of the durable log lives.
+    pub(crate) fn has_durable(&self) -> bool {
+        Tracks::of(true).any(|track| !self.track(track).is_empty())
+    }
+
+    fn track(&self, track: Track) -> List<{ link::TRACK }> {
+        self.tracks.get(track.index()).copied().unwrap_or(List::EMPTY)
+    }
+
+    fn track_mut(&mut self, track: Track) -> &mut List<{ link::TRACK }> {
+        let [tracks @ .., last] = &mut self.tracks;
+        tracks.get_mut(track.index()).unwrap_or(last)
     }
 
     /// Numbers rise one by one, so the low bits spread them best.

@@ -11,15 +11,16 @@
 
 use wire_format::frame::Want;
 use wire_format::frame::part::PIECE_MAX;
+use wire_format::ids::Lane;
 
 use super::Fleet;
 use super::device::DeviceSlot;
 use super::devices::DeviceStorage;
 use super::list::NONE;
-use super::order::{MarkBytes, OrderSlot, OrderStorage};
+use super::order::{MarkBytes, OrderSlot, OrderStorage, Walk};
 use super::plan::{Body, Shared, What};
+use super::track::Track;
 use crate::blob;
-use crate::mark::Mark;
 
 /// The transfer under way to a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,11 +73,16 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
 
     /// The order out on this device that carries this blob.
     fn find_blob(&self, index: u32, blob: u64) -> Option<u32> {
-        let mut slot = self.devices.at(index).lane(wire_format::ids::Lane::Bulk).oldest;
-        while slot != NONE && self.orders.at(slot).blob != blob {
-            slot = self.orders.next_of(slot, index, Mark::is_out);
-        }
-        (slot != NONE).then_some(slot)
+        let of = |durable| {
+            let track = Track::new(durable, Lane::Bulk);
+            let mut walk = Walk::over(self.devices.at(index).track(track));
+            core::iter::from_fn(move || self.orders.walk(&mut walk, index))
+        };
+        let carries = |&slot: &u32| {
+            let order = self.orders.at(slot);
+            order.blob == blob && order.mark(index).is_out()
+        };
+        of(false).chain(of(true)).find(carries)
     }
 
     /// Whether a piece may be written to the device once nothing else has to be.

@@ -2,10 +2,12 @@
 
 use wire_format::error::EmitError;
 use wire_format::frame::{Bye, Cancel, Drain, Ping, Pong, Reject, Settled, drain};
-use wire_format::ids::Lane;
 
+use super::cancel::Named;
 use super::device::{CARRY, Farewell};
 use super::list::NONE;
+use super::log::PerLog;
+use super::track::Track;
 use crate::config::PLAN_MAX;
 
 /// A planned frame.
@@ -22,7 +24,7 @@ pub(super) enum What {
     /// The rest of a cut frame.
     Rest,
     Hello {
-        head: u64,
+        heads: PerLog,
     },
     Pong {
         token: u32,
@@ -31,14 +33,10 @@ pub(super) enum What {
         token: u32,
     },
     Settled {
-        lane: Lane,
+        track: Track,
         number: u64,
     },
-    /// `seq` is the order's `cancel_seq`.
-    Cancel {
-        number: u64,
-        seq: u32,
-    },
+    Cancel(Named),
     Drain {
         after_ms: u32,
     },
@@ -157,8 +155,13 @@ pub(super) fn emit_farewell(farewell: Farewell, room: &mut [u8]) -> Result<usize
     }
 }
 
-pub(super) fn emit_cancel(number: u64, room: &mut [u8]) -> Result<usize, EmitError> {
-    Cancel { durable: false, numbers: (&[number]).into() }.emit(room)
+pub(super) fn emit_settled(track: Track, number: u64, room: &mut [u8]) -> Result<usize, EmitError> {
+    Settled { durable: track.is_durable(), lane: track.lane(), number }.emit(room)
+}
+
+pub(super) fn emit_cancel(named: Named, room: &mut [u8]) -> Result<usize, EmitError> {
+    let Named { number, durable, .. } = named;
+    Cancel { durable, numbers: (&[number]).into() }.emit(room)
 }
 
 /// The bytes of a planned control frame, for the part of it that did not leave.
@@ -167,8 +170,8 @@ pub(super) fn control_bytes(what: What) -> ([u8; CARRY], usize) {
     let len = match what {
         What::Pong { token } => Pong { token }.emit(&mut bytes),
         What::Ping { token } => Ping { token }.emit(&mut bytes),
-        What::Settled { lane, number } => Settled { durable: false, lane, number }.emit(&mut bytes),
-        What::Cancel { number, .. } => emit_cancel(number, &mut bytes),
+        What::Settled { track, number } => emit_settled(track, number, &mut bytes),
+        What::Cancel(named) => emit_cancel(named, &mut bytes),
         What::Drain { after_ms } => Drain { reason: drain::Reason::LEAVING, after_ms }.emit(&mut bytes),
         What::Farewell(farewell) => emit_farewell(farewell, &mut bytes),
         What::Rest | What::Hello { .. } | What::Post { .. } | What::Piece { .. } | What::Order { .. } => {

@@ -17,6 +17,7 @@ use super::marks::End;
 use super::order::{MarkBytes, OrderStorage};
 use super::posts::{AskId, Question};
 use super::session::protocol_bye;
+use super::track::Track;
 use super::{DeviceIndex, Fleet};
 use crate::config::DRAIN_MAX;
 use crate::ended::Ended;
@@ -205,23 +206,22 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
 
     fn handle_outcomes(&mut self, now: Instant, index: u32, outcome: &Outcome<'_>) {
         for entry in outcome.entries {
-            let slot = if outcome.durable { None } else { self.orders.find(entry.number) };
-            let Some(slot) = slot.filter(|&slot| self.orders.at(slot).lane == entry.lane) else {
-                if !outcome.durable {
-                    self.note_ended(index, entry.lane, entry.number);
-                }
+            let track = Track::new(outcome.durable, entry.lane);
+            let slot = self.orders.find(entry.number);
+            let Some(slot) = slot.filter(|&slot| self.orders.at(slot).track == track) else {
+                self.note_ended(index, track, entry.number);
                 self.stats.numbers_unknown = self.stats.numbers_unknown.wrapping_add(1);
                 continue;
             };
             let mark = self.orders.at(slot).mark(index);
-            if mark.is_final() || mark.is_retried() {
-                self.note_ended(index, entry.lane, entry.number);
+            if mark.is_final() || mark.is_retried() || mark.is_unlogged() {
+                self.note_ended(index, track, entry.number);
                 self.stats.outcomes_repeated = self.stats.outcomes_repeated.wrapping_add(1);
             } else if mark.is_out() || mark == Mark::REPEAT {
                 // The usual outcome is that of the first order that is not received: its end says so itself.
-                let first = self.devices.at(index).lane(entry.lane).unreceived;
+                let first = self.devices.at(index).track(track).unreceived;
                 if first != slot && first != NONE {
-                    self.mark_received_upto(index, entry.lane, entry.number);
+                    self.mark_received_upto(index, track, entry.number);
                 }
                 let first_code = match (entry.code, entry.detail) {
                     // How it ended the first time nobody knows any more: saying "applied" would be a guess.
@@ -272,8 +272,11 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
 
     /// The live order with this number, if it is out on this device; counted if not.
     fn out_here(&mut self, index: u32, number: u64, durable: bool) -> Option<u32> {
-        let slot =
-            self.orders.find(number).filter(|&slot| !durable && self.orders.at(slot).mark(index).is_out());
+        let out = |&slot: &u32| {
+            let order = self.orders.at(slot);
+            order.track.is_durable() == durable && order.mark(index).is_out()
+        };
+        let slot = self.orders.find(number).filter(out);
         if slot.is_none() {
             self.stats.numbers_unknown = self.stats.numbers_unknown.wrapping_add(1);
         }
@@ -288,13 +291,14 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     }
 
     fn handle_ack(&mut self, index: u32, ack: Ack) {
-        let upto = self.devices.at(index).lane(ack.lane).upto;
+        let track = Track::new(ack.durable, ack.lane);
+        let upto = self.devices.at(index).track(track).upto;
         let number = ack.number(upto);
-        if ack.durable || number > upto {
+        if number > upto {
             self.stats.numbers_unknown = self.stats.numbers_unknown.wrapping_add(1);
             return;
         }
-        self.mark_received_upto(index, ack.lane, number);
+        self.mark_received_upto(index, track, number);
         self.wake_if_owed(index);
     }
 
@@ -307,7 +311,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     }
 
     /// Credit came back: perhaps there is something it was waited for.
-    fn wake_if_owed(&mut self, index: u32) {
+    pub(super) fn wake_if_owed(&mut self, index: u32) {
         let device = self.devices.at(index);
         if device.takes_orders() && device.owed() != 0 {
             self.wake(index);

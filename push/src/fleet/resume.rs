@@ -2,15 +2,15 @@
 
 use wire_format::frame::Welcome;
 use wire_format::frame::outcome::Code;
-use wire_format::frame::welcome::LaneFloor;
-use wire_format::ids::Lane;
+use wire_format::frame::welcome::{LaneFloor, LogFloors};
 
 use super::Fleet;
-use super::device::{LaneState, flag};
+use super::device::{TrackState, flag};
 use super::devices::DeviceStorage;
 use super::list::NONE;
 use super::marks::End;
-use super::order::{MarkBytes, OrderStorage};
+use super::order::{MarkBytes, OrderStorage, Walk};
+use super::track::{Track, Tracks};
 use crate::config::POISON_SESSIONS;
 use crate::mark::Mark;
 
@@ -43,63 +43,103 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     /// Decides what becomes of every order written to this device that has no outcome. What is over is ended one by one
     /// as events are drained; until then nothing is read and no order written.
     ///
-    /// A device that knows less than it was told to be settled has forgotten this log, which is as bad as a boot.
+    /// A device that knows less of a log than it was told to be settled, or than it told itself, has forgotten that log,
+    /// which is as bad as a boot.
     pub(super) fn resume(&mut self, index: u32, welcome: &Welcome<'_>, rebooted: bool) {
-        let ours = welcome.volatile.lineage == self.config.lineage;
-        let lost = |(state, declared): (&LaneState, &LaneFloor)| declared.floor < state.settled;
-        let evicted = self.devices.at(index).lanes.iter().zip(&welcome.volatile.lanes).any(lost);
         let keeps = welcome.floors_persisted && !welcome.journal_lost;
-        let forgot = !ours || evicted || (rebooted && !keeps);
-        let poison = self.strike(index, welcome, ours, rebooted);
-        let memory = Memory { welcome, rebooted, forgot, poison };
-        self.devices.at_mut(index).set(flag::DOUBT | flag::REPEATS | flag::BEGUN, false);
-        for (lane, declared) in Lane::ALL.into_iter().zip(welcome.volatile.lanes) {
-            let floor = if ours { declared.floor } else { 0 };
-            self.resume_lane(index, lane, floor, &memory);
+        let poison = self.strike(index, welcome, rebooted);
+        let resumed = flag::DOUBT | flag::REPEATS | flag::BEGUN | flag::FORGOT | flag::FORGOT_DURABLE;
+        self.devices.at_mut(index).set(resumed, false);
+        for durable in [false, true] {
+            let floors = self.floors_of(welcome, durable);
+            let evicted = self.has_evicted(index, floors, durable);
+            let forgot = floors.is_none() || evicted || (rebooted && !keeps);
+            let memory = Memory { welcome, rebooted, forgot, poison };
+            for track in Tracks::of(durable) {
+                let floor = floors.and_then(|floors| floors.lanes.get(track.lane().index()));
+                self.resume_track(index, track, floor.map_or(0, |floor| floor.floor), &memory);
+            }
+            let device = self.devices.at_mut(index);
+            device.set(if durable { flag::FORGOT_DURABLE } else { flag::FORGOT }, forgot);
+            if durable && self.config.durable.is_some() {
+                let lost = evicted && (keeps || !rebooted) || welcome.journal_lost;
+                device.set(flag::JOURNAL_LOST, lost);
+                device.set(flag::TRACE, true);
+                self.stats.journals_lost = self.stats.journals_lost.wrapping_add(u64::from(lost));
+            }
         }
-        let device = self.devices.at_mut(index);
-        device.set(flag::FORGOT, forgot);
-        if device.is(flag::DOUBT) {
+        if self.devices.at(index).is(flag::DOUBT | flag::TRACE | flag::JOURNAL_LOST) {
             self.tell.push_back(&mut self.devices, index);
         }
     }
 
-    fn resume_lane(&mut self, index: u32, lane: Lane, floor: u64, memory: &Memory<'_>) {
-        self.recall(index, lane);
-        let state = *self.devices.at(index).lane(lane);
-        let (mut slot, mut left) = (state.oldest, state.out);
-        while left != 0 && slot != NONE {
-            left = left.saturating_sub(1);
-            let after = if left == 0 { NONE } else { self.orders.next_of(slot, index, Mark::is_out) };
-            let fate = self.fate(index, slot, floor, memory);
-            match fate {
-                Fate::Repeated | Fate::Over => self.mark_waiting(index, slot, Mark::RECEIVED),
-                Fate::Begun => self.mark_waiting(index, slot, Mark::STARTED),
-                Fate::Again => self.mark_owed(index, slot, Mark::REPEAT),
-            }
-            let device = self.devices.at_mut(index);
-            match fate {
-                Fate::Repeated => device.set(flag::REPEATS, true),
-                Fate::Over => device.set(flag::DOUBT, true),
-                Fate::Begun | Fate::Again => {}
-            }
-            slot = after;
+    /// What the device says of the log, if it knows it.
+    fn floors_of<'w>(&self, welcome: &'w Welcome<'_>, durable: bool) -> Option<&'w LogFloors> {
+        let (floors, ours) = if durable {
+            (&welcome.durable, self.config.durable.as_ref().map(|log| log.lineage))
+        } else {
+            (&welcome.volatile, Some(self.config.lineage))
+        };
+        (ours == Some(floors.lineage)).then_some(floors)
+    }
+
+    /// Whether it knows less than it was told to be settled. Of the durable log: than it said itself, since nothing leaves
+    /// a device before it is in its journal.
+    fn has_evicted(&self, index: u32, floors: Option<&LogFloors>, durable: bool) -> bool {
+        let device = self.devices.at(index);
+        let knew = |state: &TrackState| if durable { state.ended } else { state.settled };
+        let declared = |track: Track| floors.and_then(|floors| floors.lanes.get(track.lane().index()));
+        let floor = |track| declared(track).map_or(0, |lane: &LaneFloor| lane.floor);
+        Tracks::of(durable).any(|track| floor(track) < knew(device.track(track)))
+    }
+
+    fn resume_track(&mut self, index: u32, track: Track, floor: u64, memory: &Memory<'_>) {
+        let device = self.devices.at(index);
+        if device.busy & track.bit() == 0 && device.track(track).ended == 0 && floor == 0 {
+            return;
         }
-        let state = self.devices.at_mut(index).lane_mut(lane);
+        self.recall(index, track);
+        let mut walk = Walk::over(self.devices.at(index).track(track));
+        while let Some(slot) = self.orders.walk(&mut walk, index) {
+            if self.orders.at(slot).mark(index).is_out() {
+                self.resume_order(index, slot, floor, memory);
+            } else {
+                self.mark_lingering(index, slot);
+            }
+        }
+        let device = self.devices.at_mut(index);
+        device.skewed &= !track.bit();
+        device.busy |= track.bit();
+        let state = device.track_mut(track);
         state.floor = floor;
         state.upto = state.upto.max(floor);
         // Who forgot its outcomes need not be told that they are settled.
         state.ended = if memory.forgot { floor } else { state.ended.max(floor) };
         state.settled = 0;
-        state.held = state.out.saturating_add(state.repeats);
+        state.held = state.holding();
+    }
+
+    fn resume_order(&mut self, index: u32, slot: u32, floor: u64, memory: &Memory<'_>) {
+        let fate = self.fate(index, slot, floor, memory);
+        match fate {
+            Fate::Repeated | Fate::Over => self.mark_waiting(index, slot, Mark::RECEIVED),
+            Fate::Begun => self.mark_waiting(index, slot, Mark::STARTED),
+            Fate::Again => self.mark_owed(index, slot, Mark::REPEAT),
+        }
+        let device = self.devices.at_mut(index);
+        match fate {
+            Fate::Repeated => device.set(flag::REPEATS, true),
+            Fate::Over => device.set(flag::DOUBT, true),
+            Fate::Begun | Fate::Again => {}
+        }
     }
 
     /// Orders that were to be sent again in the session before this one are judged anew.
-    fn recall(&mut self, index: u32, lane: Lane) {
-        while self.devices.at(index).lane(lane).repeats != 0 {
+    fn recall(&mut self, index: u32, track: Track) {
+        loop {
             // A repetition is never behind a first delivery.
-            let slot = self.devices.at(index).lane(lane).next;
-            if self.orders.at(slot).mark(index) != Mark::REPEAT {
+            let slot = self.devices.at(index).track(track).next;
+            if slot == NONE || self.orders.at(slot).mark(index) != Mark::REPEAT {
                 return;
             }
             self.mark_unowed(index, slot);
@@ -108,13 +148,14 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
 
     fn fate(&mut self, index: u32, slot: u32, floor: u64, memory: &Memory<'_>) -> Fate {
         let order = self.orders.at(slot);
-        let (number, lane) = (order.number, order.lane);
+        let (number, track) = (order.number, order.track);
         let cancelled = order.cancel_seq != 0;
         if number <= floor {
             return Fate::Repeated;
         }
         let started = &mut memory.welcome.started.iter();
-        let started = started.any(|begun| !begun.durable && (begun.number, begun.lane) == (number, lane));
+        let started =
+            started.any(|begun| begun.number == number && Track::new(begun.durable, begun.lane) == track);
         let fate = match (memory.forgot, order.is_idempotent()) {
             (true, false) => Fate::Over,
             // It may have been done: "cancelled" would be a guess.
@@ -135,17 +176,16 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
 
     /// Ends one order that will not be sent again: it is out, above the floor, and not begun.
     pub(super) fn end_doubt(&mut self, index: u32) {
-        for lane in Lane::ALL {
-            let state = *self.devices.at(index).lane(lane);
-            let (mut slot, mut left) = (state.oldest, state.out);
-            while left != 0 && slot != NONE {
+        let device = self.devices.at(index);
+        for track in device.busy() {
+            let state = device.track(track);
+            let mut walk = Walk::over(state);
+            while let Some(slot) = self.orders.walk(&mut walk, index) {
                 let order = self.orders.at(slot);
                 if order.number > state.floor && order.mark(index) == Mark::RECEIVED {
                     let end = End::in_doubt(self.doubt_code(index, slot));
                     return self.mark_ended(self.now, index, slot, end);
                 }
-                left = left.saturating_sub(1);
-                slot = if left == 0 { NONE } else { self.orders.next_of(slot, index, Mark::is_out) };
             }
         }
         self.devices.at_mut(index).set(flag::DOUBT, false);
@@ -153,11 +193,12 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     }
 
     fn doubt_code(&mut self, index: u32, slot: u32) -> Code {
+        let durable = self.orders.at(slot).track.is_durable();
         let device = self.devices.at_mut(index);
         if device.suspicion.is_sure(slot) {
             device.tally.poisons = device.tally.poisons.saturating_add(1);
             Code::POISON
-        } else if device.is(flag::FORGOT) {
+        } else if device.is(if durable { flag::FORGOT_DURABLE } else { flag::FORGOT }) {
             Code::IN_DOUBT
         } else {
             Code::CANCELLED
@@ -167,14 +208,13 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     /// The device did not repeat the outcomes it owed: their orders are sent again, and answered as duplicates.
     pub(super) fn repeat_unanswered(&mut self, index: u32) {
         self.devices.at_mut(index).set(flag::REPEATS, false);
-        for lane in Lane::ALL {
-            let state = *self.devices.at(index).lane(lane);
-            let (mut slot, mut left) = (state.oldest, state.out);
-            while left != 0 && slot != NONE && self.orders.at(slot).number <= state.floor {
-                left = left.saturating_sub(1);
-                let after = if left == 0 { NONE } else { self.orders.next_of(slot, index, Mark::is_out) };
+        for track in self.devices.at(index).busy() {
+            let state = *self.devices.at(index).track(track);
+            let mut walk = Walk::over(&state);
+            while let Some(slot) = self.orders.walk(&mut walk, index)
+                && self.orders.at(slot).number <= state.floor
+            {
                 self.mark_owed(index, slot, Mark::REPEAT);
-                slot = after;
             }
         }
         self.wake(index);
@@ -182,13 +222,14 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
 
     /// Notes that a device went down soon after its session opened, and with which order. The order if that was once too
     /// often, else NONE.
-    fn strike(&mut self, index: u32, welcome: &Welcome<'_>, ours: bool, rebooted: bool) -> u32 {
+    fn strike(&mut self, index: u32, welcome: &Welcome<'_>, rebooted: bool) -> u32 {
         let device = self.devices.at(index);
         let mut suspicion = Suspicion::NONE;
         if rebooted && device.is(flag::SHORT) {
-            let mut lanes = Lane::ALL.into_iter().zip(welcome.volatile.lanes);
-            let first = lanes.find_map(|(lane, declared)| {
-                self.first_unfinished(index, lane, if ours { declared.floor } else { 0 })
+            let first = device.busy().find_map(|track| {
+                let floors = self.floors_of(welcome, track.is_durable());
+                let floor = floors.and_then(|floors| floors.lanes.get(track.lane().index()));
+                self.first_unfinished(index, track, floor.map_or(0, |floor| floor.floor))
             });
             suspicion = first.map_or(Suspicion::NONE, |slot| device.suspicion.again(slot));
         }
@@ -198,16 +239,14 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         if suspicion.is_sure(suspicion.slot) { suspicion.slot } else { NONE }
     }
 
-    /// The first order of a lane that was out on a device and did not end there.
-    fn first_unfinished(&self, index: u32, lane: Lane, floor: u64) -> Option<u32> {
-        let state = self.devices.at(index).lane(lane);
-        let (mut slot, mut left) = (state.oldest, state.out);
-        while left != 0 && slot != NONE {
-            if self.orders.at(slot).number > floor {
+    /// The first order of a track that was out on a device and did not end there.
+    fn first_unfinished(&self, index: u32, track: Track, floor: u64) -> Option<u32> {
+        let mut walk = Walk::over(self.devices.at(index).track(track));
+        while let Some(slot) = self.orders.walk(&mut walk, index) {
+            let order = self.orders.at(slot);
+            if order.number > floor && order.mark(index).is_out() {
                 return Some(slot);
             }
-            left = left.saturating_sub(1);
-            slot = if left == 0 { NONE } else { self.orders.next_of(slot, index, Mark::is_out) };
         }
         None
     }

@@ -27,13 +27,13 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     }
 
     /// Ends an order on a device whose attempt ended, with the final code of its last attempt: the event is the order's
-    /// [`super::Event::Outcome`]. False if it does not wait for that, if `code` is none that ends an order, or if 64 events
+    /// [`super::Event::Outcome`] (of the durable log, after its [`super::Event::Log`]). False if it does not wait for that, if `code` is none that ends an order, or if 64 events
     /// wait in [`Fleet::poll_event`].
     pub fn resolve(&mut self, now: Instant, number: u64, device: DeviceIndex, code: Code) -> bool {
         self.observe(now);
         let Some(slot) = self.orders.find(number) else { return false };
         let waits = self.orders.at(slot).mark(device.0).is_retried();
-        if !waits || !Mark::ended(code).is_final() || self.told.is_full() {
+        if !waits || !(code.is_final() || code.is_attempt_end()) || self.told.is_full() {
             return false;
         }
         self.mark_ended(now, device.0, slot, End::by_server(code));

@@ -15,6 +15,7 @@ use wire_format::time::Instant;
 use super::device::{Farewell, Partial, State, due, flag};
 use super::devices::DeviceStorage;
 use super::event::Facts;
+use super::log::PerLog;
 use super::order::{MarkBytes, OrderStorage};
 use super::parts::Transfer;
 use super::tell::Greeted;
@@ -23,10 +24,15 @@ use crate::config::{FAREWELL_WITHIN, POISON_WITHIN};
 use crate::ended::{Closed, Ended};
 
 impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Fleet<D, O, B, M> {
-    /// The opening for a device; `head` is the highest number submitted when it was first made.
-    pub(super) fn hello(&self, index: u32, head: u64) -> Hello {
+    /// The opening for a device; `heads` are the highest numbers of the logs when it was first made.
+    pub(super) fn hello(&self, index: u32, heads: PerLog) -> Hello {
         let ping_ms = u16::try_from(self.config.ping_after.as_millis()).unwrap_or(u16::MAX);
-        let volatile = hello::LogHead { lineage: self.config.lineage, run: self.config.run, head };
+        let (lineage, run) = (self.config.lineage, self.config.run);
+        let volatile = hello::LogHead { lineage, run, head: heads.volatile };
+        let durable = self.config.durable.as_ref().map(|log| {
+            let (lineage, run) = (log.lineage, log.run);
+            hello::LogHead { lineage, run, head: heads.durable }
+        });
         Hello {
             version_min: hello::VERSION,
             version_max: hello::VERSION,
@@ -40,7 +46,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             epoch: self.config.epoch,
             ping_interval_ms: ping_ms.max(1),
             features: if self.config.answers_questions { hello::feature::ASK } else { 0 },
-            durable: hello::LogHead::default(),
+            durable: durable.unwrap_or_default(),
             volatile,
         }
     }
@@ -53,6 +59,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         welcome: &Welcome<'_>,
     ) -> Result<(), Ended> {
         if let Err((why, code)) = self.judge(index, welcome) {
+            self.note_fork(index, welcome, why);
             self.part(now, index, why, Farewell::Reject(code));
             return Err(why);
         }
@@ -84,9 +91,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         }
         self.resume(index, welcome, rebooted);
         self.told.greeted = Some(Greeted { device: index, facts: facts(welcome), rebooted, learned });
-        if self.owes_settled(index) {
-            self.settle_soon(now, index);
-        }
+        self.settle_if_owed(now, index);
         self.arm(index, now + self.config.suspect_after);
         self.wake(index);
         Ok(())
@@ -108,7 +113,8 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             return Err((Ended::Refused { code }, code));
         }
         let ours = welcome.volatile.lineage == self.config.lineage;
-        if ours && welcome.volatile.lanes.iter().any(|lane| lane.floor > self.head) {
+        let ahead = ours && welcome.volatile.lanes.iter().any(|lane| lane.floor > self.heads.volatile);
+        if ahead || self.is_ahead(welcome) {
             return Err((Ended::FloorAhead, reject::Code::UNAUTHORIZED));
         }
         Ok(())
@@ -213,6 +219,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             | flag::REPEATS
             | flag::PINGED
             | flag::OPENED
+            | flag::TRACE
             | flag::LEAVING;
         device.set(gone, false);
         if connected {

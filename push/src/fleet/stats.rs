@@ -35,6 +35,12 @@ macro_rules! stats {
 stats! {
     /// Orders submitted.
     orders = "orders";
+    /// Ends told to be logged.
+    log_entries = "log-entries";
+    /// Devices that have seen what the durable log never gave.
+    forked = "forked";
+    /// Devices that lost their journal of the durable log.
+    journals_lost = "journals-lost";
     /// Deliveries of orders written whole.
     orders_sent = "orders-sent";
     /// Of these, repetitions.

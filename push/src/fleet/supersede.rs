@@ -87,8 +87,8 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         while slot != NONE {
             let order = self.orders.at(slot);
             if order.open != 0 {
-                if order.lane != lane {
-                    return Err(SubmitFault::KeyLane { lane: order.lane });
+                if order.track.lane() != lane {
+                    return Err(SubmitFault::KeyLane { lane: order.track.lane() });
                 }
                 if !key.retry && key.version > order.key.version && deadline < order.deadline {
                     return Err(SubmitFault::ShorterLife);
@@ -103,24 +103,30 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         }
     }
 
-    /// Ends what an order replaces on the devices it is meant for: older versions that wait to be sent, for the first time
-    /// or for another attempt. The marks are the new order's, not submitted yet.
-    pub(super) fn overtake(&mut self, key: Key, first: u32, marks: &[u8]) {
+    /// Ends what an order replaces on the devices it is meant for, as its marks say: older versions that wait to be sent, for
+    /// the first time or for another attempt. The marks are the new order's, not submitted yet.
+    pub(super) fn overtake(
+        &mut self,
+        key: Key,
+        first: u32,
+        marks: &[u8],
+        meant: impl Fn(Mark) -> bool + Copy,
+    ) {
         let mut slot = self.first_version(key);
         while slot != NONE {
             let order = self.orders.at(slot);
             let older = order.unsent != 0 && order.key.version < key.version;
-            if older && self.overtake_one(slot, first, marks) {
+            if older && self.overtake_one(slot, first, marks, meant) {
                 self.sweep_again(slot);
             }
             slot = self.orders.next_version(key.key, slot);
         }
     }
 
-    fn overtake_one(&mut self, slot: u32, first: u32, marks: &[u8]) -> bool {
+    fn overtake_one(&mut self, slot: u32, first: u32, marks: &[u8], meant: impl Fn(Mark) -> bool) -> bool {
         let mut any = false;
         for (index, &mark) in (first..).zip(marks) {
-            if mark == Mark::PENDING.0 && self.orders.at(slot).mark(index).is_unsent() {
+            if meant(Mark(mark)) && self.orders.at(slot).mark(index).is_unsent() {
                 self.mark_withdrawn(index, slot, Mark::OVERTAKEN);
                 any = true;
             }
@@ -134,8 +140,10 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         while slot != NONE {
             let order = self.orders.at(slot);
             let mark = order.mark(index);
-            let counts =
-                mark.is_owed() || mark.is_out() || mark.is_retried() || mark.code() == Some(Code::APPLIED);
+            let ended = mark.code().or_else(|| mark.unlogged_code());
+            let tried_again = mark.unlogged_code().is_some_and(Code::is_attempt_end);
+            let counts = mark.is_owed() || mark.is_out() || mark.is_retried() || tried_again;
+            let counts = counts || ended == Some(Code::APPLIED);
             if order.key.version > key.version && counts {
                 return true;
             }

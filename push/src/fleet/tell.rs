@@ -1,16 +1,17 @@
-//! Events: outcomes wait in a small fixed array, everything else is read off the state of devices and orders.
+//! Events: outcomes, and ends to be logged, wait in a small fixed array, everything else is read off the state of devices and orders.
 
 use core::time::Duration;
 
 use wire_format::frame::outcome::Code;
-use wire_format::ids::Lane;
 
-use super::device::{LaneState, State, flag};
+use super::device::{State, TrackState, flag};
 use super::devices::DeviceStorage;
 use super::event::{Event, Facts};
 use super::list::NONE;
+use super::log::{By, LogEntry};
 use super::marks::End;
-use super::order::{Live, MarkBytes, OrderStorage};
+use super::order::{Live, MarkBytes, OrderStorage, Walk};
+use super::track::Tracks;
 use super::{DeviceIndex, Fleet};
 use crate::ended::Ended;
 use crate::mark::Mark;
@@ -22,8 +23,18 @@ pub(super) struct Item {
     pub(super) number: u64,
     pub(super) end: End,
     pub(super) latency: Duration,
+    pub(super) sort: Sort,
+}
+
+/// What is told of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sort {
+    /// The order ended.
+    Outcome,
     /// Only an attempt ended.
-    pub(super) again: bool,
+    Attempt,
+    /// Either, once it is logged.
+    Log,
 }
 
 /// A session that was opened.
@@ -127,12 +138,26 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     /// One step for a device with something to tell; it leaves the list when that was all.
     fn tell_device(&mut self, index: u32) -> Option<Event<B, M>> {
         let device = self.devices.at_mut(index);
+        let at = DeviceIndex(index);
         if device.is(flag::ENDED) {
+            if device.is(flag::TRACED) {
+                return Some(self.tell_trace(index, false));
+            }
             device.set(flag::ENDED, false);
-            return Some(Event::Disconnected { device: DeviceIndex(index), why: device.why });
+            return Some(Event::Disconnected { device: at, why: device.why });
+        }
+        if device.is(flag::FORKED) {
+            device.set(flag::FORKED, false);
+            return Some(Event::Forked { device: at });
+        }
+        if device.is(flag::JOURNAL_LOST) {
+            device.set(flag::JOURNAL_LOST, false);
+            return Some(Event::JournalLost { device: at });
         }
         if device.is(flag::DOUBT) {
             self.end_doubt(index);
+        } else if device.is(flag::TRACE) {
+            return Some(self.tell_trace(index, true));
         } else if device.is(flag::FENCED) {
             return self.end_fenced(index);
         } else if device.state == State::Leaving {
@@ -160,8 +185,24 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
 
     /// An order that is owed to a device or out on it.
     fn first_unended(&self, index: u32) -> Option<u32> {
-        let first = |state: &LaneState| if state.next == NONE { state.oldest } else { state.next };
-        self.devices.at(index).lanes.iter().map(first).find(|&slot| slot != NONE)
+        let device = self.devices.at(index);
+        let mut tracks = device.busy().map(|track| device.track(track));
+        tracks.find_map(
+            |state| {
+                if state.next == NONE { self.first_out(index, state) } else { Some(state.next) }
+            },
+        )
+    }
+
+    /// The first order of a track that is out there and has not ended.
+    fn first_out(&self, index: u32, state: &TrackState) -> Option<u32> {
+        let mut walk = Walk::over(state);
+        while let Some(slot) = self.orders.walk(&mut walk, index) {
+            if self.orders.at(slot).mark(index).is_out() {
+                return Some(slot);
+            }
+        }
+        None
     }
 
     /// Ends one order of a device that was removed; frees the slot after the last one.
@@ -175,11 +216,30 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             let code = self.orders.at(slot).mark(index).attempt_code().unwrap_or(Code::UNKNOWN);
             return self.mark_ended(self.now, index, slot, End::by_server(code));
         }
+        self.disown_unlogged(index);
         self.tell.remove(&mut self.devices, index);
+        let newest = self.last.volatile.max(self.last.durable);
         let device = self.devices.at_mut(index);
         device.state = State::Free;
-        device.boot = self.last_number;
+        device.boot = newest;
         self.free.push_back(&mut self.devices, index);
+    }
+
+    /// What waits to be logged of a device that is gone: nothing of the slot counts it any more.
+    fn disown_unlogged(&mut self, index: u32) {
+        for track in Tracks::of(true) {
+            loop {
+                let slot = self.devices.at(index).track(track).oldest;
+                let mark = self.orders.at(slot).mark(index);
+                let gone = match mark.unlogged_code() {
+                    Some(code) => Mark::unlogged(code),
+                    None if mark == Mark::RECALLED => Mark::WITHDRAWN,
+                    None => break,
+                };
+                self.unhold(index, slot, mark);
+                self.orders.at_mut(slot).set_mark(index, gone);
+            }
+        }
     }
 
     /// An order whose attempt ended on this device and that did not: found by looking at all, if the count says so.
@@ -187,18 +247,21 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         if self.devices.at(index).retried == 0 {
             return None;
         }
-        let found = Lane::ALL.iter().map(|&lane| self.orders.first_with(lane, index, wanted));
-        found.into_iter().find(|&slot| slot != NONE)
+        Tracks::ALL.map(|track| self.orders.first_with(track, index, wanted)).find(|&slot| slot != NONE)
     }
 
     /// Gives one outcome of an order whose time is over; it leaves the list after the last device.
     fn sweep_order(&mut self, slot: u32) {
         let deadline = self.orders.at(slot).deadline;
         let (over, forgotten) = (self.now >= deadline, self.now >= deadline + self.config.unknown_after);
+        let given_up = self.abandoned && self.orders.at(slot).track.is_durable();
         let order = self.orders.at_mut(slot);
         let Some(live) = &order.live else { return self.sweep.remove(&mut self.orders, slot) };
         let rest = live.marks.as_ref().get(order.swept as usize..).unwrap_or(&[]);
-        let end = |(at, &mark): (usize, &u8)| Some((at, end_of(Mark(mark), over, forgotten)?));
+        let end = |(at, &mark): (usize, &u8)| {
+            let mark = Mark(mark);
+            Some((at, if given_up { end_of_abandoned(mark) } else { end_of(mark, over, forgotten) }?))
+        };
         let Some((at, code)) = rest.iter().enumerate().find_map(end) else {
             return self.sweep.remove(&mut self.orders, slot);
         };
@@ -211,8 +274,10 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
 /// The outcome the server gives to an order that is swept: its lifetime is over, and nobody will hear of it any more.
 fn end_of(mark: Mark, over: bool, forgotten: bool) -> Option<Code> {
     match mark {
-        Mark::WITHDRAWN => Some(Code::CANCELLED),
+        Mark::WITHDRAWN | Mark::RECALLED => Some(Code::CANCELLED),
         Mark::OVERTAKEN => Some(Code::SUPERSEDED),
+        Mark::OVERFLOWED => Some(Code::OVERFLOW),
+        Mark::UNMEANT => Some(Code::NOT_TARGETED),
         _ if !over => None,
         Mark::PENDING => Some(Code::EXPIRED),
         mark if mark.attempt_code().is_some() => mark.attempt_code(),
@@ -221,14 +286,30 @@ fn end_of(mark: Mark, over: bool, forgotten: bool) -> Option<Code> {
     }
 }
 
-#[inline]
-fn tell_outcome<B, M>(Item { device, number, end, latency, again }: Item) -> Event<B, M> {
-    let End { code, first_code, device_ms, .. } = end;
-    let device = DeviceIndex(device);
-    if !again {
-        return Event::Outcome { device, number, code, first_code, latency, device_ms };
+/// The outcome of an order whose log is given up: what is known of it, else that nobody knows.
+fn end_of_abandoned(mark: Mark) -> Option<Code> {
+    match end_of(mark, false, false).or_else(|| mark.unlogged_code()) {
+        _ if mark == Mark::NOT_TARGETED || mark.is_final() => None,
+        Some(code) if !code.is_attempt_end() => Some(code),
+        _ => Some(Code::IN_DOUBT),
     }
-    // After a DUPLICATE the milliseconds say something else.
-    let ms = if code == first_code { device_ms } else { 0 };
-    Event::Attempt { device, number, code: first_code, retry_after: Duration::from_millis(ms.into()) }
+}
+
+#[inline]
+fn tell_outcome<B, M>(Item { device, number, end, latency, sort }: Item) -> Event<B, M> {
+    let End { code, first_code, device_ms, by_device, .. } = end;
+    let device = DeviceIndex(device);
+    match sort {
+        Sort::Outcome => Event::Outcome { device, number, code, first_code, latency, device_ms },
+        Sort::Attempt => {
+            // After a DUPLICATE the milliseconds say something else.
+            let ms = if code == first_code { device_ms } else { 0 };
+            let retry_after = Duration::from_millis(ms.into());
+            Event::Attempt { device, number, code: first_code, retry_after }
+        }
+        Sort::Log => {
+            let by = if by_device { By::Device } else { By::Server };
+            Event::Log(LogEntry { number, device, device_ms, code, first_code, by })
+        }
+    }
 }

@@ -9,19 +9,21 @@
 
 use wire_format::frame::order::Delivery;
 use wire_format::frame::outcome::Code;
-use wire_format::frame::{Ping, Pong, Reply, Settled, header, reply};
+use wire_format::frame::{Ping, Pong, Reply, header, reply};
 use wire_format::ids::Lane;
 use wire_format::time::Instant;
 
 use super::credit::Credit;
-use super::device::{Partial, State, due};
+use super::device::{DeviceSlot, Partial, State, due, flag};
 use super::devices::DeviceStorage;
 use super::event::Transmit;
 use super::list::NONE;
+use super::log::PerLog;
 use super::marks::End;
-use super::order::{MarkBytes, OrderStorage};
-use super::plan::{Body, Head, Scratch, Shared, What, emit_cancel, emit_farewell};
+use super::order::{MarkBytes, OrderStorage, Orders};
+use super::plan::{Body, Head, Scratch, Shared, What, emit_cancel, emit_farewell, emit_settled};
 use super::posts::{BUSY_LEN, Sort, Stage};
+use super::track::Track;
 use super::{DeviceIndex, Fleet};
 use crate::mark::Mark;
 
@@ -83,8 +85,8 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                 let len = head.copy(rest);
                 self.plan.push(What::Rest, len);
             }
-            Partial::Hello { offset, head: log_head } => {
-                self.plan_rest_of_hello(index, offset, log_head, head);
+            Partial::Hello { offset, heads } => {
+                self.plan_rest_of_hello(index, offset, heads, head);
                 return None;
             }
             Partial::Order { slot, offset, header, .. } => {
@@ -97,11 +99,11 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         }
         match self.devices.at(index).state {
             State::Greeting if self.devices.at(index).due & due::HELLO != 0 => {
-                let log_head = self.head;
-                let hello = self.hello(index, log_head);
+                let heads = self.heads;
+                let hello = self.hello(index, heads);
                 let len = head.emit(|room| hello.emit(room));
                 if len != 0 {
-                    self.plan.push(What::Hello { head: log_head }, len);
+                    self.plan.push(What::Hello { heads }, len);
                 }
                 None
             }
@@ -116,8 +118,8 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         }
     }
 
-    fn plan_rest_of_hello(&mut self, index: u32, offset: u16, log_head: u64, head: &mut Scratch<'_>) {
-        let hello = self.hello(index, log_head);
+    fn plan_rest_of_hello(&mut self, index: u32, offset: u16, heads: PerLog, head: &mut Scratch<'_>) {
+        let hello = self.hello(index, heads);
         let whole = head.emit(|room| hello.emit(room));
         let offset = usize::from(offset);
         if let Some(hello) = head.bytes.get_mut(..whole) {
@@ -233,14 +235,14 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     fn plan_cancels(&mut self, index: u32, head: &mut Scratch<'_>) {
         let mut told = self.devices.at(index).cancel_told;
         while !self.plan.is_full()
-            && let Some((seq, number)) = self.next_cancel(index, told)
+            && let Some(named) = self.next_cancel(index, told)
         {
-            let len = head.emit(|room| emit_cancel(number, room));
+            let len = head.emit(|room| emit_cancel(named, room));
             if len == 0 {
                 return;
             }
-            self.plan.push(What::Cancel { number, seq }, len);
-            told = seq;
+            self.plan.push(What::Cancel(named), len);
+            told = named.seq;
         }
         if told == self.devices.at(index).cancel_told {
             // They ended meanwhile.
@@ -249,24 +251,24 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     }
 
     fn plan_settled(&mut self, index: u32, head: &mut Scratch<'_>, credit: &mut Credit) {
-        for lane in Lane::ALL {
-            let state = self.devices.at(index).lane(lane);
-            if state.ended <= state.settled {
+        for track in self.devices.at(index).busy() {
+            let device = self.devices.at(index);
+            let state = device.track(track);
+            if state.ended <= state.settled || track.is_durable() && self.forked {
                 continue;
             }
-            let (number, state) = (self.settled_upto(index, lane), *state);
+            let number = self.settled_upto(index, track);
             if number <= state.settled {
                 continue;
             }
-            let len = head.emit(|room| Settled { durable: false, lane, number }.emit(room));
-            self.plan.push(What::Settled { lane, number }, len);
-            credit.settle(lane, state.held_after(number));
+            let left = state.held_after(number, device.in_turn(track));
+            credit.settle(track, state.held, left);
+            let len = head.emit(|room| emit_settled(track, number, room));
+            self.plan.push(What::Settled { track, number }, len);
         }
     }
 
     /// As many orders as the window and the buffer take, most urgent lane first. All but the last are copied.
-    ///
-    /// A repetition has its credit already, so it may go where nothing new may: without it the window would never open.
     fn plan_orders(
         &mut self,
         now: Instant,
@@ -275,34 +277,50 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         mut credit: Credit,
         body: &mut Option<Body>,
     ) {
-        let mut repeats_only = false;
+        let mut durable = self.takes_durable(index);
         for lane in Lane::ALL {
-            let state = self.devices.at(index).lane(lane);
-            let (mut next, mut left) = (state.next, state.owed);
-            while left != 0 && next != NONE {
-                let slot = next;
+            if !self.devices.at(index).is_busy(lane) {
+                continue;
+            }
+            let mut queues = [false, true].map(|durable| Queue::of(self.devices.at(index), durable, lane));
+            while let Some(queue) = self.lower_queue(&mut queues, durable) {
+                let (slot, track) = (queue.next, queue.track);
+                queue.step(&self.orders, index);
                 let judged = self.judge_order(now, index, slot);
-                let (repeat, len) = (judged == Judged::Repeat, self.orders.at(slot).len);
+                let len = self.orders.at(slot).len;
                 match judged {
-                    Judged::Send if repeats_only || !credit.allows(lane) => {
-                        repeats_only = true;
-                        break;
+                    Judged::Send | Judged::Repeat if track.is_durable() && !credit.allows_durable() => {
+                        durable = false;
                     }
-                    Judged::Repeat if !credit.allows_repeat() => return,
                     Judged::Send | Judged::Repeat => {
-                        let room = !self.plan.is_full() && credit.has_bytes(len);
-                        if !room || !self.place(now, slot, repeat, head, body) {
+                        let room = !self.plan.is_full() && credit.allows(lane) && credit.has_bytes(len);
+                        if !room || !self.place(now, slot, judged == Judged::Repeat, head, body) {
                             return;
                         }
-                        credit.take(lane, len, repeat);
+                        credit.take(track, len);
                     }
                     Judged::Never(_) if self.told.is_full() => return,
                     Judged::Never(code) => self.mark_ended(now, index, slot, End::by_server(code)),
                 }
-                left = left.saturating_sub(1);
-                next = if left == 0 { NONE } else { self.orders.next_of(slot, index, Mark::is_owed) };
             }
         }
+    }
+
+    /// Of the two logs of a lane, the queue whose first order has the lower number: that of the durable log only if it may
+    /// be sent at all, so it never stops the other one.
+    fn lower_queue<'q>(&self, queues: &'q mut [Queue; 2], durable: bool) -> Option<&'q mut Queue> {
+        let [ours, theirs] = queues;
+        if !durable || theirs.is_empty() {
+            return (!ours.is_empty()).then_some(ours);
+        }
+        let number = |queue: &Queue| self.orders.at(queue.next).number;
+        Some(if ours.is_empty() || number(theirs) < number(ours) { theirs } else { ours })
+    }
+
+    /// Whether orders of the durable log may be written to the device: its session is in that log.
+    fn takes_durable(&self, index: u32) -> bool {
+        let device = self.devices.at(index);
+        !self.forked && device.untraced == 0 && device.flags & (flag::TRACE | flag::TRACED) == flag::TRACED
     }
 
     fn judge_order(&self, now: Instant, index: u32, slot: u32) -> Judged {
@@ -328,7 +346,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         body: &mut Option<Body>,
     ) -> bool {
         let order = self.orders.at(slot);
-        let fresh = !replay && now <= order.fresh_until;
+        let fresh = !replay && !order.restored && now <= order.fresh_until;
         let made = if fresh { 0 } else { header::LEN };
         let (number, len) = (order.number, order.len);
         let what = if fresh {
@@ -353,8 +371,37 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     pub(super) fn header_of(&self, slot: u32, head: Head) -> Option<[u8; header::LEN]> {
         let Head::New { remaining_ms, replay } = head else { return None };
         let order = self.orders.at(slot);
-        let delivery = Delivery { durable: false, replay, needs_result: order.needs_result, remaining_ms };
+        let (durable, needs_result) = (order.track.is_durable(), order.needs_result);
+        let delivery = Delivery { durable, replay, needs_result, remaining_ms };
         Some(delivery.header(order.len.saturating_sub(header::LEN as u32)).emit())
+    }
+}
+
+/// What a device is owed of one track, as the plan goes through it.
+struct Queue {
+    track: Track,
+    next: u32,
+    left: u16,
+}
+
+impl Queue {
+    fn of(device: &DeviceSlot, durable: bool, lane: Lane) -> Self {
+        let track = Track::new(durable, lane);
+        let state = device.track(track);
+        Self { track, next: state.next, left: state.owed }
+    }
+
+    const fn is_empty(&self) -> bool {
+        self.left == 0 || self.next == NONE
+    }
+
+    fn step<B: AsRef<[u8]>, M: MarkBytes>(
+        &mut self,
+        orders: &Orders<impl OrderStorage<B, M>, B, M>,
+        index: u32,
+    ) {
+        self.left = self.left.saturating_sub(1);
+        self.next = if self.left == 0 { NONE } else { orders.next_of(self.next, index, Mark::is_owed) };
     }
 }
 

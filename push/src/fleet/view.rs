@@ -34,6 +34,8 @@ pub struct DeviceView {
     pub owed: u32,
     /// Orders that were written and have no outcome.
     pub out: u32,
+    /// Orders that were written and have an outcome that is not logged.
+    pub unlogged: u32,
     /// Orders whose last attempt ended and which are tried again.
     pub retried: u32,
     /// Order credits it gave, and those in use: written and not settled.
@@ -82,9 +84,6 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     pub fn view(&self, device: DeviceIndex) -> Option<DeviceView> {
         let slot = self.devices.at(device.0);
         let tally = slot.tally;
-        let sum = |count: fn(&super::device::LaneState) -> u16| {
-            slot.lanes.iter().fold(0_u32, |sum, lane| sum.saturating_add(count(lane).into()))
-        };
         if device.0 >= self.fresh || slot.state == State::Free || slot.is(flag::REMOVED) {
             return None;
         }
@@ -97,11 +96,12 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             },
             suspect: slot.is(flag::SUSPECT),
             draining: slot.is(flag::DRAINING),
-            owed: sum(|lane| lane.owed),
-            out: sum(|lane| lane.out),
+            owed: slot.owed().into(),
+            out: slot.out().into(),
+            unlogged: slot.sum(|track| track.lingering).saturating_add(slot.waiting).into(),
             retried: slot.retried.into(),
             window_orders: slot.window_orders,
-            window_orders_used: sum(|lane| lane.held),
+            window_orders_used: slot.sum(|track| track.held).into(),
             window_bytes: slot.window_bytes,
             window_bytes_used: slot.bytes,
             rtt: (tally.rtt_us != 0).then(|| Duration::from_micros(tally.rtt_us.into())),

@@ -132,10 +132,10 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                 self.post_cut(index, post);
                 self.devices.at_mut(index).partial = Partial::Post { post, offset };
             }
-            What::Hello { head } => {
+            What::Hello { heads } => {
                 let device = self.devices.at_mut(index);
                 device.due &= !due::HELLO;
-                device.partial = Partial::Hello { offset: u16::try_from(offset).unwrap_or(u16::MAX), head };
+                device.partial = Partial::Hello { offset: u16::try_from(offset).unwrap_or(u16::MAX), heads };
             }
             What::Order { slot, number, head } => {
                 let order = self.orders.at(slot);
@@ -171,18 +171,16 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                 device.set(flag::PINGED, true);
                 self.ping_left(index);
             }
-            What::Settled { lane, number } => {
-                let state = device.lane_mut(lane);
-                state.settled = number;
-                state.held = state.held_after(number);
+            What::Settled { track, number } => {
+                device.settled(track, number);
                 if !self.owes_settled(index) {
                     self.devices.at_mut(index).due &= !due::SETTLED;
                     self.settle.remove(&mut self.devices, index);
                 }
             }
-            What::Cancel { seq, .. } => {
-                device.cancel_told = device.cancel_told.max(seq);
-                if self.next_cancel(index, seq).is_none() {
+            What::Cancel(named) => {
+                device.cancel_told = device.cancel_told.max(named.seq);
+                if self.next_cancel(index, named.seq).is_none() {
                     self.devices.at_mut(index).due &= !due::CANCEL;
                 }
             }

@@ -30,6 +30,11 @@ impl Shard {
                 FleetEvent::Fenced { device, fence } => {
                     self.announce(device, |id, address| Some(Event::Fenced { id, address, fence }));
                 }
+                // Of a durable log, which this driver does not keep: its fleets have none.
+                FleetEvent::Log(_)
+                | FleetEvent::Trace(_)
+                | FleetEvent::Forked { .. }
+                | FleetEvent::JournalLost { .. } => {}
                 FleetEvent::Unanswered { ask, why, .. } => self.unanswered(ask, why),
                 FleetEvent::Settled { number, frame, first, marks } => {
                     self.settled(number, first, frame, marks);

@@ -153,7 +153,7 @@ impl Shard {
     /// Everything that is due now, in bounded amounts. True if there may be more at once.
     fn turn(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
         let mut busy = self.mailbox().is_some_and(|mailbox| mailbox.bell.heard());
-        self.fleet.note_head(self.shared.head());
+        self.fleet.note_head(false, self.shared.head());
         busy |= self.take_messages(now);
         busy |= self.serve_ready(now, cx);
         self.fleet.handle_timeout(now);

@@ -13,6 +13,17 @@ pub(super) enum Habit {
     Silent,
 }
 
+/// What a device keeps of the durable log.
+#[derive(Clone, Default)]
+pub(super) struct DurableSide {
+    pub(super) lineage: Lineage,
+    pub(super) run: u64,
+    pub(super) floors: [LaneFloor; 4],
+    pub(super) settled: [u64; 4],
+    /// The numbers that came in that log.
+    pub(super) numbers: BTreeSet<u64>,
+}
+
 /// A scripted device: the part of the other half these tests need, and some misbehaviour.
 pub(super) struct Device {
     pub(super) id: NodeId,
@@ -28,6 +39,8 @@ pub(super) struct Device {
     pub(super) room: usize,
     pub(super) lineage: Lineage,
     pub(super) floors: [u64; 4],
+    /// The same of the durable log, with the runs of its floors; and the numbers that came in that log.
+    pub(super) durable: DurableSide,
     pub(super) ring: Vec<Entry>,
     pub(super) kept: Vec<Entry>,
     pub(super) connected: bool,
@@ -82,6 +95,7 @@ impl Device {
             room: usize::MAX,
             lineage: Lineage::NONE,
             floors: [0; 4],
+            durable: DurableSide::default(),
             ring: Vec::new(),
             kept: Vec::new(),
             connected: false,
@@ -117,8 +131,14 @@ impl Device {
         if self.persisted && !self.journal_lost {
             return;
         }
+        self.forget();
+    }
+
+    /// Loses all it knows of both logs.
+    pub(super) fn forget(&mut self) {
         self.lineage = Lineage::NONE;
         self.floors = [0; 4];
+        self.durable = DurableSide { settled: self.durable.settled, ..DurableSide::default() };
         self.ring.clear();
         self.kept.clear();
     }
@@ -130,10 +150,14 @@ impl Device {
     }
 
     pub(super) fn send_outcomes(&mut self, entries: &[Entry]) {
-        for entries in entries.chunks(outcome::ENTRIES_MAX) {
-            let mut buffer = [0; 2_048];
-            let len = outcome::emit(false, entries.iter().copied(), &mut buffer).unwrap();
-            self.answers.extend_from_slice(&buffer[..len]);
+        for durable in [false, true] {
+            let of = |entry: &&Entry| self.durable.numbers.contains(&entry.number) == durable;
+            let entries: Vec<Entry> = entries.iter().filter(of).copied().collect();
+            for entries in entries.chunks(outcome::ENTRIES_MAX) {
+                let mut buffer = [0; 2_048];
+                let len = outcome::emit(durable, entries.iter().copied(), &mut buffer).unwrap();
+                self.answers.extend_from_slice(&buffer[..len]);
+            }
         }
     }
 
@@ -157,8 +181,11 @@ impl Device {
             Frame::Hello(hello) => self.handle_hello(hello),
             Frame::Order(delivery, order) => self.handle_order(delivery, &order),
             Frame::Settled(settled) => {
-                self.settled[settled.lane.index()] = settled.number;
-                self.ring.retain(|entry| entry.lane != settled.lane || entry.number > settled.number);
+                let (lane, number) = (settled.lane, settled.number);
+                let of = |number| self.durable.numbers.contains(&number) == settled.durable;
+                self.ring.retain(|entry| entry.lane != lane || !of(entry.number) || entry.number > number);
+                let last = if settled.durable { &mut self.durable.settled } else { &mut self.settled };
+                last[lane.index()] = number;
                 self.in_window = self.ring.len() + self.kept.len();
             }
             Frame::Ping(ping) => {
@@ -214,9 +241,17 @@ impl Device {
         if self.lineage != hello.volatile.lineage {
             self.lineage = hello.volatile.lineage;
             self.floors = [0; 4];
-            self.ring.clear();
-            self.kept.clear();
+            let durable = &self.durable.numbers;
+            self.ring.retain(|entry| durable.contains(&entry.number));
+            self.kept.retain(|entry| durable.contains(&entry.number));
         }
+        if self.durable.lineage != hello.durable.lineage {
+            let numbers = core::mem::take(&mut self.durable.numbers);
+            self.durable = DurableSide { lineage: hello.durable.lineage, ..DurableSide::default() };
+            self.ring.retain(|entry| !numbers.contains(&entry.number));
+            self.kept.retain(|entry| !numbers.contains(&entry.number));
+        }
+        self.durable.run = hello.durable.run;
         let started = self.started.clone();
         let welcome = Welcome { started: Started::from(&started[..]), ..self.welcome() };
         self.send(&Frame::Welcome(welcome));
@@ -243,7 +278,7 @@ impl Device {
             max_body: self.max_body,
             features: self.features,
             tags: Tags::EMPTY,
-            durable: LogFloors::default(),
+            durable: LogFloors { lineage: self.durable.lineage, lanes: self.durable.floors },
             volatile: LogFloors { lineage: self.lineage, lanes },
             started: Started::EMPTY,
         }
@@ -252,7 +287,10 @@ impl Device {
     pub(super) fn handle_order(&mut self, delivery: Delivery, order: &Order<'_>) {
         self.orders.push((delivery, order.number, order.lane));
         let entry = Entry { number: order.number, code: Code::APPLIED, detail: 0, lane: order.lane, ms: 1 };
-        if order.number <= self.floors[order.lane.index()] {
+        if delivery.durable {
+            self.durable.numbers.insert(order.number);
+        }
+        if order.number <= self.floor(order.number, order.lane) {
             let first = self.ring.iter().find(|ended| ended.number == order.number);
             let detail =
                 first.map_or(0, |ended| if ended.code == Code::DUPLICATE { 0 } else { ended.code.0 });
@@ -263,7 +301,7 @@ impl Device {
         }
         self.in_window += 1;
         assert!(self.in_window <= usize::from(self.window_orders), "the window is exceeded");
-        // A lane ends its orders in log order.
+        // A lane ends its orders in log order, those of both logs one after the other.
         let waits = self.kept.iter().any(|kept| kept.lane == order.lane);
         match self.habit {
             Habit::Apply if waits => self.kept.push(entry),
@@ -281,7 +319,8 @@ impl Device {
     pub(super) fn acknowledge(&mut self, order: &Order<'_>) {
         if self.habit != Habit::Silent {
             let (lane, number_low) = (order.lane, order.number as u32);
-            self.send(&Frame::Ack(wire_format::frame::Ack { durable: false, lane, number_low }));
+            let durable = self.durable.numbers.contains(&order.number);
+            self.send(&Frame::Ack(wire_format::frame::Ack { durable, lane, number_low }));
         }
     }
 
@@ -289,8 +328,18 @@ impl Device {
         if entry.code != Code::CANCELLED {
             *self.effects.entry(entry.number).or_default() += 1;
         }
-        self.floors[entry.lane.index()] = entry.number;
+        let lane = entry.lane.index();
+        if self.durable.numbers.contains(&entry.number) {
+            self.durable.floors[lane] = LaneFloor { floor: entry.number, run: self.durable.run };
+        } else {
+            self.floors[lane] = entry.number;
+        }
         self.ring.push(entry);
+    }
+
+    fn floor(&self, number: u64, lane: Lane) -> u64 {
+        let durable = self.durable.numbers.contains(&number);
+        if durable { self.durable.floors[lane.index()].floor } else { self.floors[lane.index()] }
     }
 
     /// Ends everything kept, in log order.

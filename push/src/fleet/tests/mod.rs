@@ -3,6 +3,7 @@
 mod announced;
 mod cancel;
 mod device;
+mod durable;
 mod fan_out;
 mod items;
 mod leave;
@@ -19,7 +20,7 @@ mod writes;
 
 use core::net::SocketAddr;
 use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use wire_format::frame::order::{Delivery, KindFlags, Order, OrderOption};
 use wire_format::frame::outcome::{self, Code, Entry};
@@ -30,10 +31,14 @@ use wire_format::splitter::{Split, split};
 use wire_format::time::Instant;
 
 use super::*;
+use crate::config::LogId;
 use crate::mark::Mark;
 use device::{Device, Habit};
 
 const LINEAGE: Lineage = Lineage([3; 16]);
+/// The durable log of the worlds that have one, and its run.
+const DURABLE: Lineage = Lineage([4; 16]);
+const RUN: u64 = 77;
 const HOUR: Duration = Duration::from_secs(3_600);
 
 type TestFleet = Fleet<Vec<DeviceSlot>, Vec<OrderSlot<Vec<u8>, Vec<u8>>>, Vec<u8>, Vec<u8>>;
@@ -64,6 +69,12 @@ struct World {
     questions: Vec<Question>,
     scratch: usize,
     number: u64,
+    /// New orders are of the durable log.
+    durable: bool,
+    /// What is told to be logged is on disk at once; else it waits here.
+    logs: bool,
+    unlogged: VecDeque<LogEntry>,
+    untraced: VecDeque<Trace>,
     /// Attempts that run: what they repeat, and where.
     children: BTreeMap<u64, (u64, DeviceIndex)>,
 }
@@ -102,6 +113,10 @@ impl World {
             questions: Vec::new(),
             scratch: 16_384,
             number: 0,
+            durable: false,
+            logs: true,
+            unlogged: VecDeque::new(),
+            untraced: VecDeque::new(),
             children: BTreeMap::new(),
         }
     }
@@ -115,13 +130,60 @@ impl World {
         world
     }
 
+    /// The same, with a durable log that all orders are of.
+    fn durable(devices: usize, orders: usize) -> Self {
+        let mut world = Self::with(devices, orders, durable_log);
+        world.durable = true;
+        world.advance(1_000 + devices as u64);
+        assert_eq!(world.fleet.stats().sessions, devices as u64);
+        world.events.clear();
+        world
+    }
+
+    fn hand_in(&mut self, order: NewOrder<Vec<u8>, Vec<u8>>) {
+        let order = if self.durable { as_durable(order) } else { order };
+        self.fleet.submit(self.now, order).expect("taken");
+    }
+
+    /// What waits is on disk now, the oldest first.
+    fn log(&mut self) {
+        while let Some(entry) = self.unlogged.pop_front() {
+            self.confirm(entry);
+        }
+        while let Some(trace) = self.untraced.pop_front() {
+            self.fleet.traced(self.now, trace.device, trace.boot);
+            self.drain();
+        }
+    }
+
+    fn confirm(&mut self, entry: LogEntry) {
+        while !self.fleet.logged(self.now, entry) {
+            assert!(self.tell(), "it takes none and tells none");
+        }
+        self.drain();
+    }
+
+    /// Whether anything was told.
+    fn tell(&mut self) -> bool {
+        let before = self.events.len();
+        while let Some(event) = self.fleet.poll_event() {
+            match event {
+                Event::Log(entry) => self.unlogged.push_back(entry),
+                Event::Trace(trace) if trace.open => self.untraced.push_back(trace),
+                _ => {}
+            }
+            self.events.push(event);
+        }
+        self.events.len() != before
+    }
+
     /// One order of a lane to these devices of all.
     fn submit_to(&mut self, lane: Lane, lifetime: Option<Duration>, payload: usize, to: &[usize]) -> u64 {
         let mut marks = vec![0; self.devices.len()];
         to.iter().for_each(|&number| marks[number] = Mark::PENDING.0);
         self.number += 1;
         let order = new_order(self.number, lane, KindFlags::IDEMPOTENT, lifetime, payload, marks);
-        self.fleet.submit(self.now, order).expect("taken");
+        self.hand_in(order);
         self.number
     }
 
@@ -136,7 +198,7 @@ impl World {
         self.number += 1;
         let marks = vec![Mark::PENDING.0; self.devices.len()];
         let order = new_order(self.number, lane, KindFlags::NONE, Some(HOUR), 100, marks);
-        self.fleet.submit(self.now, order).expect("taken");
+        self.hand_in(order);
         self.drain();
         self.number
     }
@@ -158,8 +220,17 @@ impl World {
             self.closed.push((device, why));
             busy = true;
         }
-        while let Some(event) = self.fleet.poll_event() {
-            self.events.push(event);
+        busy |= self.tell();
+        if self.logs
+            && let Some(entry) = self.unlogged.pop_front()
+        {
+            assert!(self.fleet.logged(self.now, entry), "nothing waits to be told");
+            busy = true;
+        }
+        if self.logs
+            && let Some(trace) = self.untraced.pop_front()
+        {
+            self.fleet.traced(self.now, trace.device, trace.boot);
             busy = true;
         }
         while let Some(Dial { device, address: to }) = self.fleet.poll_dial(self.now) {
@@ -252,6 +323,19 @@ impl World {
         device.room = usize::MAX;
         self.fleet.handle_closed(self.now, DeviceIndex(index as u32), Closed::Reset);
     }
+}
+
+fn durable_log(config: &mut FleetConfig) {
+    config.durable = Some(LogId::new(DURABLE, RUN, 1));
+}
+
+/// The same order, of the durable log.
+fn as_durable(order: NewOrder<Vec<u8>, Vec<u8>>) -> NewOrder<Vec<u8>, Vec<u8>> {
+    let mut frame = order.frame;
+    let (delivery, _) = Order::parse(&Raw::parse(&frame).unwrap()).unwrap();
+    let header = Delivery { durable: true, ..delivery }.header(frame.len() as u32 - 16);
+    frame[..16].copy_from_slice(&header.emit());
+    NewOrder { frame, ..order }
 }
 
 fn begun(number: u64, lane: Lane, idempotent: bool) -> StartedEntry {
