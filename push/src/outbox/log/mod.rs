@@ -43,20 +43,26 @@ pub use disk::{Directory, Disk};
 pub use open::{OpenError, Recovery};
 pub use record::BODY_MAX;
 use record::{HEADER_LEN, Header, record_len};
-use segment::{DATA_START, Head};
+pub use segment::records;
+use segment::{DATA_START, Head, Start};
+
+/// Bytes of a segment: what compaction writes again at a time, and what the smallest outbox takes.
+pub const SEGMENT_BYTES: u64 = 16 << 20;
+/// Bytes of all segments: sixteen times what live orders may take in memory.
+pub const BYTES_MAX: u64 = 4 << 30;
 
 /// How a log is kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Bytes of a segment. Default 64 MiB.
+    /// Bytes of a segment. Default [`SEGMENT_BYTES`], 16 MiB.
     pub segment_bytes: u64,
-    /// Bytes all segments may have together; an append beyond it is refused. Default 4 GiB.
+    /// Bytes all segments may have together; an append beyond it is refused. Default [`BYTES_MAX`], 4 GiB.
     pub bytes_max: u64,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, bytes_max: 4 << 30 }
+        Self { segment_bytes: SEGMENT_BYTES, bytes_max: BYTES_MAX }
     }
 }
 
@@ -111,6 +117,9 @@ pub enum Doing {
     /// Waiting for the disk.
     #[error("syncing the log")]
     Sync,
+    /// Reading what is to be written again.
+    #[error("reading the log")]
+    Read,
 }
 
 /// A segment that is there.
@@ -166,6 +175,10 @@ pub struct Log<D> {
     next: u64,
     /// Number of the next commit.
     commit: u32,
+    /// The lineage and the segments before a renewal that the next commit completes.
+    renewing: Option<(Lineage, VecDeque<Segment>)>,
+    /// Segments of an earlier lineage that have still to be set aside.
+    stale: Vec<u64>,
 }
 
 impl<D: Disk> Log<D> {
@@ -181,6 +194,18 @@ impl<D: Disk> Log<D> {
         self.segments.iter().map(|segment| segment.bytes).sum::<u64>() + self.pending.len() as u64
     }
 
+    /// Bytes of records on disk that are not dead.
+    #[must_use]
+    pub fn live(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.live).sum()
+    }
+
+    /// How it is kept.
+    #[must_use]
+    pub const fn settings(&self) -> Settings {
+        self.settings
+    }
+
     /// Records that wait for the next commit.
     #[must_use]
     pub const fn pending(&self) -> u64 {
@@ -189,12 +214,24 @@ impl<D: Disk> Log<D> {
 
     /// Adds a record to the next commit: its sequence. The body is the parts one after the other.
     pub fn append(&mut self, kind: u8, life: Life, parts: &[&[u8]]) -> Result<u64, AppendError> {
+        self.append_over(kind, life, u64::from(life == Life::Passing), parts)
+    }
+
+    /// The same for a record that may take this many segments more than there may be.
+    pub fn append_over(
+        &mut self,
+        kind: u8,
+        life: Life,
+        segments: u64,
+        parts: &[&[u8]],
+    ) -> Result<u64, AppendError> {
         let len = parts.iter().map(|part| part.len()).sum::<usize>();
         let (Ok(short), true) = (u32::try_from(len), len <= BODY_MAX) else {
             return Err(AppendError::TooLong { len });
         };
-        let reserve = if life == Life::Live { 0 } else { self.settings.segment_bytes };
-        let (bytes, limit) = (self.used() + record_len(len) as u64, self.settings.bytes_max + reserve);
+        let reserve = segments.saturating_mul(self.settings.segment_bytes);
+        let limit = self.settings.bytes_max.saturating_add(reserve);
+        let bytes = self.used() + record_len(len) as u64;
         if bytes > limit {
             return Err(AppendError::Full { bytes, limit });
         }
@@ -221,6 +258,11 @@ impl<D: Disk> Log<D> {
     /// Writes what was appended and waits until it is on disk. On an error it is tried once more in a new segment: a page
     /// the system failed to write must not be trusted again.
     pub fn commit(&mut self) -> Result<(), CommitError> {
+        self.commit_each(|_, _, _| {})
+    }
+
+    /// The same, and calls `visit` with sequence, kind and body of each record that is on disk now.
+    pub fn commit_each(&mut self, mut visit: impl FnMut(u64, u8, &[u8])) -> Result<(), CommitError> {
         if self.pending.is_empty() {
             return Ok(());
         }
@@ -232,9 +274,13 @@ impl<D: Disk> Log<D> {
             Ok(()) => {
                 self.committed = self.next;
                 self.commit = self.commit.wrapping_add(1);
+                visit_each(&self.pending, &mut visit);
+                self.stale
+                    .extend(self.renewing.take().into_iter().flat_map(|(_, old)| old).map(|old| old.number));
                 self.remove_dead();
             }
             Err(_) => {
+                self.renew_not();
                 // Their sequences are given again, in a new segment: what is on disk of them is then behind its end.
                 self.full = true;
                 self.next = self.committed;
@@ -266,13 +312,18 @@ impl<D: Disk> Log<D> {
     }
 
     fn add_segment(&mut self) -> io::Result<()> {
-        let (number, first, continues) = (self.next_segment, self.committed, !self.full);
+        let (number, first) = (self.next_segment, self.committed);
+        let start = match &self.renewing {
+            Some(_) => Start::Begins,
+            None if self.full => Start::Follows,
+            None => Start::Continues,
+        };
         // Whatever becomes of it, the name is used up.
         self.next_segment += 1;
         let [b0, b1, b2, b3, ..] = self.rng.next_u64().to_le_bytes();
         let salt = u32::from_le_bytes([b0, b1, b2, b3]);
         let bytes = self.settings.segment_bytes.max((DATA_START + self.pending.len()) as u64);
-        let head = Head { lineage: self.lineage, number, first, salt, continues }.emit();
+        let head = Head { lineage: self.lineage, number, first, salt, start }.emit();
         self.disk.create(number, bytes, &head)?;
         self.segments.push_back(Segment { number, first, bytes, live: 0, salt });
         self.offset = head.len() as u64;
@@ -299,12 +350,68 @@ impl<D: Disk> Log<D> {
     /// on disk is dead, and more than one segment of it.
     #[must_use]
     pub fn wants_carrying(&self) -> bool {
-        let live = self.segments.iter().map(|segment| segment.live).sum::<u64>();
-        self.oldest().is_some() && self.bytes() > 2 * live + 2 * self.settings.segment_bytes
+        let limit = self.settings.bytes_max;
+        let sparse = self.bytes() > 2 * self.live() + 2 * self.settings.segment_bytes;
+        self.oldest().is_some() && (sparse || self.bytes() > limit - limit / 8)
+    }
+
+    /// The bytes of the oldest segment, for [`records`]; `None` while there is one only.
+    pub fn read_oldest(&mut self, into: &mut Vec<u8>) -> io::Result<Option<Oldest>> {
+        let Some((oldest, number)) = self.oldest().zip(self.segments.front().map(|oldest| oldest.number))
+        else {
+            return Ok(None);
+        };
+        self.disk.read(number, into)?;
+        Ok(Some(oldest))
+    }
+
+    /// The bytes of every segment, oldest first, and the sequence its records stay below.
+    pub fn read_each(&mut self, mut visit: impl FnMut(&[u8], u64)) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        for at in 0..self.segments.len() {
+            let until = self.segments.get(at + 1).map_or(self.committed, |next| next.first);
+            if let Some(segment) = self.segments.get(at) {
+                self.disk.read(segment.number, &mut bytes)?;
+                visit(&bytes, until);
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing in the oldest segment is needed any more, whatever was said before: what cannot be read cannot be carried.
+    pub fn give_up_oldest(&mut self) {
+        if self.segments.len() > 1
+            && let Some(oldest) = self.segments.front_mut()
+        {
+            oldest.live = 0;
+        }
+    }
+
+    /// The next commit begins another log, under this lineage; once it is on disk everything before it is set aside. If the
+    /// commit fails the log is what it was. Records that wait for a commit are forgotten.
+    pub fn renew(&mut self, lineage: Lineage) {
+        self.pending.clear();
+        (self.pending_live, self.next) = (0, self.committed);
+        let before = core::mem::replace(&mut self.lineage, lineage);
+        self.renewing = Some((before, core::mem::take(&mut self.segments)));
+        self.full = true;
+    }
+
+    /// The commit that should have renewed the log failed.
+    fn renew_not(&mut self) {
+        let Some((lineage, segments)) = self.renewing.take() else { return };
+        for begun in core::mem::replace(&mut self.segments, segments) {
+            // What stays is taken away at the next opening.
+            let _stays = self.disk.remove(begun.number);
+        }
+        self.lineage = lineage;
     }
 
     /// Removes the oldest segments while nothing lives in them.
     fn remove_dead(&mut self) {
+        if !self.stale.is_empty() && self.disk.set_aside(&self.stale).is_ok() {
+            self.stale.clear();
+        }
         while self.oldest().is_some_and(|oldest| oldest.live == 0) {
             let Some(oldest) = self.segments.front() else { return };
             // It is tried again with the next commit.
@@ -322,6 +429,16 @@ fn seal(records: &mut [u8], last_at: usize, commit: u32, salt: u32) {
     while let Some(head) = records.get_mut(at..).and_then(<[u8]>::first_chunk_mut::<HEADER_LEN>) {
         let Some(header) = unsalted(head) else { return };
         *head = Header { end: at == last_at, commit, ..header }.emit(salt);
+        at += record_len(header.len as usize);
+    }
+}
+
+/// Walks over records that were just written.
+fn visit_each(records: &[u8], visit: &mut impl FnMut(u64, u8, &[u8])) {
+    let mut at = 0;
+    while let Some((head, rest)) = records.get(at..).and_then(<[u8]>::split_first_chunk::<HEADER_LEN>) {
+        let Some(header) = unsalted(head) else { return };
+        visit(header.sequence, header.kind, rest.get(..header.len as usize).unwrap_or_default());
         at += record_len(header.len as usize);
     }
 }

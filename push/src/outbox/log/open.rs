@@ -6,7 +6,7 @@ use wire_format::ids::Lineage;
 use wire_format::rng::Rng;
 
 use super::record::record_len;
-use super::segment::{DATA_START, Head, Met, walk};
+use super::segment::{DATA_START, Head, Met, Start, is_begun, walk};
 use super::{Disk, Life, Log, Segment, Settings};
 
 /// Stretches of missing records that are kept apart; further ones are counted.
@@ -60,15 +60,17 @@ impl<D: Disk> Log<D> {
         seed: u64,
         mut visit: impl FnMut(u64, u8, &[u8]) -> Life,
     ) -> Result<(Self, Recovery), OpenError> {
-        let numbers = disk.segments()?;
-        let heads = heads(&mut disk, &numbers)?;
+        let mut numbers = disk.segments()?;
+        let next_segment = numbers.last().map_or(1, |last| last + 1);
+        let mut heads = heads(&mut disk, &numbers)?;
+        let stale = sort_out(&mut disk, &mut numbers, &mut heads)?;
         let mut finding = Finding::default();
         let mut log = Self {
             settings,
             lineage: heads.iter().flatten().next().map_or(lineage, |head| head.lineage),
             rng: Rng::new(seed),
             segments: std::collections::VecDeque::new(),
-            next_segment: numbers.last().map_or(1, |last| last + 1),
+            next_segment,
             full: true,
             offset: 0,
             pending: Vec::new(),
@@ -77,6 +79,8 @@ impl<D: Disk> Log<D> {
             committed: 1,
             next: 1,
             commit: 0,
+            renewing: None,
+            stale,
             disk,
         };
         let mut bytes = Vec::new();
@@ -133,22 +137,73 @@ impl<D: Disk> Log<D> {
     }
 }
 
-/// The headers; an error if two logs are mixed.
-fn heads<D: Disk>(disk: &mut D, numbers: &[u64]) -> Result<Vec<Option<Head>>, OpenError> {
-    let mut heads = Vec::with_capacity(numbers.len());
-    let (mut bytes, mut lineage) = (Vec::new(), None);
-    for &number in numbers {
+fn heads<D: Disk>(disk: &mut D, numbers: &[u64]) -> io::Result<Vec<Option<Head>>> {
+    let mut bytes = Vec::new();
+    let head = |&number: &u64| {
         disk.read_head(number, &mut bytes)?;
-        let head = Head::parse(&bytes).filter(|head| head.number == number);
-        if let Some(head) = head {
-            let expected = *lineage.get_or_insert(head.lineage);
-            if head.lineage != expected {
-                return Err(OpenError::Foreign { segment: number, found: head.lineage, expected });
+        Ok(Head::parse(&bytes).filter(|head| head.number == number))
+    };
+    numbers.iter().map(head).collect()
+}
+
+/// Leaves the segments of one lineage: the last one's. A renewal that was not completed is taken away; what a completed one
+/// has left is returned, to be set aside. An error if two logs are mixed.
+fn sort_out<D: Disk>(
+    disk: &mut D,
+    numbers: &mut Vec<u64>,
+    heads: &mut Vec<Option<Head>>,
+) -> Result<Vec<u64>, OpenError> {
+    let mut bytes = Vec::new();
+    while let Some(last) = heads.iter().flatten().next_back().copied() {
+        let of_last = |head: &&Head| head.lineage == last.lineage;
+        let Some(&first) = heads.iter().flatten().find(of_last) else { break };
+        let Some(other) = heads.iter().flatten().find(|head| !of_last(head)).copied() else { break };
+        if first.start != Start::Begins || other.number > first.number {
+            if other.number < first.number || other.start != Start::Begins {
+                return Err(foreign(&last, &other));
             }
+            // The old log went on after it.
+            take_away(disk, numbers, heads, other.lineage)?;
+            continue;
         }
-        heads.push(head);
+        // A commit that failed was tried again in a second segment.
+        let begins = |head: &&Head| of_last(head) && head.start == Start::Begins;
+        let begun = heads.iter().flatten().rfind(begins).copied().unwrap_or(first);
+        disk.read(begun.number, &mut bytes)?;
+        if is_begun(&bytes, &begun) {
+            let stale = numbers.iter().copied().filter(|&number| number < first.number).collect();
+            heads.drain(..numbers.partition_point(|&number| number < first.number));
+            numbers.retain(|&number| number >= first.number);
+            return Ok(stale);
+        }
+        take_away(disk, numbers, heads, last.lineage)?;
     }
-    Ok(heads)
+    Ok(Vec::new())
+}
+
+/// Two logs are mixed: the one that came second is the foreign one.
+fn foreign(a: &Head, b: &Head) -> OpenError {
+    let (found, expected) = if a.number > b.number { (a, b) } else { (b, a) };
+    OpenError::Foreign { segment: found.number, found: found.lineage, expected: expected.lineage }
+}
+
+fn take_away<D: Disk>(
+    disk: &mut D,
+    numbers: &mut Vec<u64>,
+    heads: &mut Vec<Option<Head>>,
+    lineage: Lineage,
+) -> io::Result<()> {
+    let mut at = 0;
+    while let Some((head, &number)) = heads.get(at).zip(numbers.get(at)) {
+        if head.is_some_and(|head| head.lineage == lineage) {
+            disk.remove(number)?;
+            heads.remove(at);
+            numbers.remove(at);
+        } else {
+            at += 1;
+        }
+    }
+    Ok(())
 }
 
 /// What was met so far.
@@ -169,7 +224,7 @@ impl Finding {
     /// What is missing before a segment that continues was on disk, and so was what lies between the two.
     fn segment_begins(&mut self, head: &Head) {
         self.held.append(&mut self.open);
-        if head.continues {
+        if head.start == Start::Continues {
             self.held_damaged();
         }
         self.held_torn();

@@ -7,7 +7,7 @@
 //! | 24 | 8 | number | of the segment: the file's name |
 //! | 32 | 8 | first | sequence of its first record; earlier segments end before it, whatever else stands in them |
 //! | 40 | 4 | salt | see the record |
-//! | 44 | 1 | continues | 1: all commits before it are on disk; 0: it follows an opening or a failed commit |
+//! | 44 | 1 | start | 1 CONTINUES: all commits before it are on disk; 0 FOLLOWS an opening or a failed commit; 2 BEGINS: what is before it belongs to another lineage |
 //! | 45 | 15 | – | zero |
 //! | 60 | 4 | checksum | CRC-32C of the 60 bytes before |
 //! | 64 | 64 | copy | the same again |
@@ -29,8 +29,18 @@ pub(super) struct Head {
     pub(super) number: u64,
     pub(super) first: u64,
     pub(super) salt: u32,
-    /// Every commit before it is on disk.
-    pub(super) continues: bool,
+    pub(super) start: Start,
+}
+
+/// What is before a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    /// An opening, or a commit that failed.
+    Follows = 0,
+    /// Commits that are all on disk.
+    Continues = 1,
+    /// Another lineage.
+    Begins = 2,
 }
 
 impl Head {
@@ -44,12 +54,17 @@ impl Head {
         let (covered, sum) = bytes.split_last_chunk::<4>()?;
         let right = bytes.first_chunk() == Some(&MAGIC) && crc::crc32c(covered) == u32::from_le_bytes(*sum);
         let u64_at = |at: usize| Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
+        let start = match *bytes.get(44)? {
+            1 => Start::Continues,
+            2 => Start::Begins,
+            _ => Start::Follows,
+        };
         let head = Self {
             lineage: Lineage(*bytes.get(8..)?.first_chunk()?),
             number: u64_at(24)?,
             first: u64_at(32)?,
             salt: u32::from_le_bytes(*bytes.get(40..)?.first_chunk()?),
-            continues: *bytes.get(44)? == 1,
+            start,
         };
         right.then_some(head)
     }
@@ -61,7 +76,7 @@ impl Head {
         copy[24..32].copy_from_slice(&self.number.to_le_bytes());
         copy[32..40].copy_from_slice(&self.first.to_le_bytes());
         copy[40..44].copy_from_slice(&self.salt.to_le_bytes());
-        copy[44] = u8::from(self.continues);
+        copy[44] = self.start as u8;
         let sum = crc::crc32c(&copy[..60]);
         copy[60..].copy_from_slice(&sum.to_le_bytes());
         let mut both = [0; DATA_START];
@@ -112,6 +127,26 @@ pub(super) fn walk<'a>(segment: &'a [u8], head: &Head, until: u64, mut meet: imp
     expected
 }
 
+/// Calls `visit` with sequence, kind and body of each whole record of a segment below `until`.
+pub fn records(segment: &[u8], until: u64, mut visit: impl FnMut(u64, u8, &[u8])) {
+    let Some(head) = Head::parse(segment) else { return };
+    walk(segment, &head, until, |met| {
+        if let Met::Record { sequence, kind, body, .. } = met {
+            visit(sequence, kind, body);
+        }
+    });
+}
+
+/// Whether the commit a segment begins with is there as a whole.
+pub(super) fn is_begun(segment: &[u8], head: &Head) -> bool {
+    let (mut ended, mut broken) = (false, false);
+    walk(segment, head, u64::MAX, |met| match met {
+        Met::Record { end, .. } => ended |= end && !broken,
+        Met::Missing { .. } | Met::Tail { .. } => broken = true,
+    });
+    ended
+}
+
 /// Whether what stands here was given up for the next segment.
 fn superseded(segment: &[u8], at: usize, salt: u32, until: u64) -> bool {
     match look(segment, at, salt) {
@@ -139,7 +174,8 @@ mod tests {
 
     #[test]
     fn either_copy_of_the_header_will_do() {
-        let head = Head { lineage: Lineage([7; 16]), number: 3, first: 100, salt: 9, continues: true };
+        let head =
+            Head { lineage: Lineage([7; 16]), number: 3, first: 100, salt: 9, start: Start::Continues };
         let bytes = head.emit();
         assert_eq!(Head::parse(&bytes), Some(head));
         for bit in 0..bytes.len() * 8 {

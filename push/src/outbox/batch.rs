@@ -1,0 +1,147 @@
+//! What a shard collects to be logged: how orders ended, and how far devices got.
+//!
+//! Outcomes wait a few milliseconds for company, so that a fan-out costs a few records and one sync; a session does not, since
+//! its device gets no durable order before it is written down.
+
+use core::time::Duration;
+
+use wire_format::frame::outcome::Code;
+use wire_format::time::Instant;
+
+use super::log::Disk;
+use super::record::Session;
+use super::{AppendError, Entry, Now, Outbox, Targets};
+
+/// Outcomes with which a batch is full.
+pub const BATCH_MAX: usize = 1_024;
+/// How long outcomes wait for others.
+pub const BATCH_WITHIN: Duration = Duration::from_millis(10);
+
+/// How an order ended on a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The order's number, or the attempt's.
+    pub number: u64,
+    /// The device's number in the outbox.
+    pub device: u32,
+    /// How it ended.
+    pub code: Code,
+    /// Of [`Code::DUPLICATE`]: how it had ended before, 0 if forgotten.
+    pub first_code: Code,
+    /// The device said so in an OUTCOME frame.
+    pub by_device: bool,
+    /// Of [`Code::BUSY`] and the like: no further attempt is made.
+    pub last: bool,
+}
+
+/// Outcomes and sessions that wait to be logged.
+///
+/// ```
+/// use push::outbox::{BATCH_WITHIN, Batch, Outcome};
+/// use wire_format::frame::outcome::Code;
+/// use wire_format::time::Instant;
+/// let (mut batch, now) = (Batch::new(), Instant::ZERO);
+/// let outcome = Outcome {
+///     number: 7, device: 3, code: Code::APPLIED, first_code: Code::APPLIED, by_device: true, last: false,
+/// };
+/// batch.push(now, outcome);
+/// assert!(!batch.is_due(now));
+/// assert!(batch.is_due(now + BATCH_WITHIN));
+/// ```
+#[derive(Debug, Default)]
+pub struct Batch {
+    outcomes: Vec<Outcome>,
+    sessions: Vec<Session>,
+    /// When the first of them came.
+    since: Option<Instant>,
+}
+
+impl Batch {
+    /// An empty one, with room for [`BATCH_MAX`] outcomes.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { outcomes: Vec::with_capacity(BATCH_MAX), ..Self::default() }
+    }
+
+    /// Adds an outcome.
+    pub fn push(&mut self, now: Instant, outcome: Outcome) {
+        self.since.get_or_insert(now);
+        self.outcomes.push(outcome);
+    }
+
+    /// Adds how far a device got.
+    pub fn push_session(&mut self, now: Instant, session: Session) {
+        self.since.get_or_insert(now);
+        self.sessions.push(session);
+    }
+
+    /// Nothing waits.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.since.is_none()
+    }
+
+    /// The outcomes, as they came.
+    #[must_use]
+    pub fn outcomes(&self) -> &[Outcome] {
+        &self.outcomes
+    }
+
+    /// The sessions, as they came.
+    #[must_use]
+    pub fn sessions(&self) -> &[Session] {
+        &self.sessions
+    }
+
+    /// Whether it should be logged now.
+    #[must_use]
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.poll_timeout().is_some_and(|due| due <= now)
+    }
+
+    /// When it should be logged; `None` while it is empty.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let since = self.since?;
+        let at_once = !self.sessions.is_empty() || self.outcomes.len() >= BATCH_MAX;
+        Some(if at_once { since } else { since + BATCH_WITHIN })
+    }
+
+    /// What waits, and `spare` (emptied) in its place: no allocation where batches go round.
+    #[must_use]
+    pub fn take(&mut self, mut spare: Self) -> Self {
+        spare.clear();
+        core::mem::replace(self, spare)
+    }
+
+    /// Forgets what waits.
+    pub fn clear(&mut self) {
+        self.outcomes.clear();
+        self.sessions.clear();
+        self.since = None;
+    }
+}
+
+impl<D: Disk> Outbox<D> {
+    /// Adds a batch to the next commit: its outcomes, one record per order and code, and then its sessions. On an error some
+    /// may have been added; to add it again is no harm.
+    pub fn append_batch(&mut self, now: Now, batch: &Batch) -> Result<(), AppendError> {
+        let mut outcomes = batch.outcomes.clone();
+        let sort = |outcome: &Outcome| {
+            let Outcome { number, device, code, first_code, by_device, last } = *outcome;
+            (number, code.0, first_code.0, by_device, last, device)
+        };
+        let alike = |a: &Outcome, b: &Outcome| Outcome { device: b.device, ..*a } == *b;
+        outcomes.sort_unstable_by_key(sort);
+        outcomes.dedup();
+        for group in outcomes.chunk_by(alike) {
+            let Some(&Outcome { number, code, first_code, by_device, last, .. }) = group.first() else {
+                continue;
+            };
+            let targets = Targets::from_sorted(group.iter().map(|outcome| outcome.device));
+            let targets = &targets.ok_or(AppendError::Invalid { field: "device" })?;
+            self.append(now, &Entry::Outcomes { number, code, first_code, by_device, last, targets })?;
+        }
+        batch.sessions.iter().try_for_each(|session| self.append(now, &Entry::Session(session)))
+    }
+}
