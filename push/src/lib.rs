@@ -104,6 +104,8 @@ pub mod config;
 #[cfg(feature = "tokio")]
 pub mod driver;
 pub mod ended;
+#[cfg(feature = "outbox")]
+pub mod file_journal;
 pub mod fleet;
 pub mod histogram;
 pub mod mark;

@@ -109,7 +109,7 @@ mod park;
 mod parts;
 mod queue;
 mod ring;
-mod sealed;
+pub(crate) mod sealed;
 mod session;
 mod stats;
 mod storage;

@@ -345,6 +345,18 @@ impl<P: FlashPages> FlashJournal<P> {
         Ok(())
     }
 
+    /// Writes a generation and erases the present one.
+    fn commit(
+        &mut self,
+        records: &mut dyn FnMut(&mut [u8; RECORD_MAX]) -> Option<usize>,
+    ) -> Result<(), FlashError<P::Error>> {
+        self.erase_old()?;
+        let next = self.write_generation(records)?;
+        self.old = (self.now.first, self.now.pages);
+        self.now = next;
+        self.erase_old()
+    }
+
     /// Writes a generation behind the present one; its first head last.
     fn write_generation(
         &mut self,
@@ -395,7 +407,7 @@ impl<P: FlashPages> Journal for FlashJournal<P> {
         // What a replacement left must be gone before anything stands in the new generation alone.
         self.erase_old()?;
         if self.now.pages == 0 {
-            self.replace(&mut |_| None)?;
+            self.commit(&mut |_| None)?;
         }
         if self.now.closed {
             return Err(FlashError::Full);
@@ -428,10 +440,10 @@ impl<P: FlashPages> Journal for FlashJournal<P> {
         if !self.replayed {
             return Err(FlashError::NotReplayed);
         }
-        self.erase_old()?;
-        let next = self.write_generation(records)?;
-        self.old = (self.now.first, self.now.pages);
-        self.now = next;
-        self.erase_old()
+        if self.now.pages == 0 {
+            // Cut short, records without a head would be taken for a damaged generation: an empty one comes first.
+            self.commit(&mut |_| None)?;
+        }
+        self.commit(records)
     }
 }

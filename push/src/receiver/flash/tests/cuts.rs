@@ -101,6 +101,21 @@ fn a_cut_at_every_step_loses_nothing_that_was_synced() {
     }
 }
 
+#[test]
+fn a_first_snapshot_that_is_cut_is_no_damage() {
+    for at in 0.. {
+        let mut flash = new(SMALL);
+        flash.pages.cut_after(at, at);
+        let done = flash.replace(&mut snapshot(&records(0..5))).is_ok();
+        let (_, found, told) = reopened(flash);
+        assert!(found == Found::New || found == Found::Whole, "{found:?} at {at}");
+        assert!(told.is_empty() || told == records(0..5), "{told:?} at {at}");
+        if done {
+            break;
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
