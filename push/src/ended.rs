@@ -77,8 +77,8 @@ pub enum Ended {
     /// This side stops.
     #[error("this side stops")]
     Stopped,
-    /// This side begins another durable log, and greets anew.
-    #[error("this side begins another log")]
+    /// This side greets anew: it took the shop over, or began another durable log.
+    #[error("this side greets anew")]
     Renewed,
     /// The device was removed from the fleet.
     #[error("the device was removed")]

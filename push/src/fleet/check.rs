@@ -70,8 +70,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             let order = self.orders.at(transfer);
             assert!(order.blob != 0 && order.mark(index).is_out(), "the transfer of device {index}");
         }
-        let untold = flag::DOUBT | flag::ENDED | flag::TRACE | flag::FORKED | flag::JOURNAL_LOST;
-        if device.is(untold) {
+        let untold = flag::DOUBT | flag::ENDED | flag::FORKED | flag::JOURNAL_LOST;
+        let begins = device.is(flag::TRACE) && device.sum(|track| track.lingering) == 0;
+        if device.is(untold) || begins {
             assert!(List::<{ link::TELL }>::has(&self.devices, index));
         }
     }

@@ -110,6 +110,10 @@ pub(crate) mod flag {
     pub(crate) const TRACED: u32 = 1 << 22;
     /// It has seen what the durable log never gave; that has to be told.
     pub(crate) const FORKED: u32 = 1 << 23;
+    /// It named the volatile log in its WELCOME, in this boot.
+    pub(crate) const NAMED: u32 = 1 << 25;
+    /// The same of the durable log, or it was sent some of that in an earlier run of this server.
+    pub(crate) const NAMED_DURABLE: u32 = 1 << 26;
     /// It does not know any more what it told of the durable log; that has to be told.
     pub(crate) const JOURNAL_LOST: u32 = 1 << 24;
 }

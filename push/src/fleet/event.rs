@@ -179,7 +179,7 @@ pub enum Event<B, M> {
     /// [`super::Fleet::logged`] when it is on disk. Its [`Event::Outcome`] or [`Event::Attempt`] follows then.
     Log(LogEntry),
     /// A session begins or is over: write it down. One that begins gets no order of the durable log before
-    /// [`super::Fleet::traced`]. It is told after every [`Event::Log`] that is older.
+    /// [`super::Fleet::traced`]; it is told once every older end of an order on that device is logged.
     Trace(Trace),
     /// The device has seen numbers or runs that the durable log never gave: the log was restored from a backup, or this
     /// server is a copy. Its session is refused, and nothing of the log is sent to anybody any more: give it up

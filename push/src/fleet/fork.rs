@@ -77,19 +77,22 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             }
             (device.skewed, device.waiting, device.untraced) = (0, 0, 0);
             device.set(flag::TRACE | flag::TRACED | flag::FORKED | flag::JOURNAL_LOST, false);
+            let refused = device.state == State::Idle && device.why == Ended::FloorAhead;
             self.greet_anew(now, index);
+            if refused {
+                self.hasten_dial(now, index);
+            }
         }
         true
     }
 
-    /// What was said in a HELLO is not so any more.
-    fn greet_anew(&mut self, now: Instant, index: u32) {
+    /// What was said in its HELLO is not so any more: its session ends, and another one begins at once.
+    pub(super) fn greet_anew(&mut self, now: Instant, index: u32) {
         let device = self.devices.at(index);
         let said = device.due & super::due::HELLO == 0 || device.partial != Partial::None;
         match device.state {
             State::Open => self.part(now, index, Ended::Renewed, Farewell::Bye(bye::Code::RESTARTING)),
             State::Greeting if said => self.end(now, index, Ended::Renewed),
-            State::Idle if device.why == Ended::FloorAhead => self.hasten_dial(now, index),
             _ => {}
         }
     }

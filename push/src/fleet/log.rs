@@ -146,8 +146,18 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         }
         self.settle_if_owed(now, index);
         self.wake_if_owed(index);
+        self.trace_if_due(index);
         self.finish_if_over(slot);
         true
+    }
+
+    /// The beginning of a session is told once every older end is logged: what a crash leaves of the log must not say that a
+    /// device has a new boot, and not what its old one left in doubt.
+    pub(super) fn trace_if_due(&mut self, index: u32) {
+        let device = self.devices.at(index);
+        if device.is(flag::TRACE) && device.sum(|track| track.lingering) == 0 {
+            self.tell.push_back(&mut self.devices, index);
+        }
     }
 
     /// Takes it out of its track's counts; its credit comes back with the SETTLED that covers it.
@@ -191,6 +201,15 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         }
     }
 
+    /// Tells the beginning of a session, if it is time.
+    pub(super) fn tell_beginning(&mut self, index: u32) -> Option<Event<B, M>> {
+        if self.devices.at(index).sum(|track| track.lingering) != 0 {
+            self.tell.remove(&mut self.devices, index);
+            return None;
+        }
+        Some(self.tell_trace(index, true))
+    }
+
     /// Tells the beginning or the end of a session.
     pub(super) fn tell_trace(&mut self, index: u32, open: bool) -> Event<B, M> {
         let device = self.devices.at_mut(index);
@@ -209,6 +228,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             return;
         }
         slot.boot = trace.boot;
+        slot.set(flag::NAMED_DURABLE, trace.upto.into_iter().chain(trace.ended).any(|number| number != 0));
         for ((track, upto), ended) in Tracks::of(true).zip(trace.upto).zip(trace.ended) {
             let state = slot.track_mut(track);
             state.upto = upto.max(ended);

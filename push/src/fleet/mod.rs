@@ -363,10 +363,16 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     }
 
     /// From now on every HELLO says `fence` and TAKEOVER: the operator's decision that this server takes the shop over, with
-    /// a fence above [`Fleet::fence_heard`]. Keep the fence before you call this; open sessions go on.
-    pub const fn take_over(&mut self, fence: u64) {
+    /// a fence above [`Fleet::fence_heard`]. Keep the fence before you call this. Sessions of a lower fence end with BYE and
+    /// greet anew: a device that never heard of the new one would not refuse who had the shop before.
+    pub fn take_over(&mut self, now: Instant, fence: u64) {
+        self.observe(now);
+        let same = self.config.takeover && self.config.fence == fence;
         self.config.fence = fence;
         self.config.takeover = true;
+        for index in 0..if same { 0 } else { self.fresh } {
+            self.greet_anew(now, index);
+        }
     }
 
     /// The counters.

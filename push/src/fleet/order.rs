@@ -66,8 +66,8 @@ pub struct OrderSlot<B, M> {
     pub(crate) track: Track,
     pub(crate) kind_flags: KindFlags,
     pub(crate) needs_result: bool,
-    /// Its header states a lifetime that began in an earlier run: it never leaves as it was encoded.
-    pub(crate) restored: bool,
+    /// Its header states more of its lifetime than was left at submit: it never leaves as it was encoded.
+    pub(crate) stale: bool,
     /// Devices whose mark is not final.
     pub(crate) open: u32,
     /// Rises with each cancellation in the fleet; 0: this order was not cancelled.
@@ -105,7 +105,7 @@ impl<B, M> OrderSlot<B, M> {
         track: Track::new(false, Lane::Normal),
         kind_flags: KindFlags::NONE,
         needs_result: false,
-        restored: false,
+        stale: false,
         open: 0,
         cancel_seq: 0,
         unsent: 0,

@@ -61,7 +61,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         }
         let Restored { targets, refused, unsent } = restored;
         let open = targets.saturating_add(refused);
-        let live = OrderSlot { open, unsent, restored: true, ..self.live(now, order, &checked) };
+        let live = OrderSlot { open, unsent, stale: true, ..self.live(now, order, &checked) };
         self.keep(slot, live);
         if refused != 0 {
             self.sweep_again(slot);

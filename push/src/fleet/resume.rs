@@ -52,8 +52,12 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         self.devices.at_mut(index).set(resumed, false);
         for durable in [false, true] {
             let floors = self.floors_of(welcome, durable);
+            let named = if durable { flag::NAMED_DURABLE } else { flag::NAMED };
             let evicted = self.has_evicted(index, floors, durable);
-            let forgot = floors.is_none() || evicted || (rebooted && !keeps);
+            // Who never heard of the log has nothing to forget of it: its first session may have broken before that.
+            let unknown = floors.is_none() && (rebooted || self.devices.at(index).is(named));
+            let forgot = unknown || evicted || (rebooted && !keeps);
+            self.devices.at_mut(index).set(named, floors.is_some());
             let memory = Memory { welcome, rebooted, forgot, poison };
             for track in Tracks::of(durable) {
                 let floor = floors.and_then(|floors| floors.lanes.get(track.lane().index()));

@@ -24,7 +24,8 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     /// Takes an order for every device whose mark is PENDING: O(devices), whatever else is under way. Frame and marks
     /// come back with [`super::Event::Settled`], or at once if the order is refused.
     ///
-    /// An order whose frame says DURABLE is one of the durable log: it is in that log, and synced, already.
+    /// An order whose frame says DURABLE is one of the durable log: it is in that log, and synced, already. Its `lifetime` may
+    /// be below what the frame's header states, if the sync took a part of it.
     pub fn submit(
         &mut self,
         now: Instant,
@@ -67,8 +68,10 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         if order.lifetime.is_some_and(|lifetime| lifetime.is_zero() || lifetime > LIFETIME_MAX) {
             return Err(SubmitFault::Lifetime);
         }
-        let aux32 = order.lifetime.map_or(u32::MAX, Delivery::millis);
-        let checked = self.check_any(order, |header| header.aux32 == aux32)?;
+        let checked = self.check_any(order, |header| {
+            let (stated, left) = (header.aux32, millis(order.lifetime));
+            stated == left || left < stated && stated != u32::MAX && header.flags.contains(Flags::DURABLE)
+        })?;
         let mut targets = false;
         for &mark in order.marks.as_ref() {
             match Mark(mark) {
@@ -173,6 +176,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             track,
             kind_flags,
             needs_result: header.flags.contains(Flags::NEEDS_RESULT),
+            stale: header.aux32 != millis(lifetime),
             key,
             len: header.length.saturating_add(header::LEN as u32),
             blob,
@@ -206,6 +210,11 @@ pub(super) struct Checked {
     pub(super) track: Track,
     pub(super) header: Header,
     pub(super) key: Key,
+}
+
+/// What a header states of a lifetime.
+fn millis(lifetime: Option<Duration>) -> u32 {
+    lifetime.map_or(u32::MAX, Delivery::millis)
 }
 
 fn deadline(now: Instant, lifetime: Option<Duration>) -> Instant {

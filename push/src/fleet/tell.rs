@@ -157,7 +157,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         if device.is(flag::DOUBT) {
             self.end_doubt(index);
         } else if device.is(flag::TRACE) {
-            return Some(self.tell_trace(index, true));
+            return self.tell_beginning(index);
         } else if device.is(flag::FENCED) {
             return self.end_fenced(index);
         } else if device.state == State::Leaving {

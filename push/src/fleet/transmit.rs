@@ -346,7 +346,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         body: &mut Option<Body>,
     ) -> bool {
         let order = self.orders.at(slot);
-        let fresh = !replay && !order.restored && now <= order.fresh_until;
+        let fresh = !replay && !order.stale && now <= order.fresh_until;
         let made = if fresh { 0 } else { header::LEN };
         let (number, len) = (order.number, order.len);
         let what = if fresh {

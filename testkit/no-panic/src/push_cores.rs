@@ -84,7 +84,7 @@ fn fleet(store: Store, bytes: &[u8], buffer: &mut [u8]) {
         black_box(wire_format::frame::outcome::Code::APPLIED),
     ));
     black_box((fleet.view(device), fleet.fence_heard()));
-    fleet.take_over(black_box(7));
+    fleet.take_over(now(), black_box(7));
     fleet.handle_closed(now(), device, black_box(Closed::Eof));
     black_box(fleet.remove_device(now(), device));
     fleet.drain(now(), black_box(core::time::Duration::from_secs(3)));

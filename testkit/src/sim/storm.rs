@@ -301,7 +301,7 @@ impl World {
         let fence = fleet.fence_heard().max(server.fence).max(self.top_fence) + 1;
         self.top_fence = fence;
         (server.fence, server.took_over) = (fence, true);
-        fleet.take_over(fence);
+        fleet.take_over(self.now, fence);
         let log = server.log;
         self.ledger.record(self.now, Event::Log { log, fence });
         self.note(format_args!("server {at} takes the store over with fence {fence}"));

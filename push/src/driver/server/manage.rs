@@ -144,7 +144,7 @@ impl Shard {
 
     /// Takes over, and dials at once whom another server had: they are patient with it after a refusal.
     pub(super) fn take_over(&mut self, now: Instant, fence: u64) {
-        self.fleet.take_over(fence);
+        self.fleet.take_over(now, fence);
         let mine: Vec<_> = {
             let directory = self.shared.directory();
             let away = directory.entries().filter(|(_, entry)| !entry.connected);

@@ -15,6 +15,7 @@ mod resume;
 mod retry;
 mod sessions;
 mod supersede;
+mod takeover;
 mod told;
 mod writes;
 

@@ -420,7 +420,7 @@ fn a_device_that_obeys_another_server_is_owed_nothing_any_more() {
     assert!(world.events.contains(&Event::Fenced { device: DeviceIndex(0), fence: 9 }));
     assert_eq!((world.fleet.fence_heard(), world.settled().len()), (9, 3));
     // An operator takes the shop over: with a higher fence the device serves this one again.
-    world.fleet.take_over(10);
+    world.fleet.take_over(world.now, 10);
     world.advance(61_000);
     assert!(world.fleet.is_open(DeviceIndex(0)));
     let hello = world.devices[0].hellos.last().unwrap();
