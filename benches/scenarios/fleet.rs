@@ -7,8 +7,10 @@
 
 use std::time::Duration;
 
-use push::fleet::{DeviceIndex, DeviceSlot, Event, Fleet, NewDevice, NewOrder, OrderSlot};
+use push::config::LogId;
+use push::fleet::{DeviceIndex, DeviceSlot, Event, Fleet, NewDevice, NewOrder, OrderSlot, Trace};
 use push::{FleetConfig, Mark};
+use wire_format::frame::order::Delivery;
 use wire_format::frame::outcome::{self, Code, ENTRIES_MAX, Entry};
 use wire_format::frame::welcome::{LogFloors, Started, Welcome};
 use wire_format::frame::{Ack, Order};
@@ -35,6 +37,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         Scenario { name: "fleet_pipelined_per_order", build: pipelined, operations: PIPELINED as u64 },
         one("fleet_one_order", one_order),
         one("fleet_one_order_acked", one_order_acked),
+        one("fleet_durable_order", durable_order),
         one("fleet_idle_turn", idle_turn),
     ]
 }
@@ -56,7 +59,8 @@ struct Rig {
 impl Rig {
     /// Devices that are known and away, and room for so many orders.
     fn away(devices: usize, orders: usize) -> Self {
-        let config = FleetConfig::new(NodeId([0xFE; 16]), store(), Lineage([3; 16]));
+        let mut config = FleetConfig::new(NodeId([0xFE; 16]), store(), Lineage([3; 16]));
+        config.durable = Some(LogId::new(Lineage([4; 16]), 5, 1));
         let slots = (0..devices).map(|_| DeviceSlot::EMPTY).collect();
         let now = Instant::from_millis(1);
         let mut fleet = Fleet::new(config, slots, (0..orders).map(|_| OrderSlot::EMPTY).collect(), now, 1);
@@ -104,17 +108,17 @@ impl Rig {
 
     /// Encodes an order for everybody and submits it.
     fn submit(&mut self, now: Instant) -> u64 {
-        self.submit_under(now, 0)
+        self.submit_as(now, 0, false)
     }
 
-    /// The same under a supersede key; 0 for none.
-    fn submit_under(&mut self, now: Instant, supersede_key: u64) -> u64 {
+    /// The same under a supersede key, 0 for none, in one of the two logs.
+    fn submit_as(&mut self, now: Instant, supersede_key: u64, durable: bool) -> u64 {
         self.number += 1;
         let supersede_version = if supersede_key == 0 { 0 } else { self.number };
         let order = Order { supersede_key, supersede_version, ..order(self.number, &[0x5A; 200]) };
         let mut frame = self.frames.pop().expect("one for each order");
         frame.resize(512, 0);
-        let len = order.emit(&delivery(LIFETIME), &mut frame).expect("fits");
+        let len = order.emit(&Delivery { durable, ..delivery(LIFETIME) }, &mut frame).expect("fits");
         frame.truncate(len);
         let mut marks = self.marks.pop().expect("one for each order");
         marks.clear();
@@ -147,12 +151,19 @@ impl Rig {
         self.drain();
     }
 
+    /// What is to be logged is on disk at once: what that takes is the outbox's.
     fn drain(&mut self) {
+        let now = self.now();
         while let Some(event) = self.fleet.poll_event() {
-            if let Event::Settled { frame, marks, .. } = event {
-                self.frames.push(frame);
-                self.marks.push(marks);
-                self.ended += 1;
+            match event {
+                Event::Settled { frame, marks, .. } => {
+                    self.frames.push(frame);
+                    self.marks.push(marks);
+                    self.ended += 1;
+                }
+                Event::Log(entry) => assert!(self.fleet.logged(now, entry), "there is room to tell it"),
+                Event::Trace(Trace { device, boot, open: true, .. }) => self.fleet.traced(now, device, boot),
+                _ => {}
             }
         }
     }
@@ -187,8 +198,12 @@ fn welcome(device: NodeId, window_orders: u16) -> Welcome<'static> {
 
 /// An OUTCOME of so many orders from `first`.
 fn applied(first: u64, count: usize, room: &mut [u8]) -> usize {
+    applied_in(false, first, count, room)
+}
+
+fn applied_in(durable: bool, first: u64, count: usize, room: &mut [u8]) -> usize {
     let entry = |number| Entry { number, code: Code::APPLIED, detail: 0, lane: Lane::Normal, ms: 0 };
-    outcome::emit(false, (0..count).map(|at| entry(first + at as u64)), room).expect("fits")
+    outcome::emit(durable, (0..count).map(|at| entry(first + at as u64)), room).expect("fits")
 }
 
 /// One order to every device: encoded, submitted, planned, written, answered and settled. Counted per device.
@@ -222,10 +237,10 @@ fn withdrawn() -> Box<dyn FnMut()> {
 /// An order to devices that are away takes the place of the one before under its key. Counted per device.
 fn superseded() -> Box<dyn FnMut()> {
     let mut rig = Rig::away(DEVICES, 2);
-    rig.submit_under(rig.now(), 7);
+    rig.submit_as(rig.now(), 7, false);
     Box::new(move || {
         let now = rig.now();
-        rig.submit_under(now, 7);
+        rig.submit_as(now, 7, false);
         rig.drain();
         rig.expect_ended(1);
     })
@@ -275,6 +290,20 @@ fn one_order_after(ack: impl Fn(u64) -> Option<Ack> + 'static) -> Box<dyn FnMut(
             rig.hear(now, DeviceIndex(0), &answer[..len]);
         }
         let len = applied(number, 1, &mut answer);
+        rig.hear(now, DeviceIndex(0), &answer[..len]);
+        rig.expect_ended(1);
+    })
+}
+
+/// One order of the durable log to one device, its end told, logged, and told again.
+fn durable_order() -> Box<dyn FnMut()> {
+    let mut rig = Rig::open(1, 1);
+    Box::new(move || {
+        let now = rig.now();
+        let number = rig.submit_as(now, 0, true);
+        while rig.transmit(now).is_some() {}
+        let mut answer = [0; 64];
+        let len = applied_in(true, number, 1, &mut answer);
         rig.hear(now, DeviceIndex(0), &answer[..len]);
         rig.expect_ended(1);
     })

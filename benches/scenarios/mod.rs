@@ -3,6 +3,7 @@
 //! A scenario is built once and then run many times; one run is one operation of the name it carries.
 
 mod fleet;
+mod outbox;
 mod receiver;
 mod roster;
 mod wire;
@@ -22,7 +23,8 @@ pub(crate) struct Scenario {
 
 /// Every scenario.
 pub(crate) fn all() -> Vec<Scenario> {
-    [wire::scenarios(), fleet::scenarios(), receiver::scenarios(), roster::scenarios()].concat()
+    [wire::scenarios(), fleet::scenarios(), outbox::scenarios(), receiver::scenarios(), roster::scenarios()]
+        .concat()
 }
 
 fn store() -> Store {
