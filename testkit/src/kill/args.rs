@@ -58,16 +58,9 @@ fn campaign(options: Options, json: bool) -> Result<ExitCode, String> {
 fn read(mut words: impl Iterator<Item = String>) -> Result<(Options, bool), String> {
     let seed = std::process::id();
     let mut options = Options {
-        program: PathBuf::new(),
         dir: std::env::temp_dir().join(format!("tillwire-kill-{seed}")),
-        times: 100,
-        devices: 5,
-        pushers: 6,
         seed: u64::from(seed),
-        net: 177,
-        volatile: false,
-        disk: Disk::Plain,
-        patience: Duration::from_secs(120),
+        ..Options::default()
     };
     let mut json = false;
     while let Some(word) = words.next() {

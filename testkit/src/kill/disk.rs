@@ -162,18 +162,7 @@ mod tests {
     fn options(name: &str, disk: Disk) -> Options {
         let dir = std::env::temp_dir().join(format!("tillwire-kill-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
-        Options {
-            program: "true".into(),
-            dir,
-            times: 0,
-            devices: 1,
-            pushers: 1,
-            seed: 1,
-            net: 1,
-            volatile: false,
-            disk,
-            patience: Duration::ZERO,
-        }
+        Options { program: "true".into(), dir, disk, ..Options::default() }
     }
 
     fn prepared(name: &str, disk: Disk) -> Option<Prepared> {

@@ -175,13 +175,7 @@ impl Killer<'_> {
         if self.world.options.disk != Disk::Full || !self.turns.is_multiple_of(FULL_TURNS) {
             return Ok(());
         }
-        if self.turns / FULL_TURNS % 2 == 1 {
-            self.world.note("the disk is full");
-            self.world.prepared.fill()
-        } else {
-            self.world.note("the disk has room");
-            self.world.prepared.free()
-        }
+        self.world.fill(!self.world.is_full())
     }
 
     /// Kills one, or both sides, now or at a chosen moment.

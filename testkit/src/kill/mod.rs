@@ -78,6 +78,24 @@ pub struct Options {
     pub patience: Duration,
 }
 
+impl Default for Options {
+    /// Five devices, six pushers and a hundred kills on a plain disk; program and directory have to be named.
+    fn default() -> Self {
+        Self {
+            program: PathBuf::new(),
+            dir: PathBuf::new(),
+            times: 100,
+            devices: 5,
+            pushers: 6,
+            seed: 0,
+            net: 177,
+            volatile: false,
+            disk: Disk::Plain,
+            patience: Duration::from_secs(120),
+        }
+    }
+}
+
 /// Why there is no verdict, or a bad one.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {

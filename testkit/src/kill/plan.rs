@@ -4,8 +4,12 @@ use serde_json::{Value, json};
 use wire_format::ids::Lane;
 use wire_format::rng::Rng;
 
-/// Bytes of a payload at most; the first 8 are its name.
+use super::{Disk, Options};
+
+/// Bytes of a payload at most, beside the 8 of its name.
 const PAYLOAD_MAX: u64 = 600;
+/// The same where segments of the log shall be full soon.
+const LARGE_MAX: u64 = 20_000;
 /// Orders of this kind are rejected by one of the devices.
 pub(super) const REJECTED_KIND: &str = "0x8009";
 /// Short enough to be over while a device is away.
@@ -64,13 +68,16 @@ pub(super) struct Plan {
     pusher: u64,
     devices: u8,
     volatile: bool,
+    payload_max: u64,
     next: u64,
 }
 
 impl Plan {
-    pub(super) fn new(seed: u64, pusher: u8, devices: u8, volatile: bool) -> Self {
+    pub(super) fn new(options: &Options, pusher: u8) -> Self {
         let pusher = u64::from(pusher);
-        Self { rng: Rng::new(seed ^ (pusher + 1) << 40), pusher, devices, volatile, next: 0 }
+        let Options { seed, devices, volatile, disk, .. } = *options;
+        let payload_max = if disk == Disk::Full { LARGE_MAX } else { PAYLOAD_MAX };
+        Self { rng: Rng::new(seed ^ (pusher + 1) << 40), pusher, devices, volatile, payload_max, next: 0 }
     }
 
     pub(super) const fn rng(&mut self) -> &mut Rng {
@@ -125,7 +132,7 @@ impl Plan {
     }
 
     fn payload(&mut self, name: u64) -> Vec<u8> {
-        let more = self.rng.below(PAYLOAD_MAX);
+        let more = self.rng.below(self.payload_max);
         let drawn = (0..more).map(|_| self.rng.next_u64() as u8).collect::<Vec<_>>();
         name.to_le_bytes().into_iter().chain(drawn).collect()
     }
@@ -142,7 +149,7 @@ mod tests {
     #[test]
     fn orders_of_all_sorts_are_drawn_and_again_from_the_same_seed() {
         let draw = |seed| {
-            let mut plan = Plan::new(seed, 3, 5, false);
+            let mut plan = Plan::new(&Options { seed, devices: 5, ..Options::default() }, 3);
             (0..400).map(|_| plan.next()).collect::<Vec<_>>()
         };
         let deeds = draw(7);

@@ -32,7 +32,7 @@ pub(super) enum Went {
 
 /// Pushes until the campaign stops.
 pub(super) fn run(world: &World, at: u8) {
-    let mut plan = Plan::new(world.options.seed, at, world.options.devices, world.options.volatile);
+    let mut plan = Plan::new(&world.options, at);
     let mut line = None;
     while !world.is_stopped() {
         if plan.rng().below(100) < ASK_AGAIN

@@ -22,7 +22,7 @@ const LAST: u64 = 0xFF << 32;
 /// Starts whoever is down and asks for each order with a key until it has ended, then pushes a few more.
 pub(super) fn run(world: &World) -> Result<(), Failure> {
     if world.options.disk == Disk::Full {
-        world.prepared.free()?;
+        world.fill(false)?;
     }
     world.note("no more kills");
     (0..world.options.devices).try_for_each(|at| world.start_device(at))?;

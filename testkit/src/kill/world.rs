@@ -19,6 +19,11 @@ const PORT: u16 = 43_101;
 /// Milliseconds some of the devices work on an order: a kill hits it inside its handler.
 const WORK_MS: [Option<u64>; 4] = [None, Some(4), None, Some(15)];
 
+/// How a program ends that could not start.
+const NOT_STARTED: &str = "exit status: 2";
+/// MiB an outbox may have on a small disk.
+const OUTBOX_MIB: &str = "16";
+
 /// Something that was seen.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
@@ -112,6 +117,7 @@ pub(super) struct World {
     seen: Mutex<Vec<Seen>>,
     deeds: Mutex<BTreeMap<u64, Standing>>,
     stopped: AtomicBool,
+    full: AtomicBool,
     began: Instant,
 }
 
@@ -134,6 +140,7 @@ impl World {
             seen: Mutex::default(),
             deeds: Mutex::default(),
             stopped: AtomicBool::new(false),
+            full: AtomicBool::new(false),
             began: now(),
         };
         (0..world.options.devices).try_for_each(|at| world.start_device(at))?;
@@ -250,9 +257,29 @@ impl World {
         killed
     }
 
-    /// Processes that ended by themselves are what is looked for.
+    /// Leaves no byte of the disk free, or gives back what was taken.
+    pub(super) fn fill(&self, full: bool) -> Result<(), Failure> {
+        self.note(if full { "the disk is full" } else { "the disk has room" });
+        self.full.store(full, Ordering::Relaxed);
+        if full { self.prepared.fill() } else { self.prepared.free() }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
+    /// Processes that ended by themselves are what is looked for. A server that cannot write down that it started says so
+    /// and does not start; it gets room, and another try.
     pub(super) fn check(&self) -> Result<(), Failure> {
-        self.server().check()?;
+        let server = self.server().check();
+        match server {
+            Err(Failure::Ended { status, .. }) if self.is_full() && status == NOT_STARTED => {
+                self.note("the server did not start on a full disk");
+                self.fill(false)?;
+                self.start_server()?;
+            }
+            other => other?,
+        }
         (0..self.options.devices).try_for_each(|at| self.device(at).check())
     }
 }
@@ -291,6 +318,9 @@ fn server(options: &Options, prepared: &Prepared, ids: &[String]) -> Process {
     all.extend(["--control".into(), path("control.sock"), "--state".into(), path("server")]);
     if !options.volatile {
         all.extend(["--outbox".into(), prepared.outbox.display().to_string()]);
+        if options.disk == Disk::Full {
+            all.extend(["--outbox-mib".into(), OUTBOX_MIB.into()]);
+        }
     }
     for (at, id) in (0..).zip(ids) {
         all.extend(["--device".into(), format!("{}:{PORT}={id}", address(options, at))]);
