@@ -15,20 +15,25 @@ pub(super) struct Credit {
     interactive: u16,
     /// All credits in use.
     used: u16,
-    /// Of these, orders of the durable log without a logged end.
+    /// Of these, orders of the durable log without a logged end; and of those, the ones that ended.
     durable: u16,
+    waiting: u16,
     orders: u16,
     bytes: u32,
     bytes_max: u32,
+    /// Whether any order is owed.
+    pub(super) owed: bool,
 }
 
 impl Credit {
     pub(super) fn new(device: &DeviceSlot) -> Self {
         let orders = if device.is(super::device::flag::NARROW) { 1 } else { device.window_orders };
-        let (bytes, bytes_max) = (device.bytes, device.window_bytes);
-        let mut credit = Self { urgent: 0, interactive: 0, used: 0, durable: 0, orders, bytes, bytes_max };
+        let (bytes, bytes_max, waiting) = (device.bytes, device.window_bytes, device.waiting);
+        let (urgent, interactive, used, durable, owed) = (0, 0, 0, 0, false);
+        let mut credit = Self { urgent, interactive, used, durable, waiting, orders, bytes, bytes_max, owed };
         for track in device.busy() {
             let state = device.track(track);
+            credit.owed |= state.owed != 0;
             credit.add(track, state.held);
             if track.is_durable() {
                 credit.durable = credit.durable.saturating_add(state.holding());
@@ -47,7 +52,7 @@ impl Credit {
     }
 
     /// Whether one order more may be unsettled: one credit stays for each of lanes 0 and 1 if they use none. One order
-    /// may always be under way.
+    /// may always be under way; those that only wait for the log are not.
     pub(super) fn allows(&self, lane: Lane) -> bool {
         let kept = match lane {
             Lane::Urgent => 0,
@@ -56,7 +61,8 @@ impl Credit {
                 u16::from(self.urgent == 0).saturating_add(u16::from(self.interactive == 0))
             }
         };
-        self.used == 0 || self.used.saturating_add(kept) < self.orders
+        let room = self.used.saturating_add(kept) < self.orders;
+        room || self.used == 0 || self.used <= self.waiting && self.used < self.orders
     }
 
     /// Whether one order more of the durable log may be without a logged end: half of the window, so that a log that

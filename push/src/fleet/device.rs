@@ -430,6 +430,12 @@ impl DeviceSlot {
         self.sum(|track| track.owed)
     }
 
+    /// Whether there are any.
+    #[inline]
+    pub(crate) fn is_owed(&self) -> bool {
+        self.busy().any(|track| self.track(track).owed != 0)
+    }
+
     /// Orders without an outcome that counts, written or not.
     pub(crate) fn unended(&self) -> u16 {
         self.sum(|track| track.owed.saturating_add(track.out)).saturating_add(self.retried)

@@ -199,6 +199,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
 
     /// Sets the mark of an end that counts, or of an attempt that is repeated, and what the order counts with it. The item
     /// to tell.
+    #[inline]
     pub(super) fn mark_over(
         &mut self,
         now: Instant,
@@ -225,6 +226,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     }
 
     /// The order is over on this device once the log has that.
+    #[inline(never)]
     fn mark_unlogged(&mut self, index: u32, slot: u32, end: End) {
         let order = self.orders.at(slot);
         let (track, number, was) = (order.track, order.number, order.mark(index));
@@ -296,6 +298,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     }
 
     /// An order ended here: the device does not go down with it.
+    #[inline]
     fn unsuspect(&mut self, index: u32, slot: u32, end: End) {
         let device = self.devices.at_mut(index);
         if device.suspicion.sessions != 0 && (end.by_device || device.suspicion.slot == slot) {
@@ -380,6 +383,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     }
 
     /// Of an open session: what is settled leaves in time.
+    #[inline]
     pub(super) fn settle_if_owed(&mut self, now: Instant, index: u32) {
         if self.devices.at(index).state == State::Open && self.owes_settled(index) {
             self.settle_soon(now, index);

@@ -313,7 +313,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     /// Credit came back: perhaps there is something it was waited for.
     pub(super) fn wake_if_owed(&mut self, index: u32) {
         let device = self.devices.at(index);
-        if device.takes_orders() && device.owed() != 0 {
+        if device.takes_orders() && device.is_owed() {
             self.wake(index);
         }
     }

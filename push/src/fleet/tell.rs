@@ -254,14 +254,11 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     fn sweep_order(&mut self, slot: u32) {
         let deadline = self.orders.at(slot).deadline;
         let (over, forgotten) = (self.now >= deadline, self.now >= deadline + self.config.unknown_after);
-        let given_up = self.abandoned && self.orders.at(slot).track.is_durable();
         let order = self.orders.at_mut(slot);
         let Some(live) = &order.live else { return self.sweep.remove(&mut self.orders, slot) };
         let rest = live.marks.as_ref().get(order.swept as usize..).unwrap_or(&[]);
-        let end = |(at, &mark): (usize, &u8)| {
-            let mark = Mark(mark);
-            Some((at, if given_up { end_of_abandoned(mark) } else { end_of(mark, over, forgotten) }?))
-        };
+        let given_up = self.abandoned && order.track.is_durable();
+        let end = |(at, &mark): (usize, &u8)| Some((at, end_of(Mark(mark), over, forgotten, given_up)?));
         let Some((at, code)) = rest.iter().enumerate().find_map(end) else {
             return self.sweep.remove(&mut self.orders, slot);
         };
@@ -271,13 +268,15 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     }
 }
 
-/// The outcome the server gives to an order that is swept: its lifetime is over, and nobody will hear of it any more.
-fn end_of(mark: Mark, over: bool, forgotten: bool) -> Option<Code> {
+/// The outcome the server gives to an order that is swept: its lifetime is over, nobody will hear of it any more, or its log
+/// is given up.
+#[inline]
+fn end_of(mark: Mark, over: bool, forgotten: bool, given_up: bool) -> Option<Code> {
     match mark {
-        Mark::WITHDRAWN | Mark::RECALLED => Some(Code::CANCELLED),
+        Mark::WITHDRAWN => Some(Code::CANCELLED),
         Mark::OVERTAKEN => Some(Code::SUPERSEDED),
-        Mark::OVERFLOWED => Some(Code::OVERFLOW),
-        Mark::UNMEANT => Some(Code::NOT_TARGETED),
+        mark if mark.is_withdrawn() => end_of_durable(mark),
+        mark if given_up => end_of_abandoned(mark),
         _ if !over => None,
         Mark::PENDING => Some(Code::EXPIRED),
         mark if mark.attempt_code().is_some() => mark.attempt_code(),
@@ -286,13 +285,22 @@ fn end_of(mark: Mark, over: bool, forgotten: bool) -> Option<Code> {
     }
 }
 
+/// The end of an order of the durable log that is known and not told yet.
+const fn end_of_durable(mark: Mark) -> Option<Code> {
+    match mark {
+        Mark::RECALLED => Some(Code::CANCELLED),
+        Mark::OVERFLOWED => Some(Code::OVERFLOW),
+        _ => Some(Code::NOT_TARGETED),
+    }
+}
+
 /// The outcome of an order whose log is given up: what is known of it, else that nobody knows.
 fn end_of_abandoned(mark: Mark) -> Option<Code> {
-    match end_of(mark, false, false).or_else(|| mark.unlogged_code()) {
-        _ if mark == Mark::NOT_TARGETED || mark.is_final() => None,
-        Some(code) if !code.is_attempt_end() => Some(code),
-        _ => Some(Code::IN_DOUBT),
+    if mark == Mark::NOT_TARGETED || mark.is_final() {
+        return None;
     }
+    let known = mark.unlogged_code().filter(|code| !code.is_attempt_end());
+    Some(known.unwrap_or(Code::IN_DOUBT))
 }
 
 #[inline]

@@ -191,7 +191,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     fn plan_session(&mut self, now: Instant, index: u32, head: &mut Scratch<'_>) -> Option<Body> {
         let device = self.devices.at(index);
         let (dues, pong, ping) = (device.due, device.pong_token, device.ping_token.wrapping_add(1));
-        let (orders, owed) = (device.takes_orders(), device.owed());
+        let (takes_orders, mut credit) = (device.takes_orders(), Credit::new(device));
         if dues & due::PONG != 0 {
             let len = head.emit(|room| Pong { token: pong }.emit(room));
             self.plan.push(What::Pong { token: pong }, len);
@@ -208,9 +208,8 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         if dues & due::CANCEL != 0 {
             self.plan_cancels(index, head);
         }
-        let orders = orders && owed != 0;
+        let orders = takes_orders && credit.owed;
         let before = (head.len, self.plan.len);
-        let mut credit = Credit::new(self.devices.at(index));
         // SETTLED goes with whatever leaves, or in its own time: a packet of its own would cost as much as the order did.
         let settle = self.plan.len != 0 || dues & (due::SETTLED | due::POST) != 0;
         if settle || orders {
@@ -279,20 +278,28 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     ) {
         let mut durable = self.takes_durable(index);
         for lane in Lane::ALL {
-            if !self.devices.at(index).is_busy(lane) {
+            let device = self.devices.at(index);
+            if !device.is_busy(lane) {
                 continue;
             }
-            let mut queues = [false, true].map(|durable| Queue::of(self.devices.at(index), durable, lane));
-            while let Some(queue) = self.lower_queue(&mut queues, durable) {
+            let mut ours = Queue::of(device, Track::new(false, lane));
+            let mut theirs = Queue::of(device, Track::new(true, lane));
+            loop {
+                // Of the two logs the lower number goes first; one that may not be sent never stops the other one.
+                let theirs_first = durable && theirs.next != NONE && self.is_lower(theirs.next, ours.next);
+                let queue = if theirs_first { &mut theirs } else { &mut ours };
                 let (slot, track) = (queue.next, queue.track);
+                if slot == NONE {
+                    break;
+                }
                 queue.step(&self.orders, index);
                 let judged = self.judge_order(now, index, slot);
-                let len = self.orders.at(slot).len;
                 match judged {
-                    Judged::Send | Judged::Repeat if track.is_durable() && !credit.allows_durable() => {
+                    Judged::Send | Judged::Repeat if theirs_first && !credit.allows_durable() => {
                         durable = false;
                     }
                     Judged::Send | Judged::Repeat => {
+                        let len = self.orders.at(slot).len;
                         let room = !self.plan.is_full() && credit.allows(lane) && credit.has_bytes(len);
                         if !room || !self.place(now, slot, judged == Judged::Repeat, head, body) {
                             return;
@@ -306,15 +313,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         }
     }
 
-    /// Of the two logs of a lane, the queue whose first order has the lower number: that of the durable log only if it may
-    /// be sent at all, so it never stops the other one.
-    fn lower_queue<'q>(&self, queues: &'q mut [Queue; 2], durable: bool) -> Option<&'q mut Queue> {
-        let [ours, theirs] = queues;
-        if !durable || theirs.is_empty() {
-            return (!ours.is_empty()).then_some(ours);
-        }
-        let number = |queue: &Queue| self.orders.at(queue.next).number;
-        Some(if ours.is_empty() || number(theirs) < number(ours) { theirs } else { ours })
+    /// Whether an order comes before another one, if there is one.
+    fn is_lower(&self, slot: u32, other: u32) -> bool {
+        other == NONE || self.orders.at(slot).number < self.orders.at(other).number
     }
 
     /// Whether orders of the durable log may be written to the device: its session is in that log.
@@ -385,16 +386,13 @@ struct Queue {
 }
 
 impl Queue {
-    fn of(device: &DeviceSlot, durable: bool, lane: Lane) -> Self {
-        let track = Track::new(durable, lane);
+    #[inline]
+    fn of(device: &DeviceSlot, track: Track) -> Self {
         let state = device.track(track);
         Self { track, next: state.next, left: state.owed }
     }
 
-    const fn is_empty(&self) -> bool {
-        self.left == 0 || self.next == NONE
-    }
-
+    #[inline]
     fn step<B: AsRef<[u8]>, M: MarkBytes>(
         &mut self,
         orders: &Orders<impl OrderStorage<B, M>, B, M>,

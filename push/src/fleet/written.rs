@@ -73,7 +73,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         } else if device.state == State::Ending {
             self.close_now(index);
         } else if device.due != 0
-            || (device.owed() != 0 && device.takes_orders())
+            || (device.takes_orders() && device.is_owed())
             || Self::wants_piece(self.devices.at(index))
         {
             self.wake(index);

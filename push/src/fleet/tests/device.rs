@@ -60,6 +60,8 @@ pub(super) struct Device {
     /// Its floors survive a reboot.
     pub(super) persisted: bool,
     pub(super) journal_lost: bool,
+    /// It does not name the durable log of a HELLO before it got something of it.
+    pub(super) shy: bool,
     /// The fence it has accepted of another server: it refuses this one.
     pub(super) fence: Option<u64>,
     /// Orders it says were begun.
@@ -110,6 +112,7 @@ impl Device {
             effects: BTreeMap::new(),
             persisted: false,
             journal_lost: false,
+            shy: false,
             fence: None,
             started: Vec::new(),
             cancels: Vec::new(),
@@ -253,7 +256,10 @@ impl Device {
         }
         self.durable.run = hello.durable.run;
         let started = self.started.clone();
-        let welcome = Welcome { started: Started::from(&started[..]), ..self.welcome() };
+        let mut welcome = Welcome { started: Started::from(&started[..]), ..self.welcome() };
+        if self.shy && self.durable.numbers.is_empty() {
+            welcome.durable = LogFloors::default();
+        }
         self.send(&Frame::Welcome(welcome));
         let ring = self.ring.clone();
         self.send_outcomes(&ring);

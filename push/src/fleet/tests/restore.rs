@@ -1,0 +1,334 @@
+//! Orders of the durable log after a restart of the server, and devices that come back to it.
+
+use super::*;
+use crate::config::Runs;
+
+/// The same devices, and a server that has only its log. Nobody is dialled yet.
+fn restarted(world: World, traces: &[DeviceTrace]) -> World {
+    let mut runs = Runs::NONE;
+    runs.push(RUN, 1);
+    runs.push(RUN + 1, world.number + 1);
+    let mut next = World::empty(world.devices.len(), 64, |config| {
+        config.lineage = Lineage([5; 16]);
+        config.durable = Some(LogId { lineage: DURABLE, run: RUN + 1, runs });
+    });
+    next.now = world.now + Duration::from_secs(60);
+    next.devices = world.devices;
+    (next.number, next.durable) = (world.number, true);
+    next.fleet.note_head(true, world.number);
+    for number in 0..next.devices.len() {
+        next.devices[number].connected = false;
+        let device = next.fleet.add_device(next.now, NewDevice { id: Some(id(number)), address: None });
+        if let Some(trace) = traces.get(number) {
+            next.fleet.restore_device(device.unwrap(), *trace);
+        }
+    }
+    next
+}
+
+/// A session in which these numbers were written, by lane, and which is over.
+fn closed(upto: [u64; 4]) -> DeviceTrace {
+    DeviceTrace { boot: 1, open: false, upto, ended: [0; 4] }
+}
+
+fn order(number: u64, flags: KindFlags, marks: &[Mark]) -> NewOrder<Vec<u8>, Vec<u8>> {
+    let marks = marks.iter().map(|mark| mark.0).collect();
+    as_durable(new_order(number, Lane::Normal, flags, Some(HOUR), 8, marks))
+}
+
+const ONCE: KindFlags = KindFlags::NONE;
+const AGAIN: KindFlags = KindFlags::IDEMPOTENT;
+
+impl World {
+    fn restore(&mut self, order: NewOrder<Vec<u8>, Vec<u8>>) -> Submitted {
+        let left = NewOrder { lifetime: order.lifetime.map(|all| all / 2), ..order };
+        self.fleet.restore(self.now, left).expect("taken")
+    }
+
+    /// Dials whoever there is.
+    fn start(&mut self) {
+        for number in 0..self.devices.len() {
+            self.fleet.set_address(self.now, DeviceIndex(number as u32), address(number));
+        }
+        self.advance(1_500);
+    }
+}
+
+/// A device that got orders 1 (idempotent) and 2 (not) and answered neither.
+fn interrupted() -> World {
+    let mut world = World::durable(1, 8);
+    world.devices[0].habit = Habit::Ack;
+    world.submit(Lane::Normal);
+    world.submit_once(Lane::Normal);
+    world
+}
+
+fn replays(world: &World, from: usize) -> Vec<(u64, bool, Option<u32>)> {
+    let orders = world.devices[0].orders[from..].iter();
+    orders.map(|(delivery, number, _)| (*number, delivery.replay, delivery.remaining_ms)).collect()
+}
+
+#[test]
+fn an_outcome_the_device_repeats_is_that_of_a_restored_order() {
+    let mut world = interrupted();
+    world.devices[0].finish(Code::FAILED);
+    let mut world = restarted(world, &[closed([0, 0, 2, 0])]);
+    world.restore(order(1, AGAIN, &[Mark::REPEAT]));
+    world.restore(order(2, ONCE, &[Mark::REPEAT]));
+    world.start();
+    assert_eq!(world.outcomes(), [(0, 1, Code::FAILED), (0, 2, Code::FAILED)]);
+    assert_eq!(world.devices[0].numbers(), [1, 2], "nothing was sent again");
+    world.advance(5_000);
+    assert_eq!((world.settled(), world.devices[0].durable.settled[2]), (vec![1, 2], 2));
+    assert!(world.devices[0].effects.values().all(|&times| times == 1));
+}
+
+#[test]
+fn what_the_same_boot_did_not_begin_is_sent_again_with_what_is_left_of_its_lifetime() {
+    let mut world = restarted(interrupted(), &[closed([0, 0, 2, 0])]);
+    world.restore(order(1, AGAIN, &[Mark::REPEAT]));
+    world.restore(order(2, ONCE, &[Mark::REPEAT]));
+    world.restore(order(3, ONCE, &[Mark::PENDING]));
+    world.number = 3;
+    world.start();
+    let half = replays(&world, 2)[0].2;
+    assert!(half.is_some_and(|half| (1_798_000..=1_800_000).contains(&half)), "{half:?}");
+    assert_eq!(replays(&world, 2), [(1, true, half), (2, true, half), (3, false, half)]);
+    world.devices[0].finish(Code::APPLIED);
+    world.drain();
+    assert_eq!(world.settled(), [1, 2, 3]);
+    let new = world.submit(Lane::Normal);
+    assert_eq!(replays(&world, 5), [(new, false, Some(3_600_000))]);
+}
+
+#[test]
+fn a_new_boot_without_a_journal_leaves_what_may_have_been_done_in_doubt() {
+    let mut world = interrupted();
+    world.devices[0].reboot();
+    world.devices[0].habit = Habit::Apply;
+    let mut world = restarted(world, &[closed([0, 0, 2, 0])]);
+    world.restore(order(1, AGAIN, &[Mark::REPEAT]));
+    world.restore(order(2, ONCE, &[Mark::REPEAT]));
+    world.restore(order(3, ONCE, &[Mark::PENDING]));
+    world.number = 3;
+    world.start();
+    let outcomes = [(0, 2, Code::IN_DOUBT), (0, 1, Code::APPLIED), (0, 3, Code::APPLIED)];
+    assert_eq!(world.outcomes(), outcomes);
+    assert!(!world.devices[0].effects.contains_key(&2), "it is never repeated");
+    assert!(!world.events.contains(&Event::JournalLost { device: DeviceIndex(0) }), "it never had one");
+    assert_eq!(world.fleet.stats().reboots, 1);
+}
+
+#[test]
+fn a_new_boot_with_its_journal_gets_everything_above_its_floor() {
+    let mut world = interrupted();
+    world.devices[0].persisted = true;
+    world.devices[0].reboot();
+    world.devices[0].habit = Habit::Apply;
+    let mut world = restarted(world, &[closed([0, 0, 2, 0])]);
+    world.restore(order(1, AGAIN, &[Mark::REPEAT]));
+    world.restore(order(2, ONCE, &[Mark::REPEAT]));
+    world.start();
+    assert_eq!(world.outcomes(), [(0, 1, Code::APPLIED), (0, 2, Code::APPLIED)]);
+}
+
+#[test]
+fn a_floor_below_a_logged_end_means_that_the_journal_was_lost() {
+    for (ended, lost) in [(3, false), (4, true)] {
+        let mut world = World::durable(1, 8);
+        for _ in 0..3 {
+            world.submit(Lane::Normal);
+        }
+        world.devices[0].habit = Habit::Ack;
+        world.submit_once(Lane::Normal);
+        world.submit_once(Lane::Normal);
+        world.devices[0].persisted = true;
+        let trace = DeviceTrace { ended: [0, 0, ended, 0], ..closed([0, 0, 5, 0]) };
+        let mut world = restarted(world, &[trace]);
+        world.devices[0].habit = Habit::Apply;
+        world.restore(order(5, ONCE, &[Mark::REPEAT]));
+        world.start();
+        assert_eq!(world.events.contains(&Event::JournalLost { device: DeviceIndex(0) }), lost);
+        assert_eq!(world.fleet.stats().journals_lost, u64::from(lost));
+        let code = if lost { Code::IN_DOUBT } else { Code::APPLIED };
+        assert_eq!(world.outcomes(), [(0, 5, code)]);
+    }
+}
+
+#[test]
+fn a_journal_the_device_lost_is_told_of() {
+    let mut world = interrupted();
+    world.devices[0].persisted = true;
+    world.devices[0].journal_lost = true;
+    world.devices[0].reboot();
+    world.cut(0);
+    world.advance(20_000);
+    assert!(world.events.contains(&Event::JournalLost { device: DeviceIndex(0) }));
+    assert_eq!(world.outcomes(), [(0, 2, Code::IN_DOUBT)]);
+}
+
+#[test]
+fn marks_stand_where_they_stood() {
+    let mut world = restarted(World::durable(6, 8), &[closed([0; 4]); 6]);
+    let marks = [
+        Mark::ended(Code::APPLIED),
+        Mark::NOT_TARGETED,
+        Mark::PENDING,
+        Mark::RETRY_BUSY,
+        Mark::RETRYING,
+        Mark::ended(Code::EXPIRED),
+    ];
+    assert_eq!(world.restore(order(1, AGAIN, &marks)), Submitted { targets: 3, refused: 0 });
+    world.start();
+    assert_eq!(world.outcomes(), [(2, 1, Code::APPLIED)], "what was final is not told again");
+    assert!(world.fleet.retry_begins(1, DeviceIndex(3)));
+    assert!(!world.fleet.retry_begins(1, DeviceIndex(4)));
+    for device in [3, 4] {
+        assert!(world.fleet.resolve(world.now, 1, DeviceIndex(device), Code::FAILED));
+    }
+    world.drain();
+    assert_eq!(world.outcomes()[1..], [(3, 1, Code::FAILED), (4, 1, Code::FAILED)]);
+    assert_eq!(world.settled(), [1]);
+    let over = [Mark::ended(Code::APPLIED); 6];
+    assert_eq!(world.restore(order(2, AGAIN, &over)), Submitted { targets: 0, refused: 0 });
+    world.drain();
+    assert_eq!(world.settled(), [1, 2]);
+}
+
+#[test]
+fn a_lifetime_that_is_over_ends_what_was_never_written() {
+    let mut world = World::durable(3, 8);
+    world.devices[1].habit = Habit::Ack;
+    world.devices[1].persisted = true;
+    world.submit_to(Lane::Normal, Some(HOUR), 8, &[1]);
+    world.drain();
+    let mut world = restarted(world, &[closed([0; 4]), closed([0, 0, 1, 0]), closed([0; 4])]);
+    let marks = [Mark::PENDING, Mark::REPEAT, Mark::RETRY_NO_SPACE];
+    let order = NewOrder { lifetime: Some(Duration::ZERO), ..order(1, AGAIN, &marks) };
+    assert!(world.fleet.restore(world.now, order).is_ok());
+    world.fleet.handle_timeout(world.now);
+    world.advance(10);
+    assert_eq!(world.outcomes(), [(0, 1, Code::EXPIRED), (2, 1, Code::NO_SPACE)]);
+    world.start();
+    let (delivery, number, _) = world.devices[1].orders[1];
+    assert_eq!((number, delivery.replay, delivery.remaining_ms), (1, true, Some(1)), "the device knows");
+}
+
+#[test]
+fn a_cancelled_order_is_cancelled_again() {
+    let mut world = World::durable(2, 8);
+    world.devices[1].habit = Habit::Ack;
+    world.submit_to(Lane::Normal, Some(HOUR), 8, &[1]);
+    world.drain();
+    let mut world = restarted(world, &[closed([0; 4]), closed([0, 0, 1, 0])]);
+    world.restore(order(1, ONCE, &[Mark::PENDING, Mark::REPEAT]));
+    assert!(world.fleet.cancel(world.now, 1));
+    world.start();
+    assert_eq!(world.outcomes(), [(0, 1, Code::CANCELLED), (1, 1, Code::CANCELLED)]);
+    assert_eq!(world.devices[1].numbers(), [1], "it was not begun and is not sent again");
+}
+
+#[test]
+fn of_versions_the_newest_is_owed() {
+    let mut world = restarted(World::durable(4, 8), &[closed([0, 0, 0, 1]); 4]);
+    let version = |number, lifetime, marks: [Mark; 4]| {
+        let marks = marks.iter().map(|mark| mark.0).collect();
+        as_durable(keyed_order(number, (Lane::Bulk, AGAIN), (7, number), None, Some(lifetime), 8, marks))
+    };
+    let applied = Mark::ended(Code::APPLIED);
+    world.restore(version(1, HOUR, [Mark::PENDING, Mark::REPEAT, Mark::RETRY_BUSY, Mark::PENDING]));
+    // What is left of its lifetime may be less than the older one has: they were rounded one by one.
+    let overflow = Mark::ended(Code::OVERFLOW);
+    world.restore(version(2, HOUR / 4, [applied, Mark::PENDING, Mark::PENDING, overflow]));
+    world.drain();
+    assert_eq!(world.outcomes(), [(0, 1, Code::SUPERSEDED), (2, 1, Code::SUPERSEDED)]);
+    world.start();
+    assert_eq!(world.devices[3].numbers(), [1]);
+    assert_eq!(world.devices[1].numbers(), [1, 2], "what may have been begun decides on the device");
+    assert_eq!(world.fleet.live_orders(), 0);
+}
+
+#[test]
+fn what_cannot_be_restored_is_handed_back() {
+    let mut world = restarted(World::durable(1, 8), &[closed([0; 4])]);
+    let good = order(5, ONCE, &[Mark::REPEAT]);
+    let volatile = new_order(5, Lane::Normal, ONCE, Some(HOUR), 8, vec![Mark::REPEAT.0]);
+    let long = HOUR * 24 * 30 + HOUR;
+    for (order, why) in [
+        (volatile, SubmitFault::NoLog),
+        (NewOrder { lifetime: None, ..good.clone() }, SubmitFault::Frame),
+        (NewOrder { lifetime: Some(long), ..good.clone() }, SubmitFault::Lifetime),
+        (NewOrder { marks: vec![Mark::SENT.0], ..good.clone() }, SubmitFault::Marks),
+        (NewOrder { marks: vec![Mark::waiting(Code::APPLIED).0], ..good.clone() }, SubmitFault::Marks),
+        (NewOrder { marks: vec![Mark::WITHDRAWN.0], ..good.clone() }, SubmitFault::Marks),
+    ] {
+        let refused = world.fleet.restore(world.now, order.clone()).unwrap_err();
+        assert_eq!((refused.why, refused.order), (why, order));
+    }
+    world.restore(good.clone());
+    let again = world.fleet.restore(world.now, good).unwrap_err();
+    assert_eq!(again.why, SubmitFault::NumberNotRising { last: 5 });
+}
+
+#[test]
+fn a_device_that_is_not_known_any_more_was_not_meant() {
+    let mut world = restarted(World::durable(1, 8), &[closed([0; 4])]);
+    let restored = world.restore(order(1, ONCE, &[Mark::PENDING, Mark::REPEAT, Mark::RETRY_BUSY]));
+    assert_eq!(restored, Submitted { targets: 1, refused: 2 });
+    world.drain();
+    assert_eq!(world.outcomes(), [(1, 1, Code::NOT_TARGETED), (2, 1, Code::NOT_TARGETED)]);
+}
+
+#[test]
+fn who_may_have_been_sent_an_order_is_read_off_the_last_trace() {
+    let trace = closed([0, 3, 0, 9]);
+    let marks = [0, 3, 4].map(|number| trace.mark(Lane::Interactive, number));
+    assert_eq!(marks, [Mark::REPEAT, Mark::REPEAT, Mark::PENDING]);
+    assert_eq!((trace.mark(Lane::Bulk, 9), trace.mark(Lane::Bulk, 10)), (Mark::REPEAT, Mark::PENDING));
+    let open = DeviceTrace { open: true, ..trace };
+    assert_eq!(open.mark(Lane::Urgent, 99), Mark::REPEAT, "it was open when the server stopped");
+}
+
+#[test]
+fn a_backlog_of_repetitions_leaves_room_for_what_is_volatile() {
+    let mut world = restarted(World::durable(1, 8), &[DeviceTrace { open: true, ..closed([0; 4]) }]);
+    world.devices[0].window_orders = 4;
+    for number in 1..=40 {
+        world.restore(order(number, ONCE, &[Mark::REPEAT]));
+    }
+    world.number = 40;
+    world.logs = false;
+    world.start();
+    world.log();
+    world.advance(1_000);
+    assert_eq!(world.devices[0].numbers(), [1, 2], "half the window: nothing of it is logged");
+    world.durable = false;
+    let volatile = world.submit(Lane::Normal);
+    assert_eq!(world.devices[0].numbers()[2..], [volatile]);
+    world.logs = true;
+    world.log();
+    world.advance(2_000);
+    assert_eq!(world.settled().len(), 41);
+    assert!(world.devices[0].effects.values().all(|&times| times == 1));
+}
+
+#[test]
+fn a_device_that_never_heard_of_the_log_has_forgotten_nothing() {
+    // Its first session broke before a byte of the first order was read.
+    for (reboots, named) in [(false, false), (true, false), (false, true)] {
+        let mut world = interrupted();
+        if reboots {
+            world.devices[0].boot += 1;
+        }
+        world.devices[0].persisted = true;
+        world.devices[0].forget();
+        let upto = if named { 1 } else { 0 };
+        let mut world = restarted(world, &[DeviceTrace { open: true, ..closed([0, upto, 0, 0]) }]);
+        world.devices[0].habit = Habit::Apply;
+        world.devices[0].shy = true;
+        world.restore(order(2, ONCE, &[Mark::REPEAT]));
+        world.start();
+        let code = if reboots || named { Code::IN_DOUBT } else { Code::APPLIED };
+        assert_eq!(world.outcomes(), [(0, 2, code)], "{reboots} {named}");
+    }
+}
