@@ -83,6 +83,9 @@ pub enum Ended {
     /// The device was removed from the fleet.
     #[error("the device was removed")]
     Removed,
+    /// The device cannot write down what it must not forget.
+    #[error("the journal did not take a write")]
+    JournalFailed,
     /// The driver reported bytes written that were not planned: what left is not known.
     #[error("the driver lost track of what it wrote")]
     LostTrack,
@@ -118,7 +121,7 @@ impl Ended {
             | Self::DuplicateDevice { .. }
             | Self::FloorAhead => Fault::Peer,
             Self::HandshakeTimeout | Self::DialTimeout | Self::Dead | Self::Closed(_) => Fault::Network,
-            Self::Frozen | Self::LostTrack => Fault::Ours,
+            Self::Frozen | Self::LostTrack | Self::JournalFailed => Fault::Ours,
         }
     }
 
@@ -145,6 +148,7 @@ impl Ended {
             Self::Renewed => "renewed",
             Self::Removed => "removed",
             Self::LostTrack => "lost-track",
+            Self::JournalFailed => "journal-failed",
         }
     }
 }

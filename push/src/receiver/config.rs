@@ -38,6 +38,13 @@ pub const WINDOW_BYTES: u32 = header::LEN as u32 + MAX_BODY;
 pub const MAX_BODY: u32 = wire_format::frame::order::BODY_MAX as u32;
 /// Order keys, and supersede keys, that a device with an operating system remembers: 10 KiB for both.
 pub const KEYS: usize = 256;
+/// Lineages a device with an operating system keeps: the volatile one and four durable ones, so that two servers that take
+/// turns, each restored from a backup once, find everything as they left it.
+pub const LOGS: usize = 5;
+/// Lineages firmware keeps: the volatile one and two durable ones, of the store's server and its predecessor.
+pub const LOGS_FIRMWARE: usize = 3;
+/// After a write into the journal failed, the next one is tried after this long, and HELLOs are refused until one succeeds.
+pub const JOURNAL_RETRY: Duration = Duration::from_secs(2);
 /// Bytes of the park of a device with an operating system: an order of the largest size and some hundred usual ones.
 pub const PARK_BYTES: usize = 128 << 10;
 /// Bytes of the queue of a device with an operating system: a result and an answer of the largest size, and more.

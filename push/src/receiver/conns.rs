@@ -63,10 +63,13 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         }
     }
 
-    /// When [`Receiver::handle_timeout`] is due at the latest; `None` if no connection is open.
+    /// When [`Receiver::handle_timeout`] is due at the latest, and behind it [`Receiver::record`]; `None` if no connection is
+    /// open and no failed write is to be repeated.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let due = (0..CONNS).filter_map(|slot| self.deadline(slot)).min()?;
+        let retry = self.keep.retry_at(self.polled);
+        let Some(due) = (0..CONNS).filter_map(|slot| self.deadline(slot)).min() else { return retry };
+        let due = due.min(retry.unwrap_or(Instant::NEVER));
         let due = self
             .desk
             .as_ref()
@@ -101,6 +104,9 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         }
         if let Some(ask) = self.desk.as_mut().first_mut().and_then(|desk| desk.asks.take_lapsed()) {
             return Some(Event::Unanswered { ask });
+        }
+        if self.keep.take_failure() {
+            return Some(Event::JournalFailed);
         }
         self.session.drain.take().map(Event::Leaving)
     }
@@ -254,7 +260,11 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         if let Some(old) = self.session.conn.and_then(|conn| self.slot(conn)) {
             self.part(now, old, Ended::Replaced, goodbye(bye::Code::REPLACED));
         }
-        self.config.known = Some(self.fence.accept(now, hello));
+        let known = Some(self.fence.accept(now, hello));
+        if known != self.config.known {
+            self.config.known = known;
+            self.keep.note_fence();
+        }
         let mut gone = [None; 2];
         let logs = self.floors.open(hello, |log| {
             if let Some(free) = gone.iter_mut().find(|gone| gone.is_none()) {
@@ -268,6 +278,7 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
             }
             self.disown(log);
         }
+        self.note_session();
         let room = self.ring.capacity().saturating_sub(self.ring.live());
         let number = self.session.number.wrapping_add(1);
         self.session = Session {

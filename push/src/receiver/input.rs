@@ -7,6 +7,7 @@ use wire_format::frame::{
 use wire_format::splitter::{Split, split};
 use wire_format::time::Instant;
 
+use super::config::JOURNAL_RETRY;
 use super::fence::{self, Own};
 use super::session::{Conn, Live, State, Words, goodbye};
 use super::stats::count;
@@ -83,6 +84,11 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
                 if self.is_leaving() {
                     return Err(self.refuse(now, slot, fence::reject(reject::Code::DRAINING)));
                 }
+                if self.keep.is_failing() {
+                    let retry_after_ms = u32::try_from(JOURNAL_RETRY.as_millis()).unwrap_or(u32::MAX);
+                    let busy = Reject { retry_after_ms, ..fence::reject(reject::Code::BUSY) };
+                    return Err(self.refuse(now, slot, busy));
+                }
                 self.open(now, slot, &hello);
                 Ok(Input::used(hello::FRAME_LEN))
             }
@@ -136,6 +142,10 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
             Step::Used | Step::Order(_) | Step::Item(_) => {}
         }
         self.fence.heard(now);
+        if self.is_journalled() {
+            // Whoever says something in a session has read its WELCOME.
+            self.session.logs.both().into_iter().flatten().for_each(|log| self.floors.name(log));
+        }
         if let Some(conn) = self.conns.get_mut(slot) {
             conn.since = now;
         }

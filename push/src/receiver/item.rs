@@ -104,6 +104,8 @@ pub enum Event {
         /// Why.
         why: Ended,
     },
+    /// The journal did not take a write. The session ends, and nobody is served until it takes one.
+    JournalFailed,
     /// A question of this device will not be answered any more: its time is over, or its session.
     Unanswered {
         /// Which.

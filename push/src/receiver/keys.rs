@@ -10,6 +10,8 @@
 
 use wire_format::frame::outcome::Code;
 
+use super::floors::Log;
+use super::record::Record;
 use super::ring::{Place, pack};
 
 /// One order key: 16 bytes of the storage given to [`super::Receiver::new`].
@@ -19,10 +21,9 @@ pub struct KeySlot {
     key: u64,
     /// Low bits of the number it came under.
     number: u32,
-    /// Which lineage that was.
-    generation: u16,
     /// How it ended; 0 as long as it is at work.
     code: u8,
+    /// Where it came; its log is [`Log::GONE`] when its lineage is not kept any more.
     log_lane: u8,
 }
 
@@ -30,7 +31,7 @@ const _: () = assert!(size_of::<KeySlot>() == 16);
 
 impl KeySlot {
     /// A free slot, to fill the storage with.
-    pub const EMPTY: Self = Self { key: 0, number: 0, generation: 0, code: 0, log_lane: 0 };
+    pub const EMPTY: Self = Self { key: 0, number: 0, code: 0, log_lane: 0 };
 }
 
 /// One supersede key: 24 bytes of the storage given to [`super::Receiver::new`].
@@ -54,6 +55,11 @@ const _: () = assert!(size_of::<VersionSlot>() == 24);
 impl VersionSlot {
     /// A free slot, to fill the storage with.
     pub const EMPTY: Self = Self { key: 0, version: 0, number: 0, used: 0, log_lane: 0, again: false };
+
+    /// One as a snapshot tells it.
+    pub(super) const fn restored(key: u64, version: u64, number: u32, log_lane: u8, again: bool) -> Self {
+        Self { key, version, number, used: 0, log_lane, again }
+    }
 }
 
 /// Oldest versions that are looked at for one whose order is settled, before the oldest goes anyway.
@@ -73,11 +79,15 @@ pub(super) enum Judgement {
 }
 
 /// The keys of an order; 0 for none.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct OrderKeys {
     pub(super) key: u64,
     pub(super) supersede: u64,
     pub(super) version: u64,
+}
+
+impl OrderKeys {
+    pub(super) const NONE: Self = Self { key: 0, supersede: 0, version: 0 };
 }
 
 /// Both tables.
@@ -106,9 +116,9 @@ where
         Self { keys, versions, next: 0, uses: 0 }
     }
 
-    /// Whether an order of this lineage may start.
-    pub(super) fn judge(&self, generation: u16, keys: OrderKeys) -> Judgement {
-        let elsewhere = |slot: &&KeySlot| slot.key == keys.key && slot.generation != generation;
+    /// Whether an order of this log may start.
+    pub(super) fn judge(&self, log: Log, keys: OrderKeys) -> Judgement {
+        let elsewhere = |slot: &&KeySlot| slot.key == keys.key && slot.log_lane >> 2 != log.0;
         if keys.key != 0
             && let Some(slot) = self.keys.as_ref().iter().find(elsewhere)
         {
@@ -125,19 +135,13 @@ where
     }
 
     /// An order starts. `owes` tells whether the order in a log and lane with these low bits of its number is not settled.
-    pub(super) fn start(
-        &mut self,
-        generation: u16,
-        place: Place,
-        keys: OrderKeys,
-        owes: impl Fn(u8, u32) -> bool,
-    ) {
+    pub(super) fn start(&mut self, place: Place, keys: OrderKeys, owes: impl Fn(u8, u32) -> bool) {
         let (number, log_lane) = (low(place.number), pack(place.log, place.lane));
         // Two orders of one lineage may have the same key and be at work in two lanes: the end of each tells of itself.
         if keys.key != 0 && !self.keys.as_ref().iter().any(|slot| slot.key == keys.key && slot.code != 0) {
             let at = self.key_place();
             if let Some(slot) = self.keys.as_mut().get_mut(at) {
-                *slot = KeySlot { key: keys.key, number, generation, code: 0, log_lane };
+                *slot = KeySlot { key: keys.key, number, code: 0, log_lane };
             }
         }
         if keys.supersede == 0 {
@@ -171,6 +175,97 @@ where
             && let Some(slot) = self.versions.as_mut().iter_mut().find(is_it)
         {
             slot.again = true;
+        }
+    }
+
+    /// The lineage behind a log is gone: what its keys name stays, where they came does not matter any more.
+    pub(super) fn forget(&mut self, log: Log) {
+        let gone = |log_lane: &mut u8| {
+            if *log_lane >> 2 == log.0 {
+                *log_lane = (Log::GONE.0 << 2) | (*log_lane & 0x03);
+            }
+        };
+        self.keys.as_mut().iter_mut().for_each(|slot| gone(&mut slot.log_lane));
+        self.versions.as_mut().iter_mut().for_each(|slot| gone(&mut slot.log_lane));
+    }
+
+    /// The keys of an order that has begun, as far as the tables hold them under it.
+    pub(super) fn of(&self, place: Place) -> OrderKeys {
+        let (number, log_lane) = (low(place.number), pack(place.log, place.lane));
+        let mut keys = self.keys.as_ref().iter();
+        let key = keys.find(|slot| slot.key != 0 && slot.number == number && slot.log_lane == log_lane);
+        let mut versions = self.versions.as_ref().iter();
+        let version =
+            versions.find(|slot| slot.key != 0 && slot.number == number && slot.log_lane == log_lane);
+        OrderKeys {
+            key: key.map_or(0, |slot| slot.key),
+            supersede: version.map_or(0, |slot| slot.key),
+            version: version.map_or(0, |slot| slot.version),
+        }
+    }
+
+    /// The record of the `nth` order key, the one to be forgotten first in front; `None` behind the last, and
+    /// `Some(None)` for a free slot and one at work. `at_work` tells what stands for a key whose order has not ended.
+    pub(super) fn key_record(
+        &self,
+        nth: u16,
+        at_work: impl Fn(u8, u32) -> Option<Code>,
+    ) -> Option<Option<Record>> {
+        let slots = self.keys.as_ref();
+        let (count, nth) = (slots.len(), usize::from(nth));
+        let at = usize::from(self.next).saturating_add(nth);
+        let at = if at < count { at } else { at.saturating_sub(count) };
+        let slot = slots.get(at).filter(|_| nth < count)?;
+        let KeySlot { key, number, log_lane, .. } = *slot;
+        let code = if slot.code == 0 { at_work(log_lane, number) } else { Some(Code(slot.code)) };
+        let code = code.filter(|_| key != 0);
+        Some(code.map(|code| Record::Key { log_lane, code, number, key }))
+    }
+
+    /// The record of the `nth` supersede key. `may_again` tells of an order that has not ended whether it may run again.
+    pub(super) fn version_record(
+        &self,
+        nth: u16,
+        may_again: impl Fn(u8, u32) -> bool,
+    ) -> Option<Option<Record>> {
+        let slot = self.versions.as_ref().get(usize::from(nth))?;
+        let VersionSlot { key, version, number, used, log_lane, again } = *slot;
+        let (again, age) = (again || may_again(log_lane, number), self.uses.wrapping_sub(used));
+        let record = Record::Version { log_lane, again, age, number, key, version };
+        Some((key != 0).then_some(record))
+    }
+
+    /// An order key as a snapshot tells it.
+    pub(super) fn restore_key(&mut self, log_lane: u8, code: Code, number: u32, key: u64) {
+        let at = self.key_place();
+        if let Some(slot) = self.keys.as_mut().get_mut(at) {
+            *slot = KeySlot { key, number, code: code.0, log_lane };
+        }
+    }
+
+    /// A supersede key as a snapshot tells it. `false` if there is no room.
+    pub(super) fn restore_version(&mut self, slot: VersionSlot, age: u16) {
+        let used = self.uses.wrapping_sub(age);
+        if let Some(at) = self.version_place(slot.key, |_, _| false)
+            && let Some(place) = self.versions.as_mut().get_mut(at)
+        {
+            *place = VersionSlot { used, ..slot };
+        }
+    }
+
+    /// An order ended, as the journal tells it; its start was told before, or was not told at all.
+    pub(super) fn restore_end(&mut self, place: Place, code: Code, keys: OrderKeys) {
+        let known = self.of(place);
+        let key = if known.key == keys.key { 0 } else { keys.key };
+        let supersede = if known.supersede == keys.supersede { 0 } else { keys.supersede };
+        self.start(place, OrderKeys { key, supersede, ..keys }, |_, _| false);
+        self.end(place, code);
+    }
+
+    /// What began before the boot and was not told to have ended may have had an effect.
+    pub(super) fn end_boot(&mut self) {
+        for slot in self.keys.as_mut().iter_mut().filter(|slot| slot.key != 0 && slot.code == 0) {
+            slot.code = Code::IN_DOUBT.0;
         }
     }
 

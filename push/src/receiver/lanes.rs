@@ -3,7 +3,9 @@
 //! ```text
 //!            an order starts              complete, not Later
 //!   free ────────────────────▶ at work ───────────────────────▶ free
-//!    │  a large one fetches its pieces      ▲  all pieces are there and right
+//!    │  its START has to be recorded        ▲  it is
+//!    ├────────────────────▶ beginning ──────┤
+//!    │  a large one fetches its pieces      │  all pieces are there and right
 //!    └────────────────────▶ fetching ───────┘──▶ free: cancelled, given up, session over
 //! ```
 //!
@@ -20,6 +22,8 @@ use super::ring::{Ending, Place};
 const AT_WORK: u8 = 0x01;
 /// It fetches its pieces and has not started.
 const FETCHING: u8 = 0x02;
+/// It waits until the journal knows that it starts.
+const BEGINNING: u8 = AT_WORK | FETCHING;
 /// It may run twice.
 const IDEMPOTENT: u8 = 0x04;
 /// The server waits for its result.
@@ -39,6 +43,24 @@ pub(super) struct Traits {
     pub(super) idempotent: bool,
     pub(super) needs_result: bool,
     pub(super) keyed: bool,
+}
+
+/// How an order takes its lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Fetching,
+    Beginning,
+    AtWork,
+}
+
+impl Stage {
+    const fn flags(self) -> u8 {
+        match self {
+            Self::Fetching => FETCHING,
+            Self::Beginning => BEGINNING,
+            Self::AtWork => AT_WORK,
+        }
+    }
 }
 
 /// One lane: 24 bytes.
@@ -78,18 +100,37 @@ impl LaneState {
         self.flags & flags == flags
     }
 
-    /// An order is at work, or fetches its pieces.
+    /// An order is at work, waits for the journal, or fetches its pieces.
     pub(super) const fn is_busy(&self) -> bool {
-        self.flags & (AT_WORK | FETCHING) != 0
+        self.flags & BEGINNING != 0
     }
 
     /// An order has started and not ended, so that the server has to know.
     pub(super) const fn is_started(&self) -> bool {
-        self.flags & (AT_WORK | ORPHAN | PUT_OFF) == AT_WORK
+        self.flags & (BEGINNING | ORPHAN | PUT_OFF) == AT_WORK
+    }
+
+    /// The same, whoever waits for its end.
+    pub(super) const fn is_at_work(&self) -> bool {
+        self.flags & BEGINNING == AT_WORK
     }
 
     pub(super) const fn is_fetching(&self) -> bool {
-        self.has(FETCHING)
+        self.flags & BEGINNING == FETCHING
+    }
+
+    pub(super) const fn is_beginning(&self) -> bool {
+        self.has(BEGINNING)
+    }
+
+    /// It is busy with this order.
+    pub(super) fn is_with(&self, log: Log, number: u64) -> bool {
+        self.is_busy() && self.log == log && self.number == number
+    }
+
+    /// The journal knows that it starts: it is at work.
+    pub(super) const fn begin(&mut self) {
+        self.flags &= !FETCHING;
     }
 
     pub(super) const fn is_orphan(&self) -> bool {
@@ -130,7 +171,8 @@ impl LaneState {
 
     /// Whether `ticket` is of the order in this lane.
     pub(super) fn is_of(&self, ticket: &Ticket) -> bool {
-        self.is_busy() && self.turn == ticket.turn && self.number == ticket.number && self.log == ticket.log
+        let is_in_its_log = self.log == ticket.log || self.is_orphan();
+        self.is_busy() && self.turn == ticket.turn && self.number == ticket.number && is_in_its_log
     }
 
     /// An order takes the lane; the turn tells its ticket from every other.
@@ -138,7 +180,7 @@ impl LaneState {
         &mut self,
         place: Place,
         now_ms: u32,
-        fetching: bool,
+        stage: Stage,
         traits: Traits,
         turn: u16,
     ) -> Ticket {
@@ -146,7 +188,7 @@ impl LaneState {
         let flag = |flag, set: bool| if set { flag } else { 0 };
         self.turn = turn;
         self.flags = (self.flags & HELD)
-            | if fetching { FETCHING } else { AT_WORK }
+            | stage.flags()
             | flag(IDEMPOTENT, traits.idempotent)
             | flag(NEEDS_RESULT, traits.needs_result)
             | flag(KEYED, traits.keyed);
@@ -169,9 +211,16 @@ impl LaneState {
         self.flags |= ORPHAN;
     }
 
+    /// The same, and its lineage is not kept any more.
+    pub(super) const fn lose_log(&mut self) {
+        self.disown();
+        self.log = Log::GONE;
+        self.open = 0;
+    }
+
     /// What waits goes with its session; what is at work stays.
     pub(super) fn end_session(&mut self) {
-        if self.is_fetching() {
+        if self.has(FETCHING) {
             self.free();
         }
         self.set_held(false);

@@ -92,8 +92,10 @@
 //! store over is let in by its higher fence alone; its TAKEOVER is its own affair.
 
 mod asks;
+mod boot;
 mod config;
 mod conns;
+mod ends;
 mod fence;
 mod flash;
 mod floors;
@@ -101,6 +103,7 @@ mod handler;
 mod input;
 mod item;
 pub mod journal;
+mod keep;
 mod keys;
 mod lanes;
 mod orders;
@@ -108,6 +111,7 @@ mod output;
 mod park;
 mod parts;
 mod queue;
+mod record;
 mod ring;
 pub(crate) mod sealed;
 mod session;
@@ -123,16 +127,19 @@ use wire_format::time::Instant;
 
 pub use config::{
     ASKS_MAX, AT_WORK_RETRY, DEAD_AFTER, FAREWELL_WITHIN, FROZEN_AFTER, HEARTBEAT, HELLO_BYTES, HELLO_WITHIN,
-    KEYS, MAX_BODY, PARK_BYTES, PARK_RETRY, PIECES, PROGRESS_EVERY, QUEUE_BYTES, ReceiverConfig, SCRATCH_MIN,
-    SILENT_MAX, WINDOW_BYTES, WINDOW_ORDERS,
+    JOURNAL_RETRY, KEYS, LOGS, LOGS_FIRMWARE, MAX_BODY, PARK_BYTES, PARK_RETRY, PIECES, PROGRESS_EVERY,
+    QUEUE_BYTES, ReceiverConfig, SCRATCH_MIN, SILENT_MAX, WINDOW_BYTES, WINDOW_ORDERS,
 };
 pub use fence::{Known, LEASE};
 pub use flash::{FlashError, FlashJournal, FlashPages, FlashShape, PAGE_BYTES_MIN, PAGES_MAX, UNIT_MAX};
+pub use floors::LogSlot;
 pub use handler::{
     Answer, AnswerBuffer, AnswerCode, AskId, Delivered, Handler, Piece, Question, QuestionId, ResultBuffer,
     ResultFull, Ticket, Verdict,
 };
 pub use item::{AskError, Event, Input, Item, TooManyPeers, Transmit};
+pub use journal::{Journal, NoJournal};
+pub use keep::Cursor;
 pub use keys::{KeySlot, VersionSlot};
 pub use ring::OutcomeSlot;
 pub use session::ConnId;
@@ -143,6 +150,7 @@ pub use storage::{DeskSlot, Firmware, Fixed, Memory, Storage};
 
 use fence::Fence;
 use floors::Floors;
+use keep::Keep;
 use keys::Keys;
 use lanes::LaneState;
 use park::Park;
@@ -170,7 +178,7 @@ pub struct Receiver<S: Storage, const CONNS: usize = 4> {
     config: ReceiverConfig,
     conns: [Conn; CONNS],
     ring: Ring<S::Ring>,
-    floors: Floors,
+    floors: Floors<S::Logs>,
     fence: Fence,
     session: Session,
     lanes: [LaneState; 4],
@@ -188,6 +196,7 @@ pub struct Receiver<S: Storage, const CONNS: usize = 4> {
     /// When the device began to stop; NEVER before.
     stopping: Instant,
     stats: Counts,
+    keep: Keep,
 }
 
 const _: () = assert!(size_of::<Receiver<Firmware, 2>>() + HELLO_BYTES + SCRATCH_MIN <= 2_048);
@@ -206,23 +215,23 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
     #[must_use]
     pub fn new(config: ReceiverConfig, storage: S, now: Instant) -> Self {
         const { assert!(CONNS >= 2 && CONNS <= 255, "one connection to serve, one that replaces it") };
-        let Memory { ring, keys, versions, park, queue, mut desk } = storage.into_memory();
+        let Memory { ring, logs, keys, versions, park, queue, mut desk } = storage.into_memory();
         let ring = Ring::new(ring);
         desk.as_mut().fill(DeskSlot::EMPTY);
         let config = config.clamped(ring.capacity());
         Self {
             fence: Fence::new(),
-            config,
             conns: [Conn::FREE; CONNS],
             ring,
-            floors: Floors::new(),
+            floors: Floors::new(logs),
             session: Session::NONE,
             lanes: [LaneState::FREE; 4],
             keys: Keys::new(keys, versions),
             park: Park::new(park),
             queue: Queue::new(queue),
             desk,
-            turns: 0,
+            // So that no ticket of an earlier boot is taken for one of this.
+            turns: u16::try_from(config.boot & u64::from(u16::MAX)).unwrap_or(0),
             at_hand: None,
             farewell: Farewell {
                 bye: Bye { code: bye::Code::NORMAL, retry_after_ms: 0 },
@@ -233,6 +242,8 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
             reported: None,
             stopping: Instant::NEVER,
             stats: Counts::default(),
+            keep: Keep::NONE,
+            config,
         }
     }
 
@@ -275,7 +286,7 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
 
     fn id(&self, slot: usize) -> ConnId {
         let generation = self.conns.get(slot).map_or(0, |conn| conn.generation);
-        ConnId { slot: u8::try_from(slot).unwrap_or(u8::MAX), generation }
+        ConnId::new(slot, generation)
     }
 
     /// The slot of a connection that is still known.

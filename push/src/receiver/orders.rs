@@ -3,22 +3,21 @@
 use core::time::Duration;
 
 use wire_format::error::ParseError;
-use wire_format::frame::order::{OrderOption, options};
+use wire_format::frame::order::{Delivery, OrderOption, options};
 use wire_format::frame::outcome::Code;
-use wire_format::frame::{Cancel, Kind, Order, Raw, Settled, bye};
+use wire_format::frame::{Kind, Order, Raw, bye};
 use wire_format::ids::Lane;
 use wire_format::splitter::{Split, split};
 use wire_format::time::Instant;
 
 use super::config::{AT_WORK_RETRY, PARK_RETRY};
-use super::floors::Log;
 use super::handler::{Delivered, Ticket, Verdict};
 use super::input::{NO_SUCH_LOG, Step, too_much};
 use super::keys::{Judgement, OrderKeys};
-use super::lanes::{LaneState, Traits};
+use super::lanes::{LaneState, Stage, Traits};
 use super::park::{Meta, Spot};
 use super::ring::Place;
-use super::stats::{add, count};
+use super::stats::count;
 use super::{Receiver, Storage};
 use crate::ended::Ended;
 
@@ -49,6 +48,8 @@ enum Start {
     Ended,
     /// Its pieces are fetched first.
     Fetches,
+    /// The journal has to know first that it starts.
+    Begins,
     /// It goes to the handler.
     Goes(Ticket),
 }
@@ -97,8 +98,21 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         if place.number <= self.floors.floor(log, place.lane) {
             return Ok(self.answer_again(place));
         }
+        let received = self.live(slot).map_or(now, |live| live.unread_since(now));
+        // The sender rounds up, and says 1 for what is over: an order that may have been sent before has to be answered.
+        let lifetime = delivery.remaining_ms.map(|ms| Duration::from_millis(ms.saturating_sub(1).into()));
+        let until = lifetime.map_or(Instant::NEVER, |lifetime| received + lifetime);
         let open = self.lane(place.lane).open;
         if open > 0 {
+            if self.is_beginning(place) && self.park.find(|meta| meta.place == place).is_none() {
+                return Ok(match self.go_on(now, place, until) {
+                    Some(Start::Goes(ticket)) => {
+                        Step::Order(self.deliver(now, ticket, delivery, order, until))
+                    }
+                    Some(_) => Step::Used,
+                    None => Step::Wait,
+                });
+            }
             if self.ring.receive_again(place).is_some() {
                 self.session.owe_ack(log, place.lane);
                 return Ok(if self.ring.recent() > self.session.window { too_much() } else { Step::Used });
@@ -115,10 +129,6 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
             // Answers to duplicates give their place back once they are written; SETTLED is behind this frame.
             return Ok(if self.ring.has_answers() { Step::Wait } else { too_much() });
         }
-        let received = self.live(slot).map_or(now, |live| live.unread_since(now));
-        // The sender rounds up, and says 1 for what is over: an order that may have been sent before has to be answered.
-        let lifetime = delivery.remaining_ms.map(|ms| Duration::from_millis(ms.saturating_sub(1).into()));
-        let until = lifetime.map_or(Instant::NEVER, |lifetime| received + lifetime);
         self.ring.open(place, clock_ms(received));
         // Said at the next drain, unless it has ended by then.
         self.session.owe_ack(log, place.lane);
@@ -130,23 +140,60 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
             return Ok(Step::Used);
         }
         Ok(match self.start(now, &candidate) {
-            Start::Goes(ticket) => {
-                let redelivered = delivery.replay;
-                let needs_result = delivery.needs_result;
-                let durable = delivery.durable;
-                let (lineage, remaining) = (self.floors.lineage(log), remaining(now, until));
-                Step::Order(Delivered {
-                    ticket,
-                    lineage,
-                    order,
-                    redelivered,
-                    remaining,
-                    durable,
-                    needs_result,
-                })
-            }
+            Start::Goes(ticket) => Step::Order(self.deliver(now, ticket, delivery, order, until)),
+            // The same bytes are offered again.
+            Start::Begins => Step::Wait,
             Start::Ended | Start::Fetches => Step::Used,
         })
+    }
+
+    fn deliver<'a>(
+        &self,
+        now: Instant,
+        ticket: Ticket,
+        delivery: Delivery,
+        order: Order<'a>,
+        until: Instant,
+    ) -> Delivered<'a> {
+        Delivered {
+            ticket,
+            lineage: self.floors.lineage(ticket.log),
+            order,
+            redelivered: delivery.replay,
+            remaining: remaining(now, until),
+            durable: delivery.durable,
+            needs_result: delivery.needs_result,
+        }
+    }
+
+    /// Whether this order waits in its lane until the journal knows that it starts.
+    pub(super) fn is_beginning(&self, place: Place) -> bool {
+        let lane = self.lane(place.lane);
+        lane.is_beginning() && lane.is_with(place.log, place.number)
+    }
+
+    /// An order that waited for the journal goes to the handler, unless its lifetime is over now. `None` if the journal
+    /// does not know yet.
+    fn go_on(&mut self, now: Instant, place: Place, until: Instant) -> Option<Start> {
+        if !self.ring.is_recorded(place) {
+            return None;
+        }
+        self.lane_mut(place.lane).begin();
+        if until <= now {
+            count(&mut self.stats.expired);
+            self.unpark(place);
+            self.leave_lane(now, place.lane, Code::EXPIRED, 0, None);
+            return Some(Start::Ended);
+        }
+        self.hand_over(place);
+        Some(Start::Goes(self.lane(place.lane).ticket(place.lane)))
+    }
+
+    /// It is at work from here on.
+    fn hand_over(&mut self, place: Place) {
+        count(&mut self.stats.delivered);
+        self.ring.start(place);
+        self.at_hand = Some(place.lane);
     }
 
     /// An order that had ended came again.
@@ -195,12 +242,11 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
     /// The rules that stand between an order and its start.
     fn start(&mut self, now: Instant, candidate: &Candidate) -> Start {
         let Candidate { place, keys, .. } = *candidate;
-        let generation = self.floors.generation(place.log);
         if candidate.until <= now {
             count(&mut self.stats.expired);
             return self.end_unbegun(now, place, Code::EXPIRED, 0, None);
         }
-        match self.keys.judge(generation, keys) {
+        match self.keys.judge(place.log, keys) {
             Judgement::Start => {}
             Judgement::Duplicate(first) => {
                 count(&mut self.stats.duplicates);
@@ -219,7 +265,7 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
             Payload::Pieces(id, size) => {
                 if let Some(blob) = self.blob_mut().filter(|blob| !blob.is_whole(place)) {
                     blob.fetch(place, id, size);
-                    let ticket = self.occupy(now, place, true, Traits::default());
+                    let ticket = self.occupy(now, place, Stage::Fetching, Traits::default());
                     if let Some(blob) = self.blob_mut() {
                         blob.set_turn(ticket.turn);
                     }
@@ -228,24 +274,28 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
             }
             Payload::Inline => {}
         }
-        count(&mut self.stats.delivered);
         let ring = &self.ring;
-        self.keys.start(generation, place, keys, |log_lane, number| ring.owes(log_lane, number));
-        self.ring.start(place);
+        self.keys.start(place, keys, |log_lane, number| ring.owes(log_lane, number));
         let Candidate { idempotent, needs_result, .. } = *candidate;
         let traits = Traits { idempotent, needs_result, keyed: keys.key != 0 || keys.supersede != 0 };
-        self.at_hand = Some(place.lane);
-        Start::Goes(self.occupy(now, place, false, traits))
+        if self.is_journalled() && !idempotent {
+            // Its ticket is given with the order.
+            let _ = self.occupy(now, place, Stage::Beginning, traits);
+            self.note_start(place);
+            return Start::Begins;
+        }
+        self.hand_over(place);
+        Start::Goes(self.occupy(now, place, Stage::AtWork, traits))
     }
 
     /// The order takes its lane, under a new ticket or the one it had while its payload was fetched.
-    fn occupy(&mut self, now: Instant, place: Place, fetching: bool, traits: Traits) -> Ticket {
+    fn occupy(&mut self, now: Instant, place: Place, stage: Stage, traits: Traits) -> Ticket {
         let known = self.blob().and_then(|blob| blob.turn_of(place));
         let turn = known.unwrap_or_else(|| {
             self.turns = self.turns.wrapping_add(1);
             self.turns
         });
-        self.lane_mut(place.lane).occupy(place, clock_ms(now), fetching, traits, turn)
+        self.lane_mut(place.lane).occupy(place, clock_ms(now), stage, traits, turn)
     }
 
     fn end_unbegun(
@@ -268,6 +318,13 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
             return None;
         }
         let (spot, meta, ticket) = loop {
+            if let Some((spot, meta)) = self.next_begun() {
+                match self.go_on(now, meta.place, meta.until) {
+                    Some(Start::Goes(ticket)) => break (spot, meta, ticket),
+                    Some(_) => continue,
+                    None => return None,
+                }
+            }
             let (spot, meta) = self.next_ready()?;
             let Some(candidate) = self.parked(spot, &meta) else {
                 // A copy that does not read as what was put in: the memory is faulty.
@@ -277,23 +334,25 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
             };
             match self.start(now, &candidate) {
                 Start::Ended => self.park.take(spot),
-                Start::Fetches => {}
+                Start::Fetches | Start::Begins => {}
                 Start::Goes(ticket) => break (spot, meta, ticket),
             }
         };
         self.park.take(spot);
         self.forget_blob(meta.place);
-        let lineage = self.floors.lineage(meta.place.log);
         let (delivery, order) = parse_order(self.park.frame(spot))?;
-        Some(Delivered {
-            ticket,
-            lineage,
-            order,
-            redelivered: delivery.replay,
-            remaining: remaining(now, meta.until),
-            durable: delivery.durable,
-            needs_result: delivery.needs_result,
-        })
+        Some(self.deliver(now, ticket, delivery, order, meta.until))
+    }
+
+    /// The first waiting order of which the journal knows by now that it starts.
+    fn next_begun(&self) -> Option<(Spot, Meta)> {
+        let begun = |lane: &Lane| {
+            let state = self.lane(*lane);
+            let place = Place { log: state.log(), lane: *lane, number: state.number() };
+            let begun = state.is_beginning() && self.ring.is_recorded(place);
+            begun.then(|| self.park.find(|meta| meta.place == place)).flatten()
+        };
+        Lane::ALL.iter().find_map(begun)
     }
 
     /// The first waiting order of the most urgent lane that is free.
@@ -311,7 +370,8 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
     /// How the order of `ticket` ended. The outcome is kept until the server has confirmed it; `result` travels ahead of
     /// it if the server asked for one. A ticket that was completed before changes nothing.
     pub fn complete(&mut self, now: Instant, ticket: Ticket, verdict: Verdict, result: Option<&[u8]>) {
-        if self.lane(ticket.lane).is_of(&ticket) && !self.lane(ticket.lane).is_put_off() {
+        let lane = self.lane(ticket.lane);
+        if lane.is_of(&ticket) && !lane.is_put_off() && !lane.is_beginning() {
             if self.at_hand == Some(ticket.lane) {
                 self.at_hand = None;
             }
@@ -349,141 +409,13 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
             }
         }
     }
-
-    /// The order of a lane has ended: the lane is free.
-    pub(super) fn leave_lane(
-        &mut self,
-        now: Instant,
-        lane: Lane,
-        code: Code,
-        detail: u8,
-        retry: Option<u32>,
-    ) {
-        let state = *self.lane(lane);
-        let place = Place { log: state.log(), lane, number: state.number() };
-        if state.is_keyed() {
-            self.keys.end(place, code);
-        }
-        if state.is_fetching() {
-            self.unpark(place);
-        }
-        self.lane_mut(lane).free();
-        if !state.is_orphan() {
-            self.end(now, place, code, detail, retry);
-        }
-    }
-
-    fn unpark(&mut self, place: Place) {
-        self.forget_blob(place);
-        self.park.take_where(|meta| meta.place == place);
-    }
-
-    /// An order has its end: the outcome is owed, and the floor of its lane rises over all that ended with it.
-    pub(super) fn end(&mut self, now: Instant, place: Place, code: Code, detail: u8, retry: Option<u32>) {
-        if !self.ring.end(place, clock_ms(now), code, detail, retry) {
-            return;
-        }
-        let lane = self.lane_mut(place.lane);
-        lane.open = lane.open.saturating_sub(1);
-        let alone = lane.open == 0 && !lane.has_held();
-        if alone {
-            self.ring.release_one(place);
-            self.floors.raise(place.log, place.lane, place.number);
-        } else {
-            self.lane_mut(place.lane).set_held(true);
-            self.release(place.log, place.lane);
-        }
-    }
-
-    /// What ended behind an order that is gone now may be said.
-    fn release(&mut self, log: Log, lane: Lane) {
-        if let Some(last) = self.ring.release(log, lane) {
-            self.floors.raise(log, lane, last);
-        }
-        let state = self.lane_mut(lane);
-        if state.open == 0 {
-            state.set_held(false);
-        }
-    }
-
-    /// CANCEL: what has not started ends; what has, ends as it ends.
-    pub(super) fn cancel(&mut self, now: Instant, raw: &Raw<'_>) -> Result<(), ParseError> {
-        let cancel = Cancel::parse(raw)?;
-        let log = self.session.logs.of(cancel.durable).ok_or(NO_SUCH_LOG)?;
-        for number in cancel.numbers.iter() {
-            let Some(slot) = self.ring.by_number(log, number) else { continue };
-            if !slot.is_open() || slot.is_started() {
-                continue;
-            }
-            let place = Place { log, lane: slot.lane(), number };
-            count(&mut self.stats.cancelled);
-            let lane = self.lane_mut(place.lane);
-            if lane.is_fetching() && (lane.log(), lane.number()) == (log, number) {
-                lane.free();
-            }
-            self.unpark(place);
-            self.end(now, place, Code::CANCELLED, 0, None);
-        }
-        Ok(())
-    }
-
-    /// SETTLED: what it covers is forgotten, and what has not ended by then is not waited for any more.
-    pub(super) fn settle(&mut self, raw: &Raw<'_>) -> Result<(), ParseError> {
-        let settled = Settled::parse(raw)?;
-        let Settled { lane, number, .. } = settled;
-        let log = self.session.logs.of(settled.durable).ok_or(NO_SUCH_LOG)?;
-        let freed = self.ring.settle(log, lane, number);
-        add(&mut self.stats.settled, freed.ended.into());
-        if freed.open > 0 {
-            self.park.take_where(|meta| {
-                meta.place.log == log && meta.place.lane == lane && meta.place.number <= number
-            });
-            let state = self.lane_mut(lane);
-            state.open = state.open.saturating_sub(freed.open);
-            if state.is_busy() && state.log() == log && state.number() <= number {
-                if state.is_fetching() {
-                    let place = Place { log, lane, number: state.number() };
-                    state.free();
-                    self.forget_blob(place);
-                } else {
-                    state.disown();
-                }
-            }
-            self.release(log, lane);
-        }
-        self.floors.raise(log, lane, number);
-        Ok(())
-    }
-
-    /// The session is over: what has not started goes, because the next one brings it again. What is at work stays, and
-    /// its outcome is owed in the next session of its lineage.
-    pub(super) fn drop_waiting(&mut self, now: Instant) {
-        self.park.clear();
-        if let Some(blob) = self.blob_mut() {
-            blob.pause();
-        }
-        self.ring.drop_block();
-        self.ring.rewind();
-        for lane in &mut self.lanes {
-            lane.end_session();
-        }
-        self.catch_up(now);
-    }
-
-    /// The lineage behind a log is gone.
-    pub(super) fn disown(&mut self, log: Log) {
-        for lane in self.lanes.iter_mut().filter(|lane| lane.is_busy() && lane.log() == log) {
-            lane.open = 0;
-            lane.disown();
-        }
-    }
 }
 
 fn remaining(now: Instant, until: Instant) -> Option<Duration> {
     (until != Instant::NEVER).then(|| until.since(now))
 }
 
-fn parse_order(frame: &[u8]) -> Option<(wire_format::frame::order::Delivery, Order<'_>)> {
+fn parse_order(frame: &[u8]) -> Option<(Delivery, Order<'_>)> {
     let Ok(Split::Frame(raw)) = split(frame, u32::MAX) else { return None };
     Order::parse(&raw).ok()
 }

@@ -2,12 +2,13 @@
 
 use wire_format::frame::hello::{self, feature};
 use wire_format::frame::outcome::{self, ENTRIES_MAX, ENTRY_LEN, Entry, frame_len};
-use wire_format::frame::welcome::{self, Started, StartedEntry, Welcome};
+use wire_format::frame::welcome::{self, LogFloors, Started, StartedEntry, Welcome};
 use wire_format::frame::{Ack, CHECKSUM_LEN, Pong, header, reject};
 use wire_format::ids::{Lane, NodeId};
 use wire_format::time::Instant;
 
 use super::config::SCRATCH_MIN;
+use super::floors::Log;
 use super::session::{Block, Control, Frames, Live, State, Words, ack_bit};
 use super::stats::add;
 use super::{ConnId, Receiver, Storage, Transmit};
@@ -96,7 +97,11 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
 
     fn compose(&mut self, now: Instant, slot: usize, live: Live, room: usize) -> Option<Block> {
         self.ask_for_pieces();
+        let unrecorded = self.is_unrecorded();
         let control = if live.welcome_due {
+            if unrecorded {
+                return None;
+            }
             Control::Welcome { started: self.started() }
         } else {
             let acks = self.fix_acks();
@@ -104,13 +109,17 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         };
         let control_len = control_len(control);
         let left = room.saturating_sub(control_len);
-        let queued = self.queue.len();
+        // What the journal does not know is not said: neither an outcome nor a result of it, nor how an order stands.
+        let queued = if unrecorded { 0 } else { self.queue.len() };
         let direct = queued as usize > left;
         let max = entries_in(left.saturating_sub(queued as usize), self.session.piece);
         // A result leaves before its outcome: as long as the queue does not fit, no outcome goes.
-        let may_say = max > 0 && !direct;
+        let may_say = max > 0 && !direct && !unrecorded;
         let said = if may_say { self.ring.begin_block(self.session.logs.both(), max) } else { None };
         if control_len == 0 && queued == 0 && said.is_none() {
+            if unrecorded {
+                return None;
+            }
             return self.compose_farewell(now, slot);
         }
         let live = self.conns.get_mut(slot)?.live_mut()?;
@@ -241,6 +250,12 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
             | bit(feature::PARTS, self.takes_parts())
     }
 
+    /// The floors of a log as WELCOME states them. A device with a journal names no lineage it has taken anew, or may have
+    /// forgotten something of, until its server has read that.
+    fn floors_named(&self, log: Option<Log>) -> LogFloors {
+        self.floors.of(log.filter(|log| !self.is_journalled() || self.floors.is_named(*log)))
+    }
+
     fn emit_welcome(&self, started: u8, scratch: &mut [u8]) -> Option<usize> {
         let none = StartedEntry { number: 0, durable: false, lane: Lane::Urgent, idempotent: false };
         let mut entries = [none; 4];
@@ -256,8 +271,8 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         let welcome = Welcome {
             version: hello::VERSION,
             staging: config.staging,
-            floors_persisted: false,
-            journal_lost: false,
+            floors_persisted: self.is_journalled(),
+            journal_lost: self.keep.is_lost(),
             kind: config.kind,
             device: config.id,
             boot: config.boot,
@@ -269,8 +284,8 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
             max_body: config.max_body,
             features: self.features(),
             tags: config.tags,
-            durable: self.floors.of(self.session.logs.durable),
-            volatile: self.floors.of(self.session.logs.volatile),
+            durable: self.floors_named(self.session.logs.durable),
+            volatile: self.floors_named(self.session.logs.volatile),
             started: Started::from(entries.get(..count)?),
         };
         welcome.emit(scratch).ok()

@@ -43,7 +43,7 @@ pub(super) struct Spot(usize);
 #[derive(Debug)]
 pub(super) struct Park<P> {
     bytes: P,
-    len: usize,
+    len: u32,
     count: u16,
 }
 
@@ -60,10 +60,10 @@ impl<P: AsRef<[u8]> + AsMut<[u8]>> Park<P> {
     /// Keeps a copy of an order's frame. `false` if there is no room.
     pub(super) fn push(&mut self, meta: &Meta, frame: &[u8]) -> bool {
         let need = META_LEN.saturating_add(frame.len());
-        if self.capacity().saturating_sub(self.len) < need {
+        if self.capacity().saturating_sub(self.len as usize) < need {
             self.sweep();
         }
-        let len = self.len;
+        let len = self.len as usize;
         let Some(room) = self.bytes.as_mut().get_mut(len..).and_then(|free| free.get_mut(..need)) else {
             return false;
         };
@@ -72,6 +72,7 @@ impl<P: AsRef<[u8]> + AsMut<[u8]>> Park<P> {
         if body.len() != frame.len() {
             return false;
         }
+        let Ok(need) = u32::try_from(need) else { return false };
         body.copy_from_slice(frame);
         self.len = self.len.saturating_add(need);
         self.count = self.count.saturating_add(1);
@@ -112,7 +113,7 @@ impl<P: AsRef<[u8]> + AsMut<[u8]>> Park<P> {
     }
 
     fn spots(&self) -> impl Iterator<Item = (Spot, Meta, bool)> + '_ {
-        let bytes = self.bytes.as_ref().get(..self.len).unwrap_or(&[]);
+        let bytes = self.bytes.as_ref().get(..self.len as usize).unwrap_or(&[]);
         let mut at = 0_usize;
         core::iter::from_fn(move || {
             let (meta, _) = bytes.get(at..)?.split_first_chunk::<META_LEN>()?;
@@ -130,7 +131,7 @@ impl<P: AsRef<[u8]> + AsMut<[u8]>> Park<P> {
             return;
         }
         let (mut from, mut to) = (0_usize, 0_usize);
-        while from < self.len {
+        while from < self.len as usize {
             let bytes = self.bytes.as_mut();
             let Some((meta, waits)) = bytes
                 .get(from..)
@@ -146,7 +147,7 @@ impl<P: AsRef<[u8]> + AsMut<[u8]>> Park<P> {
             }
             from = end;
         }
-        self.len = to;
+        self.len = u32::try_from(to).unwrap_or(0);
     }
 }
 

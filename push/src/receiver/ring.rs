@@ -11,8 +11,13 @@
 //! of the storage is reached, which costs O(1) per slot because at least half of it is free then. A new session says
 //! again what SETTLED did not cover.
 
+mod notes;
+mod pieces;
+
 use wire_format::frame::outcome::Code;
 use wire_format::ids::Lane;
+
+use pieces::Pieces;
 
 use super::floors::Log;
 
@@ -25,11 +30,19 @@ pub struct OutcomeSlot {
     ms: u32,
     code: u8,
     detail: u8,
+    /// Log and lane, and what the journal does not know of it.
     log_lane: u8,
     state: u8,
 }
 
 const _: () = assert!(size_of::<OutcomeSlot>() == 16);
+
+/// The log and lane of a slot.
+const LOG_LANE: u8 = 0x1F;
+/// Beside them: what became of the order is not in the journal.
+const PENDING: u8 = 0x80;
+/// The journal has it and has not synced it.
+const TOLD: u8 = 0x40;
 
 /// Not covered by SETTLED (or, for a duplicate's answer, not written).
 const LIVE: u8 = 0x01;
@@ -68,6 +81,25 @@ impl OutcomeSlot {
         self.ms
     }
 
+    pub(super) const fn place(&self) -> Place {
+        let lane = match self.log_lane & 0x03 {
+            0 => Lane::Urgent,
+            1 => Lane::Interactive,
+            2 => Lane::Normal,
+            _ => Lane::Bulk,
+        };
+        Place { log: self.log(), lane, number: self.number }
+    }
+
+    const fn log(&self) -> Log {
+        Log((self.log_lane & LOG_LANE) >> 2)
+    }
+
+    /// How it ended.
+    pub(super) const fn ending(&self) -> Ending {
+        Ending { code: Code(self.code), detail: self.detail, ms: self.ms }
+    }
+
     pub(super) fn lane(&self) -> Lane {
         Lane::new(self.log_lane & 0x03).unwrap_or_default()
     }
@@ -87,7 +119,25 @@ impl OutcomeSlot {
     }
 
     const fn is_in(&self, log: Log) -> bool {
-        self.log_lane >> 2 == log.0
+        self.log().0 == log.0
+    }
+
+    /// What became of it is not in the journal for good.
+    const fn is_unrecorded(&self) -> bool {
+        self.is(LIVE) && self.log_lane & (PENDING | TOLD) != 0
+    }
+
+    /// It has ended and may be said: what the journal keeps of it.
+    fn is_ended(&self) -> bool {
+        self.is_owed() && self.state & (OPEN | HELD) == 0
+    }
+
+    /// It is not held any more: from here on it has ended for good.
+    const fn release(&mut self, note: Note) {
+        if self.is(HELD) {
+            self.state &= !HELD;
+            self.log_lane |= note.0;
+        }
     }
 
     /// An order that SETTLED has not covered.
@@ -97,7 +147,7 @@ impl OutcomeSlot {
 
     /// The same, of this log and lane.
     const fn is_owed_in(&self, log: Log, lane: Lane) -> bool {
-        self.is_owed() && self.log_lane == pack(log, lane)
+        self.is_owed() && self.log_lane & LOG_LANE == pack(log, lane)
     }
 
     /// Ended or held without having begun: what a new session judges anew.
@@ -120,11 +170,22 @@ pub(super) struct Place {
 }
 
 /// How an order ended.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ending {
     pub(super) code: Code,
     pub(super) detail: u8,
     pub(super) ms: u32,
+}
+
+/// Whether what happens to a slot is for the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Note(u8);
+
+impl Note {
+    /// There is no journal.
+    pub(super) const NONE: Self = Self(0);
+    /// It is to be recorded.
+    pub(super) const RECORD: Self = Self(PENDING);
 }
 
 /// What a SETTLED freed.
@@ -212,7 +273,9 @@ impl<R: AsRef<[OutcomeSlot]> + AsMut<[OutcomeSlot]>> Ring<R> {
     /// Whether an order with these low bits of its number is in the ring.
     pub(super) fn owes(&self, log_lane: u8, number: u32) -> bool {
         let low = u64::from(u32::MAX);
-        let is_it = |slot: &OutcomeSlot| slot.log_lane == log_lane && slot.number & low == u64::from(number);
+        let is_it = |slot: &OutcomeSlot| {
+            slot.log_lane & LOG_LANE == log_lane && slot.number & low == u64::from(number)
+        };
         self.used().iter().any(|slot| slot.is_owed() && is_it(slot))
     }
 
@@ -241,21 +304,21 @@ impl<R: AsRef<[OutcomeSlot]> + AsMut<[OutcomeSlot]>> Ring<R> {
     }
 
     /// `place` alone is not held any more: nothing of its lane is open.
-    pub(super) fn release_one(&mut self, place: Place) {
+    pub(super) fn release_one(&mut self, place: Place, note: Note) {
         if let Some(slot) = self.find_mut(place) {
-            slot.state &= !HELD;
+            slot.release(note);
         }
     }
 
     /// What of this lane and log has ended with everything before it is not held any more; the last of it.
-    pub(super) fn release(&mut self, log: Log, lane: Lane) -> Option<u64> {
+    pub(super) fn release(&mut self, log: Log, lane: Lane, note: Note) -> Option<u64> {
         let mut last = None;
         let head = usize::from(self.head);
         for slot in self.used_mut().iter_mut().skip(head).filter(|slot| slot.is_owed_in(log, lane)) {
             if slot.is(OPEN) {
                 break;
             }
-            slot.state &= !HELD;
+            slot.release(note);
             last = Some(slot.number);
         }
         last
@@ -454,53 +517,6 @@ impl<R: AsRef<[OutcomeSlot]> + AsMut<[OutcomeSlot]>> Ring<R> {
             to = to.saturating_add(1);
         }
         (self.head, self.sent, self.span, self.len) = (0, sent, span, to);
-    }
-}
-
-/// The entries of a block, cut into what fits one OUTCOME frame.
-#[derive(Clone, Debug)]
-pub(super) struct Pieces<'r> {
-    slots: &'r [OutcomeSlot],
-    max: u16,
-}
-
-impl<'r> Iterator for Pieces<'r> {
-    type Item = Piece<'r>;
-
-    fn next(&mut self) -> Option<Piece<'r>> {
-        let (mut count, mut end) = (0_u16, 0_usize);
-        for slot in self.slots {
-            if slot.is(WRITING) {
-                if count == self.max {
-                    break;
-                }
-                count = count.saturating_add(1);
-            }
-            end = end.saturating_add(1);
-        }
-        let (piece, rest) = self.slots.split_at_checked(end)?;
-        self.slots = rest;
-        (count > 0).then_some(Piece { slots: piece, count })
-    }
-}
-
-/// The entries of one OUTCOME frame.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Piece<'r> {
-    slots: &'r [OutcomeSlot],
-    count: u16,
-}
-
-impl<'r> Piece<'r> {
-    pub(super) const fn len(&self) -> usize {
-        self.count as usize
-    }
-
-    /// Lane by lane, each in log order.
-    pub(super) fn in_lane_order(self) -> impl Iterator<Item = &'r OutcomeSlot> {
-        Lane::ALL.into_iter().flat_map(move |lane| {
-            self.slots.iter().filter(move |slot| slot.is(WRITING) && slot.lane() == lane)
-        })
     }
 }
 

@@ -13,6 +13,7 @@
 //! From every state but Free, `handle_closed` leads to Free at once. Only one connection is Serving at a time.
 
 use core::net::{IpAddr, Ipv4Addr};
+use core::num::NonZeroU8;
 
 use wire_format::frame::{Bye, Drain, Reject, bye};
 use wire_format::ids::Lane;
@@ -24,15 +25,21 @@ use crate::ended::Ended;
 /// Names a connection of a [`super::Receiver`]; never given twice in a row for the same slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConnId {
-    pub(super) slot: u8,
+    /// Its slot, counted from 1.
+    place: NonZeroU8,
     pub(super) generation: u16,
 }
 
 impl ConnId {
+    pub(super) fn new(slot: usize, generation: u16) -> Self {
+        let place = u8::try_from(slot).unwrap_or(u8::MAX).saturating_add(1);
+        Self { place: NonZeroU8::new(place).unwrap_or(NonZeroU8::MAX), generation }
+    }
+
     /// The connection's slot, below CONNS: an index for a driver's own array.
     #[must_use]
     pub const fn index(self) -> usize {
-        self.slot as usize
+        self.place.get() as usize - 1
     }
 }
 

@@ -3,6 +3,7 @@
 //! | what | holds | bytes | without it |
 //! | --- | --- | --- | --- |
 //! | ring | every order received that SETTLED has not covered | 16 each | nothing is served |
+//! | logs | the floors of each lineage kept: one volatile, then the durable ones, 7 in all at most | 96 each | with one, nothing durable is served |
 //! | keys | order keys that had an effect, or may have had one | 16 each | a key repeated by another server is applied again |
 //! | versions | the newest version begun per supersede key | 24 each | an older one is applied after a newer one |
 //! | park | copies of orders that wait for their lane | 40 each, and the order's body | such an order ends its attempt as BUSY |
@@ -12,6 +13,8 @@
 //! Firmware takes a [`Fixed`] of arrays, a device with an operating system a `Boxed`; any mixture is a [`Memory`].
 
 use super::asks::Asks;
+use super::config::LOGS_FIRMWARE;
+use super::floors::LogSlot;
 use super::keys::{KeySlot, VersionSlot};
 use super::parts::Blob;
 use super::ring::OutcomeSlot;
@@ -21,6 +24,8 @@ use super::stats::DeskCounts;
 pub trait Storage {
     /// Orders and their outcomes, [`super::ReceiverConfig::ring_len`] of them.
     type Ring: AsRef<[OutcomeSlot]> + AsMut<[OutcomeSlot]>;
+    /// Lineages: the volatile one, then durable ones.
+    type Logs: AsRef<[LogSlot]> + AsMut<[LogSlot]>;
     /// Order keys.
     type Keys: AsRef<[KeySlot]> + AsMut<[KeySlot]>;
     /// Supersede keys.
@@ -33,10 +38,10 @@ pub trait Storage {
     type Desk: AsRef<[DeskSlot]> + AsMut<[DeskSlot]>;
 
     /// The pieces, to be overwritten.
-    #[expect(clippy::type_complexity, reason = "it names each of the six kinds above once")]
+    #[expect(clippy::type_complexity, reason = "it names each of the seven kinds above once")]
     fn into_memory(
         self,
-    ) -> Memory<Self::Ring, Self::Keys, Self::Versions, Self::Park, Self::Queue, Self::Desk>;
+    ) -> Memory<Self::Ring, Self::Logs, Self::Keys, Self::Versions, Self::Park, Self::Queue, Self::Desk>;
 }
 
 /// What a device needs that asks questions, or takes large payloads.
@@ -56,9 +61,11 @@ const _: () = assert!(size_of::<DeskSlot>() <= 200);
 
 /// The memory of a receiver, piece by piece. What stands in it is overwritten.
 #[derive(Clone, Debug)]
-pub struct Memory<R, K, V, P, Q, D> {
+pub struct Memory<R, L, K, V, P, Q, D> {
     /// Orders received that SETTLED has not covered; bounds the window to half its slots.
     pub ring: R,
+    /// Lineages: one volatile, then 1 to 6 durable ones. Who comes back after as many others have come is a stranger.
+    pub logs: L,
     /// Order keys; may be empty.
     pub keys: K,
     /// Supersede keys; may be empty.
@@ -71,9 +78,10 @@ pub struct Memory<R, K, V, P, Q, D> {
     pub desk: D,
 }
 
-impl<R, K, V, P, Q, D> Storage for Memory<R, K, V, P, Q, D>
+impl<R, L, K, V, P, Q, D> Storage for Memory<R, L, K, V, P, Q, D>
 where
     R: AsRef<[OutcomeSlot]> + AsMut<[OutcomeSlot]>,
+    L: AsRef<[LogSlot]> + AsMut<[LogSlot]>,
     K: AsRef<[KeySlot]> + AsMut<[KeySlot]>,
     V: AsRef<[VersionSlot]> + AsMut<[VersionSlot]>,
     P: AsRef<[u8]> + AsMut<[u8]>,
@@ -81,6 +89,7 @@ where
     D: AsRef<[DeskSlot]> + AsMut<[DeskSlot]>,
 {
     type Ring = R;
+    type Logs = L;
     type Keys = K;
     type Versions = V;
     type Park = P;
@@ -93,12 +102,27 @@ where
 }
 
 /// Arrays: `RING` orders, `KEYS` order keys and as many supersede keys, `PARK` and `QUEUE` bytes.
-pub type Fixed<const RING: usize, const KEYS: usize, const PARK: usize, const QUEUE: usize> =
-    Memory<[OutcomeSlot; RING], [KeySlot; KEYS], [VersionSlot; KEYS], [u8; PARK], [u8; QUEUE], [DeskSlot; 1]>;
+pub type Fixed<const RING: usize, const KEYS: usize, const PARK: usize, const QUEUE: usize> = Memory<
+    [OutcomeSlot; RING],
+    [LogSlot; LOGS_FIRMWARE],
+    [KeySlot; KEYS],
+    [VersionSlot; KEYS],
+    [u8; PARK],
+    [u8; QUEUE],
+    [DeskSlot; 1],
+>;
 
 /// The smallest that serves a window of 4 orders: no park, no queue, no desk. Orders, "later", CANCEL and DRAIN work; an
 /// order behind one at work is busy, results and questions are not sent.
-pub type Firmware = Memory<[OutcomeSlot; 8], [KeySlot; 2], [VersionSlot; 1], [u8; 0], [u8; 0], [DeskSlot; 0]>;
+pub type Firmware = Memory<
+    [OutcomeSlot; 8],
+    [LogSlot; LOGS_FIRMWARE],
+    [KeySlot; 2],
+    [VersionSlot; 1],
+    [u8; 0],
+    [u8; 0],
+    [DeskSlot; 0],
+>;
 
 impl Firmware {
     /// Empty arrays.
@@ -106,6 +130,7 @@ impl Firmware {
     pub const fn new() -> Self {
         Self {
             ring: [OutcomeSlot::EMPTY; 8],
+            logs: [LogSlot::EMPTY; LOGS_FIRMWARE],
             keys: [KeySlot::EMPTY; 2],
             versions: [VersionSlot::EMPTY],
             park: [],
@@ -129,6 +154,7 @@ impl<const RING: usize, const KEYS: usize, const PARK: usize, const QUEUE: usize
     pub const fn new() -> Self {
         Self {
             ring: [OutcomeSlot::EMPTY; RING],
+            logs: [LogSlot::EMPTY; LOGS_FIRMWARE],
             keys: [KeySlot::EMPTY; KEYS],
             versions: [VersionSlot::EMPTY; KEYS],
             park: [0; PARK],
@@ -148,17 +174,25 @@ impl<const RING: usize, const KEYS: usize, const PARK: usize, const QUEUE: usize
 
 /// Memory from the allocator, taken once.
 #[cfg(feature = "tokio")]
-pub type Boxed =
-    Memory<Box<[OutcomeSlot]>, Box<[KeySlot]>, Box<[VersionSlot]>, Box<[u8]>, Box<[u8]>, [DeskSlot; 1]>;
+pub type Boxed = Memory<
+    Box<[OutcomeSlot]>,
+    [LogSlot; super::LOGS],
+    Box<[KeySlot]>,
+    Box<[VersionSlot]>,
+    Box<[u8]>,
+    Box<[u8]>,
+    [DeskSlot; 1],
+>;
 
 #[cfg(feature = "tokio")]
 impl Boxed {
-    /// What a device with an operating system takes: the ring its window asks for, [`super::KEYS`] keys of both sorts, a
-    /// park of [`super::PARK_BYTES`] and a queue of [`super::QUEUE_BYTES`].
+    /// What a device with an operating system takes: the ring its window asks for, [`super::LOGS`] lineages,
+    /// [`super::KEYS`] keys of both sorts, a park of [`super::PARK_BYTES`] and a queue of [`super::QUEUE_BYTES`].
     #[must_use]
     pub fn new(config: &super::ReceiverConfig) -> Self {
         Self {
             ring: vec![OutcomeSlot::EMPTY; config.ring_len()].into(),
+            logs: [LogSlot::EMPTY; super::LOGS],
             keys: vec![KeySlot::EMPTY; super::KEYS].into(),
             versions: vec![VersionSlot::EMPTY; super::KEYS].into(),
             park: vec![0; super::PARK_BYTES].into(),

@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use push::fleet::{DeviceSlot, OrderSlot};
-use push::receiver::{DeskSlot, KeySlot, Memory, OutcomeSlot, Receiver, ReceiverConfig, VersionSlot};
+use push::receiver::{
+    DeskSlot, KeySlot, LogSlot, Memory, OutcomeSlot, Receiver, ReceiverConfig, VersionSlot,
+};
 use push::{DeviceIndex, DialError, Fleet, FleetConfig, Mark};
 use testkit::history::Event;
 use wire_format::frame::outcome::Code;
@@ -31,14 +33,22 @@ pub(crate) type Orders = Box<[OrderSlot<Vec<u8>, Vec<u8>>]>;
 pub(crate) type TheFleet = Fleet<Box<[DeviceSlot]>, Orders, Vec<u8>, Vec<u8>>;
 
 /// What a device keeps, in boxes.
-pub(crate) type Boxes =
-    Memory<Box<[OutcomeSlot]>, Box<[KeySlot]>, Box<[VersionSlot]>, Box<[u8]>, Box<[u8]>, [DeskSlot; 1]>;
+pub(crate) type Boxes = Memory<
+    Box<[OutcomeSlot]>,
+    [LogSlot; 3],
+    Box<[KeySlot]>,
+    Box<[VersionSlot]>,
+    Box<[u8]>,
+    Box<[u8]>,
+    [DeskSlot; 1],
+>;
 pub(crate) type TheReceiver = Receiver<Boxes, 4>;
 
 /// The memory of a device with this window.
 pub(crate) fn memory(config: &ReceiverConfig) -> Boxes {
     Memory {
         ring: vec![OutcomeSlot::EMPTY; config.ring_len()].into(),
+        logs: [LogSlot::EMPTY; 3],
         keys: vec![KeySlot::EMPTY; 8].into(),
         versions: vec![VersionSlot::EMPTY; 8].into(),
         park: vec![0; 2_048].into(),

@@ -1,7 +1,8 @@
 //! The devices and their drivers: they accept, read, hand over and write.
 
 use push::receiver::{
-    Delivered, DeskSlot, Item, KeySlot, Memory, OutcomeSlot, Receiver, ReceiverConfig, Ticket, VersionSlot,
+    Delivered, DeskSlot, Item, KeySlot, LOGS, LOGS_FIRMWARE, LogSlot, Memory, OutcomeSlot, Receiver,
+    ReceiverConfig, Ticket, VersionSlot,
 };
 use wire_format::ids::{NodeId, Store};
 use wire_format::time::Instant;
@@ -15,8 +16,15 @@ use super::world::{Act, World};
 use crate::history::{Event, OrderId};
 
 /// What a device keeps, in boxes.
-type Boxes =
-    Memory<Box<[OutcomeSlot]>, Box<[KeySlot]>, Box<[VersionSlot]>, Box<[u8]>, Box<[u8]>, Box<[DeskSlot]>>;
+type Boxes = Memory<
+    Box<[OutcomeSlot]>,
+    Box<[LogSlot]>,
+    Box<[KeySlot]>,
+    Box<[VersionSlot]>,
+    Box<[u8]>,
+    Box<[u8]>,
+    Box<[DeskSlot]>,
+>;
 pub(super) type TheReceiver = Receiver<Boxes, 4>;
 
 /// What an order was called when it was handed over, once its bytes are gone.
@@ -95,6 +103,7 @@ fn memory(spec: &DeviceSpec, config: &ReceiverConfig) -> Boxes {
     let (keys, room) = if spec.small { (4, 0) } else { (8, 2_048) };
     Memory {
         ring: vec![OutcomeSlot::EMPTY; config.ring_len()].into(),
+        logs: vec![LogSlot::EMPTY; if spec.small { LOGS_FIRMWARE } else { LOGS }].into(),
         keys: vec![KeySlot::EMPTY; keys].into(),
         versions: vec![VersionSlot::EMPTY; keys].into(),
         park: vec![0; room].into(),

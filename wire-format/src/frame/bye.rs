@@ -35,6 +35,8 @@ codes! {
         DRAINING = 6, "draining";
         /// A frame was larger than declared.
         TOO_LARGE = 7, "too-large";
+        /// The sender cannot write down what it must not forget.
+        STORAGE = 8, "storage";
     }
 }
 

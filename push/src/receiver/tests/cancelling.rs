@@ -4,7 +4,7 @@ use wire_format::frame::Cancel;
 
 use super::*;
 
-fn cancel(numbers: &[u64]) -> Vec<u8> {
+pub(super) fn cancel(numbers: &[u64]) -> Vec<u8> {
     frame(|buffer| Cancel { durable: false, numbers: numbers.into() }.emit(buffer))
 }
 

@@ -27,6 +27,8 @@ fn a_hello_opens_a_session() {
         window: 4,
         volatile: floors(Lineage([0xEE; 16])),
         durable: floors(Lineage([0xDD; 16])),
+        persisted: false,
+        lost: false,
     };
     assert_eq!(world.said(conn), [welcome]);
     let known = Known { server: A, fence: 5 };

@@ -5,6 +5,10 @@ use wire_format::ids::Lane;
 use super::super::floors::Log;
 use super::*;
 
+/// The log the orders below came in, and another one.
+const HERE: Log = Log(0);
+const THERE: Log = Log(1);
+
 type TheKeys = Keys<[KeySlot; 3], [VersionSlot; 3]>;
 
 fn tables() -> TheKeys {
@@ -12,7 +16,7 @@ fn tables() -> TheKeys {
 }
 
 fn place(number: u64) -> Place {
-    Place { log: Log(0), lane: Lane::Normal, number }
+    Place { log: HERE, lane: Lane::Normal, number }
 }
 
 fn key(key: u64) -> OrderKeys {
@@ -34,37 +38,47 @@ fn the_same_key_in_another_lineage_is_a_duplicate_if_it_may_have_had_an_effect()
         (Code::FAILED_RETRYABLE, Judgement::Start),
     ] {
         let mut keys = tables();
-        assert_eq!(keys.judge(1, key(7)), Judgement::Start);
-        keys.start(1, place(5), key(7), |_, _| false);
+        assert_eq!(keys.judge(HERE, key(7)), Judgement::Start);
+        keys.start(place(5), key(7), |_, _| false);
         // As long as it is at work nobody knows; within its lineage a key means nothing.
-        assert_eq!((keys.judge(2, key(7)), keys.judge(1, key(7))), (Judgement::AtWork, Judgement::Start));
+        assert_eq!(
+            (keys.judge(THERE, key(7)), keys.judge(HERE, key(7))),
+            (Judgement::AtWork, Judgement::Start)
+        );
         keys.end(place(5), code);
-        assert_eq!((keys.judge(2, key(7)), keys.judge(1, key(7))), (again, Judgement::Start), "{code}");
-        assert_eq!((keys.judge(2, key(8)), keys.judge(2, key(0))), (Judgement::Start, Judgement::Start));
+        assert_eq!(
+            (keys.judge(THERE, key(7)), keys.judge(HERE, key(7))),
+            (again, Judgement::Start),
+            "{code}"
+        );
+        assert_eq!(
+            (keys.judge(THERE, key(8)), keys.judge(THERE, key(0))),
+            (Judgement::Start, Judgement::Start)
+        );
     }
 }
 
 #[test]
 fn what_had_no_effect_drives_out_nothing_that_had_one() {
     let mut keys = tables();
-    keys.start(1, place(1), key(7), |_, _| false);
+    keys.start(place(1), key(7), |_, _| false);
     keys.end(place(1), Code::APPLIED);
     for number in 2..=9 {
-        keys.start(1, place(number), key(8), |_, _| false);
+        keys.start(place(number), key(8), |_, _| false);
         keys.end(place(number), Code::REJECTED_KIND);
     }
-    assert_eq!(keys.judge(2, key(7)), Judgement::Duplicate(Code::APPLIED));
+    assert_eq!(keys.judge(THERE, key(7)), Judgement::Duplicate(Code::APPLIED));
 }
 
 #[test]
 fn of_two_orders_with_one_key_at_work_the_one_with_an_effect_counts() {
     for (first, second) in [(Code::REJECTED_KIND, Code::APPLIED), (Code::APPLIED, Code::BUSY)] {
         let mut keys = tables();
-        keys.start(1, place(1), key(7), |_, _| false);
-        keys.start(1, place(2), key(7), |_, _| false);
+        keys.start(place(1), key(7), |_, _| false);
+        keys.start(place(2), key(7), |_, _| false);
         keys.end(place(1), first);
         keys.end(place(2), second);
-        assert_eq!(keys.judge(2, key(7)), Judgement::Duplicate(Code::APPLIED));
+        assert_eq!(keys.judge(THERE, key(7)), Judgement::Duplicate(Code::APPLIED));
     }
 }
 
@@ -72,48 +86,48 @@ fn of_two_orders_with_one_key_at_work_the_one_with_an_effect_counts() {
 fn a_full_table_of_keys_forgets_the_oldest() {
     let mut keys = tables();
     for number in 1..=4 {
-        keys.start(1, place(number), key(number), |_, _| false);
+        keys.start(place(number), key(number), |_, _| false);
         keys.end(place(number), Code::APPLIED);
     }
-    assert_eq!(keys.judge(2, key(1)), Judgement::Start);
+    assert_eq!(keys.judge(THERE, key(1)), Judgement::Start);
     for number in 2..=4 {
-        assert_eq!(keys.judge(2, key(number)), Judgement::Duplicate(Code::APPLIED));
+        assert_eq!(keys.judge(THERE, key(number)), Judgement::Duplicate(Code::APPLIED));
     }
 }
 
 #[test]
 fn an_older_version_is_superseded_and_an_attempt_at_the_same_one_is_not() {
     let mut keys = tables();
-    keys.start(1, place(5), version(9, 3), |_, _| false);
+    keys.start(place(5), version(9, 3), |_, _| false);
     for (of, judged) in [(2, Judgement::Superseded), (3, Judgement::Superseded), (4, Judgement::Start)] {
-        assert_eq!(keys.judge(2, version(9, of)), judged);
+        assert_eq!(keys.judge(THERE, version(9, of)), judged);
     }
-    assert_eq!(keys.judge(2, version(8, 1)), Judgement::Start);
+    assert_eq!(keys.judge(THERE, version(8, 1)), Judgement::Start);
     keys.end(place(5), Code::NO_SPACE);
     for (of, judged) in [(2, Judgement::Superseded), (3, Judgement::Start), (4, Judgement::Start)] {
-        assert_eq!(keys.judge(1, version(9, of)), judged);
+        assert_eq!(keys.judge(HERE, version(9, of)), judged);
     }
-    keys.start(1, place(6), version(9, 3), |_, _| false);
+    keys.start(place(6), version(9, 3), |_, _| false);
     keys.end(place(6), Code::APPLIED);
-    assert_eq!(keys.judge(1, version(9, 3)), Judgement::Superseded);
+    assert_eq!(keys.judge(HERE, version(9, 3)), Judgement::Superseded);
 }
 
 #[test]
 fn a_full_table_of_versions_forgets_the_one_used_least_lately_that_is_settled() {
     let mut keys = tables();
     for number in 1..=3 {
-        keys.start(1, place(number), version(number, 10), |_, _| false);
+        keys.start(place(number), version(number, 10), |_, _| false);
         keys.end(place(number), Code::APPLIED);
     }
     // 1 was used before all others, but its order is not settled.
-    keys.start(1, place(4), version(4, 10), |_, number| number == 1);
+    keys.start(place(4), version(4, 10), |_, number| number == 1);
     let known: Vec<_> =
-        (1..=4).filter(|of| keys.judge(1, version(*of, 10)) == Judgement::Superseded).collect();
+        (1..=4).filter(|of| keys.judge(HERE, version(*of, 10)) == Judgement::Superseded).collect();
     assert_eq!(known, [1, 3, 4]);
     // None is: then the oldest goes.
-    keys.start(1, place(5), version(5, 10), |_, _| true);
+    keys.start(place(5), version(5, 10), |_, _| true);
     let known: Vec<_> =
-        (1..=5).filter(|of| keys.judge(1, version(*of, 10)) == Judgement::Superseded).collect();
+        (1..=5).filter(|of| keys.judge(HERE, version(*of, 10)) == Judgement::Superseded).collect();
     assert_eq!(known, [3, 4, 5]);
 }
 
@@ -121,7 +135,7 @@ fn a_full_table_of_versions_forgets_the_one_used_least_lately_that_is_settled() 
 fn without_tables_nothing_is_remembered() {
     let mut keys = Keys::new([KeySlot::EMPTY; 0], [VersionSlot::EMPTY; 0]);
     let both = OrderKeys { key: 1, supersede: 2, version: 3 };
-    keys.start(1, place(1), both, |_, _| false);
+    keys.start(place(1), both, |_, _| false);
     keys.end(place(1), Code::APPLIED);
-    assert_eq!(keys.judge(2, both), Judgement::Start);
+    assert_eq!(keys.judge(THERE, both), Judgement::Start);
 }

@@ -1,6 +1,8 @@
 //! A device in virtual time, its server played by hand.
 
+mod boots;
 mod cancelling;
+mod failing;
 mod handshake;
 mod lanes;
 mod large;
@@ -8,8 +10,10 @@ mod leaving;
 mod liveness;
 mod orders;
 mod questions;
+mod recording;
 mod results;
 mod superseding;
+mod tape;
 mod writes;
 
 use core::time::Duration;
@@ -28,6 +32,8 @@ use wire_format::ids::OrderKind;
 use wire_format::ids::{Lineage, Store};
 use wire_format::splitter::{Split, split};
 
+pub(super) use tape::Tape;
+
 use super::*;
 use crate::ended::{Closed, Ended};
 use wire_format::frame::outcome::Code;
@@ -39,7 +45,7 @@ pub(super) const B: NodeId = NodeId([0xB; 16]);
 /// What the device said, in words a test can compare.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Said {
-    Welcome { window: u16, volatile: LogFloors, durable: LogFloors },
+    Welcome { window: u16, volatile: LogFloors, durable: LogFloors, persisted: bool, lost: bool },
     Reject(Reject),
     Outcomes { durable: bool, entries: Vec<(Lane, u64, Code, u8)> },
     Ack { durable: bool, lane: Lane, number: u32 },
@@ -54,12 +60,20 @@ pub(super) enum Said {
     Bye(bye::Code),
 }
 
-pub(super) type Boxes =
-    Memory<Box<[OutcomeSlot]>, Box<[KeySlot]>, Box<[VersionSlot]>, Box<[u8]>, Box<[u8]>, [DeskSlot; 1]>;
+pub(super) type Boxes = Memory<
+    Box<[OutcomeSlot]>,
+    [LogSlot; 3],
+    Box<[KeySlot]>,
+    Box<[VersionSlot]>,
+    Box<[u8]>,
+    Box<[u8]>,
+    [DeskSlot; 1],
+>;
 
 pub(super) fn boxes(config: &ReceiverConfig) -> Boxes {
     Memory {
         ring: vec![OutcomeSlot::EMPTY; config.ring_len()].into(),
+        logs: [LogSlot::EMPTY; 3],
         keys: vec![KeySlot::EMPTY; 4].into(),
         versions: vec![VersionSlot::EMPTY; 4].into(),
         park: vec![0; 2_048].into(),
@@ -107,6 +121,8 @@ pub(super) struct World {
     pub(super) digest: Option<bool>,
     /// How long the handler takes.
     pub(super) effort: Duration,
+    /// The journal, if the device has one.
+    pub(super) tape: Option<Tape>,
 }
 
 impl World {
@@ -134,6 +150,7 @@ impl World {
             pieces: Vec::new(),
             digest: Some(true),
             effort: Duration::ZERO,
+            tape: None,
         }
     }
 
@@ -195,6 +212,9 @@ impl World {
                 None => {}
             }
             if consumed == 0 {
+                if self.keep() {
+                    continue;
+                }
                 self.drain();
                 return Ok(used);
             }
@@ -225,9 +245,15 @@ impl World {
     }
 
     pub(super) fn drain(&mut self) {
-        while let Some(delivered) = self.receiver.poll_order(self.now) {
-            let taken = Taken::of(&delivered);
-            self.take(taken);
+        loop {
+            self.keep();
+            while let Some(delivered) = self.receiver.poll_order(self.now) {
+                let taken = Taken::of(&delivered);
+                self.take(taken);
+            }
+            if !self.keep() {
+                break;
+            }
         }
         let mut scratch = vec![0xA5; self.scratch];
         while let Some(transmit) = self.receiver.poll_transmit(self.now, &mut scratch) {
@@ -298,9 +324,10 @@ impl World {
 
 fn read(raw: &Raw<'_>) -> Said {
     if let Ok(welcome) = Welcome::parse(raw) {
-        assert_eq!((welcome.device, welcome.boot, welcome.features & 0x0E), (DEVICE, 77, 0x0E));
-        let Welcome { window_orders, volatile, durable, .. } = welcome;
-        return Said::Welcome { window: window_orders, volatile, durable };
+        assert_eq!((welcome.device, welcome.features & 0x0E), (DEVICE, 0x0E));
+        let Welcome { window_orders: window, volatile, durable, .. } = welcome;
+        let (persisted, lost) = (welcome.floors_persisted, welcome.journal_lost);
+        return Said::Welcome { window, volatile, durable, persisted, lost };
     }
     if let Ok(reject) = Reject::parse(raw) {
         return Said::Reject(reject);

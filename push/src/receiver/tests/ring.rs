@@ -2,6 +2,7 @@
 
 use wire_format::rng::Rng;
 
+use super::pieces::Piece;
 use super::*;
 
 const LOG: Log = Log(0);
@@ -76,7 +77,7 @@ fn said(ring: &TheRing, max: u16) -> Vec<(Lane, u64)> {
 
 fn end(ring: &mut TheRing, place: Place) {
     assert!(ring.end(place, 0, Code::APPLIED, 0, None));
-    ring.release(place.log, place.lane);
+    ring.release(place.log, place.lane, Note::NONE);
 }
 
 /// One random step on both.
@@ -125,7 +126,7 @@ fn step(rng: &mut Rng, ring: &mut TheRing, model: &mut Model) {
             let before = model.kept.len();
             model.kept.retain(|kept| !goes(kept));
             let freed = ring.settle(log, lane, number);
-            ring.release(log, lane);
+            ring.release(log, lane, Note::NONE);
             assert_eq!(usize::from(freed.open), open);
             assert_eq!(usize::from(freed.ended), before - model.kept.len() - open);
         }
@@ -193,7 +194,7 @@ fn a_lineage_that_goes_takes_its_outcomes_along() {
     for (log, number) in [(LOG, 1), (OTHER, 1), (LOG, 2), (OTHER, 2)] {
         assert!(ring.open(place(log, number), 0));
         assert!(ring.end(place(log, number), 0, Code::APPLIED, 0, None));
-        ring.release_one(place(log, number));
+        ring.release_one(place(log, number), Note::NONE);
     }
     assert!(!ring.open(place(LOG, 3), 0));
     assert_eq!((ring.forget(LOG), ring.live(), ring.recent()), (2, 2, 2));
@@ -213,14 +214,14 @@ fn what_ended_early_is_held_until_what_came_before_it_has_ended() {
     }
     ring.start(place(LOG, 1));
     assert!(ring.end(place(LOG, 3), 1_500, Code::CANCELLED, 0, None));
-    assert_eq!(ring.release(LOG, Lane::Normal), None);
+    assert_eq!(ring.release(LOG, Lane::Normal, Note::NONE), None);
     assert_eq!(ring.begin_block([Some(LOG), None], 9), None);
     assert!(ring.end(place(LOG, 1), 2_000, Code::APPLIED, 0, None));
-    assert_eq!(ring.release(LOG, Lane::Normal), Some(1));
+    assert_eq!(ring.release(LOG, Lane::Normal, Note::NONE), Some(1));
     assert_eq!(ring.begin_block([Some(LOG), None], 9), Some((LOG, 1)));
     ring.end_block();
     assert!(ring.end(place(LOG, 2), 3_000, Code::BUSY, 0, Some(250)));
-    assert_eq!(ring.release(LOG, Lane::Normal), Some(3));
+    assert_eq!(ring.release(LOG, Lane::Normal, Note::NONE), Some(3));
     assert_eq!(ring.begin_block([Some(LOG), None], 9), Some((LOG, 2)));
     let told: Vec<_> =
         ring.pieces(9).flat_map(Piece::in_lane_order).map(|slot| (slot.number(), slot.ms())).collect();
