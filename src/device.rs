@@ -1,11 +1,14 @@
 //! A device: announces itself and serves the orders of its store server.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use discovery::auth::DeviceKeys;
 use discovery::driver as finding;
 use push::driver::device as serving;
+use push::file_journal::FileJournal;
+use push::receiver::journal::Found;
 use push::receiver::{Event as Served, Handler, ReceiverConfig};
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
@@ -29,6 +32,7 @@ pub struct DeviceBuilder {
     keys: Option<DeviceKeys>,
     bind: Option<Ipv4Addr>,
     seeds: usize,
+    journal: Option<PathBuf>,
     #[cfg(feature = "metrics")]
     metrics_every: Option<Duration>,
 }
@@ -43,6 +47,7 @@ impl DeviceBuilder {
             keys: None,
             bind: None,
             seeds: 0,
+            journal: None,
             #[cfg(feature = "metrics")]
             metrics_every: None,
         }
@@ -110,13 +115,23 @@ impl DeviceBuilder {
         self
     }
 
+    /// A directory where the device keeps what it did: made if it is not there, locked while it is used, 512 KiB for ever.
+    /// With it an order that may not run twice does not, whatever happens to the device in the middle of it: it is IN_DOUBT
+    /// then. It costs two syncs of the disk per such order, one per order that may run twice, and orders that come
+    /// together share them.
+    ///
+    /// Default: none. The device begins each boot with an empty memory and says so; the server then cannot know what
+    /// became of orders it had sent before, and reports those that may not run twice as IN_DOUBT.
+    #[must_use]
+    pub fn journal(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.journal = Some(directory.into());
+        self
+    }
+
     /// Opens the sockets and starts; `handler` is called for each order, one at a time, inside the device's task, and
     /// should answer within a second. What takes longer it answers with [`Verdict::Later`](crate::Verdict::Later), to be
     /// completed with [`Device::handle`]. On an error nothing is left running.
-    #[expect(
-        clippy::unused_async,
-        reason = "keys and a journal will have to be waited for; callers shall not change then"
-    )]
+    #[expect(clippy::unused_async, reason = "keys will have to be waited for; callers shall not change then")]
     pub async fn start<H: Handler + Send + 'static>(mut self, handler: H) -> Result<Device, StartError> {
         if self.security.is_none() {
             return Err(StartError::SecurityNotChosen);
@@ -128,7 +143,7 @@ impl DeviceBuilder {
         config.zone = find.zone.unwrap_or(0);
         config.tags = find.tags;
         let address = SocketAddr::from((self.bind.unwrap_or(Ipv4Addr::UNSPECIFIED), find.port));
-        let listener = serving::Listener::spawn(address, config, handler)?;
+        let listener = listen(address, config, handler, self.journal.take())?;
         self.find.port = listener.address().port();
         let finder = self.discovery.take().map(|mut net| {
             net.bind = self.bind;
@@ -145,7 +160,8 @@ impl DeviceBuilder {
             let finder = finder.as_ref().map(|finder| finder.handle().clone());
             crate::metrics::device(every, self.find.id, listener.handle(), finder)
         });
-        let (handle, found) = (listener.handle(), finder.as_ref().map(|finder| finder.handle().clone()));
+        let (handle, journal) = (listener.handle(), listener.found());
+        let found = finder.as_ref().map(|finder| finder.handle().clone());
         // Before the task runs: its first session may open at once.
         let sessions = listener.subscribe();
         let join = Join { finder, listener, events: events.clone() };
@@ -154,6 +170,7 @@ impl DeviceBuilder {
             id: self.find.id,
             address,
             handle,
+            journal,
             finder: found,
             events,
             stop,
@@ -162,6 +179,23 @@ impl DeviceBuilder {
             _metrics: metrics,
         })
     }
+}
+
+fn listen<H: Handler + Send + 'static>(
+    address: SocketAddr,
+    config: ReceiverConfig,
+    handler: H,
+    journal: Option<PathBuf>,
+) -> Result<serving::Listener, StartError> {
+    let Some(path) = journal else { return Ok(serving::Listener::spawn(address, config, handler)?) };
+    let cannot = |source| StartError::Journal { path: path.clone(), source };
+    let journal = FileJournal::open(&path).map_err(cannot)?;
+    serving::Listener::spawn_with(address, config, handler, journal).map_err(|error| match error {
+        serving::SpawnError::Listen(error) => error.into(),
+        serving::SpawnError::Journal(error) => cannot(error.into()),
+        // No other is known here.
+        other => cannot(std::io::Error::other(other)),
+    })
 }
 
 /// A device of the store.
@@ -215,6 +249,7 @@ pub struct Device {
     id: NodeId,
     address: SocketAddr,
     handle: serving::Handle,
+    journal: Found,
     finder: Option<finding::device::DeviceHandle>,
     events: broadcast::Sender<DeviceEvent>,
     stop: watch::Sender<Option<Duration>>,
@@ -259,6 +294,12 @@ impl Device {
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What its journal held at the start. [`Found::Damaged`]: somebody should look at its disk.
+    #[must_use]
+    pub const fn journal(&self) -> Found {
+        self.journal
     }
 
     /// A way to this device for other tasks and threads: completing orders, saying how far they are, asking the server.

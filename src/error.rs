@@ -21,4 +21,12 @@ pub enum StartError {
     /// The port for orders could not be listened on.
     #[error(transparent)]
     Listen(#[from] push::driver::device::ListenError),
+    /// The device's journal could not be opened or read: it must not serve as if it remembered nothing.
+    #[error("the journal {path} cannot be used: {source}", path = path.display())]
+    Journal {
+        /// Its directory.
+        path: std::path::PathBuf,
+        /// Why; [`std::io::ErrorKind::WouldBlock`] if another process uses it.
+        source: std::io::Error,
+    },
 }

@@ -25,6 +25,7 @@ pub(crate) fn failure(error: &StartError) -> Failure {
     match error {
         StartError::Discovery(error) => discovery(error),
         StartError::Listen(error) => listen(error),
+        StartError::Journal { source, .. } => journal(error, source.kind()),
         StartError::SecurityNotChosen => Failure::start(error.to_string(), "choose one with --open-network"),
         StartError::TooManyDevices { .. } => Failure::start(error.to_string(), "list fewer devices"),
         _ => Failure::start(error.to_string(), "see tillwire --help"),
@@ -54,6 +55,19 @@ fn listen(error: &ListenError) -> Failure {
         ErrorKind::PermissionDenied => "ports below 1024 are for root; give --port another number",
         ErrorKind::AddrNotAvailable => "--bind has to be an address of this host (see ip address)",
         _ => "give --port or --bind something else",
+    };
+    Failure::start(error.to_string(), help)
+}
+
+fn journal(error: &StartError, kind: ErrorKind) -> Failure {
+    let help = match kind {
+        ErrorKind::WouldBlock => {
+            "one process, one journal: stop the other device or give --journal another directory"
+        }
+        ErrorKind::PermissionDenied => "give --journal a directory this user may write to",
+        _ => {
+            "without its journal a device could apply orders twice: repair the disk, or give --journal a new directory"
+        }
     };
     Failure::start(error.to_string(), help)
 }

@@ -6,6 +6,7 @@
 //! | `id` | the node's id, 32 hexadecimal digits, written once |
 //! | `fence` | of a server that took its store over: the fence as a decimal number |
 //! | `roster` | of a server: the devices it knows, as discovery's snapshot |
+//! | `journal` | of a device: a directory of its own, see `docs/JOURNAL.md` |
 //! | `lock` | empty; locked while a process runs on this directory |
 //!
 //! Files are replaced whole (written beside, synced, renamed), so a power cut leaves the old one or the new one.

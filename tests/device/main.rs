@@ -1,6 +1,7 @@
 //! A device over real sockets, against a server written by hand: what takes longer, results, progress, questions both
-//! ways, large payloads, leaving.
+//! ways, large payloads, leaving, journals.
 
+mod journal;
 mod wire;
 
 use std::net::Ipv4Addr;

@@ -65,6 +65,11 @@ pub(super) const FRESH: Delivery =
 impl Wire {
     /// Connects and greets as the server whose volatile log has given numbers up to `head`.
     pub(super) async fn connect(device: SocketAddr, head: u64) -> Self {
+        Self::greet(device, head).await.expect("a WELCOME")
+    }
+
+    /// The same; `None` if the device answers with anything but WELCOME.
+    pub(super) async fn greet(device: SocketAddr, head: u64) -> Option<Self> {
         let mut stream = TcpStream::connect(device).await.unwrap();
         stream.set_nodelay(true).unwrap();
         let hello = Hello {
@@ -87,10 +92,9 @@ impl Wire {
         let len = hello.emit(&mut bytes).unwrap();
         stream.write_all(&bytes[..len]).await.unwrap();
         let mut wire = Self { stream, unread: Vec::new(), features: 0 };
-        let (kind, frame) = wire.frame().await.expect("a WELCOME");
-        assert_eq!(kind, Kind::WELCOME);
+        let (_, frame) = wire.frame().await.filter(|(kind, _)| *kind == Kind::WELCOME)?;
         wire.features = Welcome::parse(&Raw::parse(&frame).unwrap()).unwrap().features;
-        wire
+        Some(wire)
     }
 
     /// Sends frames in one write.

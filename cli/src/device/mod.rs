@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tillwire::discovery::SeekerEvent;
 use tillwire::push::driver::device::Event as ListenerEvent;
 use tillwire::push::receiver::Event as SessionEvent;
+use tillwire::push::receiver::journal::Found;
 use tillwire::{Device, DeviceEvent, Firmware, OrderKind};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
@@ -56,6 +57,10 @@ pub(crate) struct Args {
     /// Announce to this server by unicast instead of asking the LAN; may be given up to 4 times.
     #[arg(long = "seed", value_name = "IP[:PORT]", value_parser = seed)]
     seeds: Vec<SocketAddrV4>,
+    /// Keep here what it did, so that after a crash no order is repeated that may not be; 512 KiB. Default: the directory
+    /// `journal` in that of --state, if one is given; otherwise nothing is kept.
+    #[arg(long, value_name = "DIR")]
+    journal: Option<PathBuf>,
     /// Append a JSON line per order to this file before its outcome is reported.
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
@@ -112,6 +117,10 @@ pub(crate) async fn run(args: Args, json: bool) -> Outcome {
     if let Some(state) = &state {
         builder = builder.epoch(state.epoch);
     }
+    let beside = args.net.state.as_deref().map(|state| state.join("journal"));
+    if let Some(directory) = args.journal.or(beside) {
+        builder = builder.journal(directory);
+    }
     let (lines, orders) = mpsc::channel(LINES_MAX);
     let (works, working) = application::works();
     let later = args.later_ms.map(Duration::from_millis);
@@ -134,13 +143,21 @@ pub(crate) async fn run(args: Args, json: bool) -> Outcome {
     say_clear_mode();
     if json {
         let address = device.address().to_string();
-        out::json(&json!({"event": "listening", "device": device.id().to_string(), "address": address}));
+        let journal = journal_name(device.journal());
+        out::json(&json!({
+            "event": "listening", "device": device.id().to_string(), "address": address, "journal": journal,
+        }));
     } else {
         out::line(&format!(
             "device {} of store {store} listens on {}; Ctrl-C ends it",
             device.id(),
             device.address()
         ));
+    }
+    if device.journal() == Found::Damaged {
+        out::warn(
+            "the journal is damaged: what this device did before may not be known, and the server is told so",
+        );
     }
     tell(&device, orders, &mut end, json).await;
     device.shutdown().await;
@@ -192,7 +209,21 @@ fn event_json(event: &DeviceEvent) -> Value {
         DeviceEvent::Session(ListenerEvent::Closed { peer, why }) => {
             json!({"event": "closed", "address": peer.to_string(), "why": why.name(), "detail": why.to_string()})
         }
+        DeviceEvent::Session(ListenerEvent::JournalFailed { why }) => {
+            json!({"event": "journal-failed", "why": why.to_string()})
+        }
+        DeviceEvent::Session(ListenerEvent::JournalBack) => json!({"event": "journal-back"}),
         _ => json!({"event": "other"}),
+    }
+}
+
+/// What the journal held at the start.
+const fn journal_name(found: Found) -> &'static str {
+    match found {
+        Found::NoJournal => "none",
+        Found::New => "new",
+        Found::Whole => "whole",
+        Found::Damaged => "damaged",
     }
 }
 

@@ -76,6 +76,19 @@ impl Running {
         Self::spawn(inside, words)
     }
 
+    /// The same started by another program, which becomes it.
+    pub(crate) fn start_command(command: Command) -> Self {
+        Self::spawn(command, &["started by another program"])
+    }
+
+    /// Runs a shell command in the mount namespace of the process.
+    pub(crate) fn enter_mounts(&self, script: &str) {
+        let target = self.child.id().to_string();
+        let status =
+            Command::new("nsenter").args(["--target", &target, "--mount", "sh", "-c", script]).status();
+        assert!(status.expect("nsenter runs").success(), "{script}");
+    }
+
     fn spawn(mut command: Command, words: &[&str]) -> Self {
         let mut child = command
             .arg("--json")

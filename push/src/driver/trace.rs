@@ -101,3 +101,13 @@ pub(super) fn turned_away(peer: SocketAddr, why: Ended) {
         tell!(WARN, %peer, why = why.name(), detail = %why, "connection closed");
     }
 }
+
+/// A device's journal did not take a write.
+pub(super) fn journal_failed(why: &(dyn std::error::Error + 'static)) {
+    tell!(ERROR, why, "the journal failed");
+}
+
+/// It takes writes again.
+pub(super) fn journal_back() {
+    tell!(INFO, "the journal works again");
+}

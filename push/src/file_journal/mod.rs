@@ -68,6 +68,15 @@ pub enum FileJournalError {
     NotReplayed,
 }
 
+impl From<FileJournalError> for io::Error {
+    fn from(error: FileJournalError) -> Self {
+        match error {
+            FileJournalError::Disk { source, .. } => source,
+            other => Self::other(other),
+        }
+    }
+}
+
 /// A step of reading or writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Doing {

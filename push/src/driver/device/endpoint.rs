@@ -1,5 +1,6 @@
 //! The device's task: sockets, clock and handler around the receiver.
 
+use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,8 +16,10 @@ use wire_format::time::Instant;
 use super::Event;
 use super::conn::Conn;
 use super::desk::{Desk, Served};
+use super::keeper::Keeper;
 use super::mailbox::{Mailbox, Posts};
 use crate::driver::{Clock, trace};
+use crate::receiver::journal::{Found, Journal};
 use crate::receiver::{Boxed, Event as SessionEvent, Handler, ReceiverConfig};
 
 /// Reads from one connection before what they led to is written: outcomes of all of them leave together.
@@ -26,8 +29,9 @@ const STOP_WITHIN: Duration = Duration::from_secs(1);
 /// Pause after the system refused to hand over a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-pub(super) struct Endpoint<H> {
+pub(super) struct Endpoint<H, J> {
     receiver: Served,
+    journal: Keeper<J>,
     max_body: u32,
     listener: TcpListener,
     conns: Vec<Conn>,
@@ -43,21 +47,25 @@ pub(super) struct Endpoint<H> {
     stopping: Option<Instant>,
 }
 
-impl<H: Handler> Endpoint<H> {
+impl<H: Handler, J: Journal<Error: Error + 'static>> Endpoint<H, J> {
+    /// Replays the journal. An error is its own: nothing is known then, and nobody must be served.
     pub(super) fn new(
         listener: TcpListener,
         mut config: ReceiverConfig,
         handler: H,
-        mailbox: Arc<Mailbox>,
-        events: broadcast::Sender<Event>,
-    ) -> Self {
+        mut journal: J,
+        (mailbox, events): (Arc<Mailbox>, broadcast::Sender<Event>),
+    ) -> Result<(Self, Found), J::Error> {
         let clock = Clock::start();
         // The desk puts them together and compares their digest.
         config.parts = true;
         let storage = Boxed::new(&config);
         let max_body = config.max_body;
-        Self {
-            receiver: Served::new(config, storage, clock.now()),
+        let mut receiver = Served::new(config, storage, clock.now());
+        let found = receiver.replay(clock.now(), &mut journal)?;
+        let endpoint = Self {
+            receiver,
+            journal: Keeper::new(journal),
             max_body,
             listener,
             conns: Vec::with_capacity(super::desk::CONNS),
@@ -70,7 +78,8 @@ impl<H: Handler> Endpoint<H> {
             timer: None,
             accept_after: None,
             stopping: None,
-        }
+        };
+        Ok((endpoint, found))
     }
 
     pub(super) async fn run(mut self) {
@@ -87,6 +96,8 @@ impl<H: Handler> Endpoint<H> {
             busy |= self.accept(cx, now);
             busy |= self.read(cx, now);
             busy |= self.desk.serve_parked(&self.clock, &mut self.receiver);
+            // Once a turn, for all that was read in it: what waits for it goes on in the next one, or leaves now.
+            busy |= self.keep();
             busy |= self.transmit(cx, now);
             self.drain();
             if self.stopping.is_some_and(|by| self.receiver.is_stopped() || now > by) {
@@ -191,6 +202,15 @@ impl<H: Handler> Endpoint<H> {
         used
     }
 
+    /// Has the journal take what it has to know. True if there was anything.
+    fn keep(&mut self) -> bool {
+        let kept = self.journal.keep(&mut self.receiver, self.clock.now());
+        if let Some(event) = self.journal.take_event() {
+            self.tell(event);
+        }
+        kept
+    }
+
     fn transmit(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let mut busy = false;
         while let Some(transmit) = self.receiver.poll_transmit(now, &mut self.scratch) {
@@ -222,12 +242,15 @@ impl<H: Handler> Endpoint<H> {
             }
         }
         while let Some(event) = self.receiver.poll_event() {
-            if let SessionEvent::Unanswered { ask } = event {
-                self.desk.unanswered(ask);
-                continue;
+            match event {
+                SessionEvent::Unanswered { ask } => self.desk.unanswered(ask),
+                // The keeper tells it, and why.
+                SessionEvent::JournalFailed => {}
+                event => {
+                    trace::served(&event);
+                    self.tell(Event::Session(event));
+                }
             }
-            trace::served(&event);
-            self.tell(Event::Session(event));
         }
     }
 
@@ -252,7 +275,7 @@ impl<H: Handler> Endpoint<H> {
     }
 }
 
-impl<H> Drop for Endpoint<H> {
+impl<H, J> Drop for Endpoint<H, J> {
     fn drop(&mut self) {
         self.mailbox.close();
     }

@@ -5,8 +5,10 @@ mod conn;
 mod desk;
 mod endpoint;
 mod handle;
+mod keeper;
 mod mailbox;
 
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,6 +26,7 @@ use self::endpoint::Endpoint;
 use self::mailbox::Mailbox;
 use super::trace;
 use crate::ended::Ended;
+use crate::receiver::journal::{Found, Journal, NoJournal};
 use crate::receiver::{Event as SessionEvent, Handler, ReceiverConfig, Stats};
 
 /// Events a subscriber may lag behind before it is told how many it missed.
@@ -43,6 +46,18 @@ pub struct ListenError {
     pub source: io::Error,
 }
 
+/// Why a device with a journal could not begin. Nothing is left open.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpawnError<E> {
+    /// The port.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// What the journal holds could not be read: without it orders could be applied twice.
+    #[error("the journal cannot be read")]
+    Journal(#[source] E),
+}
+
 /// What happens on a listening device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -57,6 +72,13 @@ pub enum Event {
         /// Why, and whose fault.
         why: Ended,
     },
+    /// The journal did not take a write: nobody is served until it takes one. Tried, and told, every two seconds.
+    JournalFailed {
+        /// What the system said; [`io::ErrorKind::Other`] if it was not the system.
+        why: io::ErrorKind,
+    },
+    /// The journal takes writes again.
+    JournalBack,
 }
 
 /// A listening device. Dropping it stops the task without a goodbye; [`Listener::shutdown`] says goodbye.
@@ -64,13 +86,14 @@ pub enum Event {
 pub struct Listener {
     address: SocketAddr,
     handle: Handle,
+    found: Found,
     events: broadcast::Sender<Event>,
     task: Option<JoinHandle<()>>,
 }
 
 impl Listener {
     /// Listens on `address` and serves with `handler` on the current tokio runtime. The handler runs inside the task and
-    /// should answer within a second.
+    /// should answer within a second. There is no journal: every boot begins with an empty memory and says so.
     ///
     /// # Panics
     ///
@@ -79,15 +102,45 @@ impl Listener {
     where
         H: Handler + Send + 'static,
     {
-        let listener = listen(address).map_err(|source| ListenError { address, source })?;
-        let address = listener.local_addr().map_err(|source| ListenError { address, source })?;
+        Self::spawn_with(address, config, handler, NoJournal).map_err(|error| match error {
+            SpawnError::Listen(error) => error,
+            SpawnError::Journal(never) => match never {},
+        })
+    }
+
+    /// The same with a journal, which is replayed before anybody can connect. It is written inside the task: before the
+    /// handler of an order that must not run twice, and before an outcome leaves, once for all that was read together.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn spawn_with<H, J>(
+        address: SocketAddr,
+        config: ReceiverConfig,
+        handler: H,
+        journal: J,
+    ) -> Result<Self, SpawnError<J::Error>>
+    where
+        H: Handler + Send + 'static,
+        J: Journal<Error: Error + 'static> + Send + 'static,
+    {
+        let cannot = |source| ListenError { address, source };
+        let listener = listen(address).map_err(cannot)?;
+        let address = listener.local_addr().map_err(cannot)?;
         let mailbox = Arc::new(Mailbox::default());
         let handle = Handle { mailbox: Arc::clone(&mailbox) };
         let (events, _) = broadcast::channel(EVENTS_MAX);
         let id = config.id;
-        let endpoint = Endpoint::new(listener, config, handler, mailbox, events.clone());
+        let opened = Endpoint::new(listener, config, handler, journal, (mailbox, events.clone()));
+        let (endpoint, found) = opened.map_err(SpawnError::Journal)?;
         let task = tokio::spawn(trace::task("device", id, endpoint.run()));
-        Ok(Self { address, handle, events, task: Some(task) })
+        Ok(Self { address, handle, found, events, task: Some(task) })
+    }
+
+    /// What the journal held at the start.
+    #[must_use]
+    pub const fn found(&self) -> Found {
+        self.found
     }
 
     /// Where it listens; the port the system chose if 0 was asked for.
