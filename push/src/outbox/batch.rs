@@ -26,7 +26,7 @@ pub struct Outcome {
     pub device: u32,
     /// How it ended.
     pub code: Code,
-    /// Of [`Code::DUPLICATE`]: how it had ended before, 0 if forgotten.
+    /// How it stands then: of [`Code::DUPLICATE`] how it had ended before; 0 is the code again.
     pub first_code: Code,
     /// The device said so in an OUTCOME frame.
     pub by_device: bool,

@@ -96,6 +96,8 @@ pub(super) struct Book {
     /// Orders under a key that ended, and whose KEY is not on disk.
     pub(super) ended: BTreeSet<u64>,
     pub(super) devices: BTreeMap<u32, Known>,
+    /// Devices with outcomes before their newest record, and no SESSION that counts them.
+    pub(super) unwritten: BTreeSet<u32>,
     pub(super) keys: BTreeMap<u64, Kept>,
     pub(super) notes: BTreeMap<u64, Place>,
     /// In the order in which they were opened.
@@ -111,6 +113,8 @@ pub(super) struct Book {
     pub(super) keyed: usize,
     /// Records nobody needs any more, to be told to the log.
     pub(super) dead: Vec<Place>,
+    /// Everything on disk was taken in: what a record is about, and is not here, does not live.
+    pub(super) is_whole: bool,
     /// Orders forgotten since this was emptied.
     pub(super) forgotten: Vec<u64>,
 }
@@ -129,10 +133,15 @@ impl Book {
             Record::Outcomes(outcomes) => self.outcomes(&outcomes),
             Record::Device(device) => {
                 let known = self.devices.entry(device.device).or_default();
-                self.dead.extend(known.device.replace((place, device)).map(|(place, _)| place));
+                let before = known.device.replace((place, device));
+                self.dead.extend(before.map(|(place, _)| place));
+                if before.is_some() && known.place.is_none() && known.session.ended != [0; 4] {
+                    self.unwritten.insert(device.device);
+                }
             }
             Record::Removed { device } => {
                 let known = self.devices.remove(&device).unwrap_or_default();
+                self.unwritten.remove(&device);
                 self.dead.extend(known.device.map(|(place, _)| place));
                 self.dead.extend(known.place);
             }
@@ -178,8 +187,13 @@ impl Book {
     }
 
     fn retry(&mut self, place: Place, retry: record::Retry) {
-        let record::Retry { number, root, attempt, lane, cancelled, marks, .. } = retry;
+        let record::Retry { number, root, attempt, lane, cancelled, carried, marks, .. } = retry;
         self.head = self.head.max(number);
+        if self.is_whole && !self.orders.contains_key(&root) {
+            // The order ended before this was written.
+            self.dead.push(place);
+            return;
+        }
         if let Some(live) = self.orders.get_mut(&number) {
             self.dead.push(core::mem::replace(&mut live.place, place));
             if live.again(cancelled, &marks) {
@@ -201,7 +215,7 @@ impl Book {
             marks,
         };
         live.count_open();
-        if let Some(first) = self.orders.get_mut(&root) {
+        if !carried && let Some(first) = self.orders.get_mut(&root) {
             first.attempts = first.attempts.max(attempt);
             for (device, mark) in live.marks.iter() {
                 if mark == Mark::PENDING {
@@ -225,25 +239,20 @@ impl Book {
                 ended.into_iter().for_each(|ended| *ended = (*ended).max(number));
             }
         }
-        let Some(live) = self.orders.get_mut(&number) else { return };
-        let root = live.root;
-        let mark = match Mark::attempt(outcomes.code) {
+        // The attempt may be gone already, and its order not.
+        let is_attempt = outcomes.root != 0;
+        let mark = match Mark::attempt(outcomes.first_code) {
             // The end of an attempt is no end of the first order: that has a record of its own.
-            Some(mark) if root != 0 => mark,
+            Some(mark) if is_attempt => mark,
             _ => outcomes.mark(),
         };
-        change(live, outcomes, mark);
-        let open = live.open;
-        if root != 0
-            && let Some(first) = self.orders.get_mut(&root)
-        {
-            change(first, outcomes, mark);
-            if first.open == 0 {
-                self.end(root);
+        for number in [number, outcomes.root] {
+            if let Some(live) = self.orders.get_mut(&number) {
+                change(live, outcomes, mark);
+                if live.open == 0 {
+                    self.end(number);
+                }
             }
-        }
-        if open == 0 {
-            self.end(number);
         }
     }
 
@@ -277,14 +286,8 @@ impl Book {
     fn session(&mut self, place: Place, session: Session) {
         let known = self.devices.entry(session.device).or_default();
         self.dead.extend(known.place.replace(place));
-        let before = core::mem::replace(&mut known.session, session);
-        for (ended, before) in known.session.ended.iter_mut().zip(before.ended) {
-            *ended = (*ended).max(before);
-        }
-        // Of the same boot nothing is unwritten.
-        for (upto, before) in known.session.upto.iter_mut().zip(before.upto) {
-            *upto = (*upto).max(before);
-        }
+        known.session = session.raised(&known.session);
+        self.unwritten.remove(&session.device);
     }
 
     fn fence(&mut self, place: Place, fence: u64) {
@@ -347,15 +350,24 @@ impl Book {
 
     /// Attempts whose order is gone, and what is known of devices that have no record.
     pub(super) fn drop_orphans(&mut self) {
+        self.is_whole = true;
         let orphans =
             self.orders.iter().filter(|(_, live)| live.root != 0 && !self.orders.contains_key(&live.root));
         let orphans: Vec<_> = orphans.map(|(&number, _)| number).collect();
         orphans.into_iter().for_each(|number| self.forget(number));
+        let unwritten =
+            self.devices.iter().filter(|(_, known)| known.place.is_none() && known.session.ended != [0; 4]);
+        self.unwritten = unwritten.map(|(&device, _)| device).collect();
         let nameless = self.devices.iter().filter(|(_, known)| known.device.is_none());
         let nameless: Vec<_> = nameless.map(|(&device, _)| device).collect();
         for device in nameless {
             self.dead.extend(self.devices.remove(&device).and_then(|known| known.place));
         }
+    }
+
+    /// The lowest number that lives.
+    pub(super) fn lowest(&self) -> Option<u64> {
+        self.orders.keys().next().copied()
     }
 
     /// Whether a live order is meant for this device, or was.

@@ -6,17 +6,17 @@
 
 use super::book::{Live, Place};
 use super::log::{self, Disk};
-use super::record::{self, Record};
+use super::record::{self, Record, Session};
 use super::{Lost, OVER_CARRIED, Outbox};
 
 impl<D: Disk> Outbox<D> {
     /// Appends what lives in the oldest segment again, if it is time.
     pub(super) fn carry(&mut self) {
         let Some(oldest) = self.log.oldest() else { return };
-        if self.carried == Some(oldest.first) && oldest.live > 0 {
+        if self.carried == Some(oldest.number) && oldest.live > 0 {
             self.give_up(oldest.first..oldest.end);
         }
-        if !self.log.wants_carrying() || self.carried == Some(oldest.first) {
+        if !self.log.wants_carrying() || self.carried == Some(oldest.number) {
             return;
         }
         let mut bytes = Vec::new();
@@ -29,7 +29,7 @@ impl<D: Disk> Outbox<D> {
             }
         });
         if went {
-            self.carried = Some(oldest.first);
+            self.carried = Some(oldest.number);
         }
     }
 
@@ -53,7 +53,12 @@ impl<D: Disk> Outbox<D> {
                 let Some(live) = self.book.orders.get(&retry.number).filter(|live| lives(Some(live))) else {
                     return true;
                 };
-                Record::Retry(record::Retry { cancelled: live.cancelled, marks: live.marks.clone(), ..retry })
+                Record::Retry(record::Retry {
+                    carried: true,
+                    cancelled: live.cancelled,
+                    marks: live.marks.clone(),
+                    ..retry
+                })
             }
             Record::Key(key) if self.book.keys.get(&key.key).is_some_and(|kept| kept.place == place) => {
                 Record::Key(key)
@@ -69,12 +74,12 @@ impl<D: Disk> Outbox<D> {
     fn carry_state(&mut self, within: core::ops::Range<u64>) -> bool {
         let mut again = Vec::new();
         let is_in = |place: Option<Place>| place.is_some_and(|place| within.contains(&place.sequence));
-        for known in self.book.devices.values() {
+        for (&number, known) in &self.book.devices {
             let device = known.device.filter(|(place, _)| is_in(Some(*place)));
             again.extend(device.map(|(_, device)| Record::Device(device)));
             // How far it got counts outcomes since the record: a device that is written again says it as well.
             if is_in(known.place) || (device.is_some() && known.place.is_none()) {
-                again.push(Record::Session(known.session));
+                again.push(Record::Session(Session { device: number, ..known.session }));
             }
         }
         let runs = self.book.runs.iter().filter(|(place, _)| is_in(Some(*place)));

@@ -32,6 +32,7 @@
 mod batch;
 mod book;
 mod carry;
+mod entry;
 pub mod log;
 mod marks;
 mod open;
@@ -39,16 +40,14 @@ mod record;
 mod renew;
 mod targets;
 
-use core::time::Duration;
-
 use wire_format::error::ParseError;
-use wire_format::frame::outcome::Code;
 use wire_format::ids::Lineage;
 use wire_format::rng::Rng;
 
 pub use batch::{BATCH_MAX, BATCH_WITHIN, Batch, Outcome};
 use book::{Book, Place};
 pub use book::{KEYS_KEPT_MS, KEYS_MAX, RUNS_MAX};
+pub use entry::{AppendError, Entry};
 use log::{CommitError, Disk, Life, Log};
 pub use marks::Marks;
 pub use open::{Attempt, OpenError, Restored, RestoredDevice, RestoredKey, RestoredOrder, Run, Unreadable};
@@ -56,8 +55,6 @@ use record::Record;
 pub use record::{Device, Frame, NOTE_MAX, Session};
 pub use renew::Renewed;
 pub use targets::{DEVICES_MAX, Targets};
-
-use crate::mark::Mark;
 
 /// A MARK is written when the last one is older, in milliseconds of running.
 pub const MARK_EVERY_MS: u64 = 60_000;
@@ -69,113 +66,6 @@ pub struct Now {
     pub wall_ms: u64,
     /// A clock that never goes back while the process runs, from any start, in milliseconds.
     pub awake_ms: u64,
-}
-
-/// What is written down.
-#[derive(Clone, Copy, Debug)]
-pub enum Entry<'a> {
-    /// An order is accepted. Its number must be above every number before.
-    Order {
-        /// As it is sent.
-        frame: Frame<'a>,
-        /// The devices.
-        targets: &'a Targets,
-    },
-    /// An order is tried again.
-    Retry {
-        /// Number of this attempt, above every number before.
-        number: u64,
-        /// Number of the first order, which lives.
-        root: u64,
-        /// 1 for the first repetition.
-        attempt: u16,
-        /// Not before this time from now.
-        after: Duration,
-        /// The devices on which the attempt before ended.
-        targets: &'a Targets,
-    },
-    /// An order, or an attempt, is not to be carried out any more.
-    Cancel {
-        /// Its number.
-        number: u64,
-    },
-    /// An order, or an attempt, ended so. Of one that is over everywhere, nothing is written.
-    Outcomes {
-        /// Its number.
-        number: u64,
-        /// How it ended.
-        code: Code,
-        /// Of [`Code::DUPLICATE`]: how it had ended before, 0 if forgotten. Of others ignored.
-        first_code: Code,
-        /// The device said so in an OUTCOME frame.
-        by_device: bool,
-        /// Of [`Code::BUSY`] and the like: no further attempt is made.
-        last: bool,
-        /// The devices.
-        targets: &'a Targets,
-    },
-    /// A device is listed, or what is known of it changed.
-    Device(&'a Device),
-    /// A device is gone from the list.
-    Removed {
-        /// Its number.
-        device: u32,
-    },
-    /// How far a device got.
-    Session(&'a Session),
-    /// The fence this server holds; write it before it is used.
-    Fence {
-        /// The fence.
-        fence: u64,
-    },
-    /// Whatever the server wants to find again; it takes the place of an older one.
-    Note {
-        /// Which one.
-        id: u64,
-        /// At most [`NOTE_MAX`]; none removes it.
-        bytes: &'a [u8],
-    },
-}
-
-/// Why something was not written down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AppendError {
-    /// The log has its size: orders are taken again when others have ended.
-    #[error("the outbox has {bytes} of {limit} bytes")]
-    Full {
-        /// Bytes it has, or live orders have.
-        bytes: u64,
-        /// Bytes they may have.
-        limit: u64,
-    },
-    /// As many keys as may be remembered.
-    #[error("{limit} order keys are remembered, and there may be no more")]
-    Keys {
-        /// [`KEYS_MAX`].
-        limit: usize,
-    },
-    /// Longer than a record may be.
-    #[error("{len} bytes: the most is {limit}")]
-    TooLong {
-        /// Its bytes.
-        len: usize,
-        /// The most there may be.
-        limit: usize,
-    },
-    /// The number was given before, or a higher one.
-    #[error("number {number} is not above {head}, which was given before")]
-    Number {
-        /// The number.
-        number: u64,
-        /// The highest one given.
-        head: u64,
-    },
-    /// A field holds a value that could not be read again.
-    #[error("{field} holds a value that no record may have")]
-    Invalid {
-        /// The field's name in `docs/OUTBOX.md`.
-        field: &'static str,
-    },
 }
 
 /// Something that was on disk and is not any more, found out when it should have been written again. The server that
@@ -224,7 +114,9 @@ pub struct Outbox<D> {
     head: u64,
     /// Keyed orders that wait for the commit.
     keyed: usize,
-    /// The segment whose records were appended again, by its first sequence.
+    /// What devices said and waits for the commit: lane, number, devices.
+    loose: Vec<(usize, u64, Targets)>,
+    /// The segment whose records were appended again.
     carried: Option<u64>,
     lost: Vec<Lost>,
     stats: Stats,
@@ -273,6 +165,12 @@ impl<D: Disk> Outbox<D> {
         self.book.names(device)
     }
 
+    /// The lowest number of a live order or attempt; `None` if nothing lives.
+    #[must_use]
+    pub fn lowest_live(&self) -> Option<u64> {
+        self.book.lowest()
+    }
+
     /// What was found to be lost since this was asked last.
     pub fn take_lost(&mut self) -> Vec<Lost> {
         core::mem::take(&mut self.lost)
@@ -297,6 +195,11 @@ impl<D: Disk> Outbox<D> {
             Some((number, key)) => self.check(number, key)?,
         };
         self.put(&record, over)?;
+        if let Record::Outcomes(outcomes) = record
+            && outcomes.by_device
+        {
+            self.loose.push((outcomes.lane.index(), outcomes.number, outcomes.targets));
+        }
         if let Some((number, key)) = number {
             self.head = number;
             self.keyed += usize::from(key != 0);
@@ -315,68 +218,6 @@ impl<D: Disk> Outbox<D> {
         // A quarter is for what is dead and still there: with more, compaction would run for nothing.
         let (bytes, limit) = (self.log.live(), self.log.settings().bytes_max / 4 * 3);
         if bytes > limit { Err(AppendError::Full { bytes, limit }) } else { Ok(0) }
-    }
-
-    /// The entry as it is written; `None` if there is nothing to write.
-    fn record<'a>(&self, now: Now, entry: &Entry<'a>) -> Result<Option<Record<'a>>, AppendError> {
-        let invalid = |field| Err(AppendError::Invalid { field });
-        Ok(Some(match *entry {
-            Entry::Order { frame, targets } => Record::Order(record::Order {
-                accepted_ms: now.wall_ms,
-                age_ms: self.age_ms(now),
-                cancelled: false,
-                attempts: 0,
-                marks: Marks::same(targets.clone(), Mark::PENDING),
-                frame,
-            }),
-            Entry::Retry { number, root, attempt, after, targets } => {
-                let Some(first) = self.book.orders.get(&root).filter(|live| live.root == 0) else {
-                    return invalid("root");
-                };
-                if attempt == 0 {
-                    return invalid("attempt");
-                }
-                let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-                Record::Retry(record::Retry {
-                    number,
-                    root,
-                    not_before_ms: self.age_ms(now).saturating_add(after_ms),
-                    attempt,
-                    lane: first.lane,
-                    cancelled: false,
-                    marks: Marks::same(targets.clone(), Mark::PENDING),
-                })
-            }
-            Entry::Cancel { number: 0 } => return invalid("number"),
-            Entry::Cancel { number } => Record::Cancel { number },
-            Entry::Outcomes { number, code, first_code, by_device, last, targets } => {
-                if !marks::is_over(Mark(code.0)) || !(first_code.0 == 0 || marks::is_over(Mark(first_code.0)))
-                {
-                    return invalid("code");
-                }
-                let Some(live) = self.book.orders.get(&number) else { return Ok(None) };
-                let first_code = if code == Code::DUPLICATE { first_code } else { code };
-                let (lane, targets) = (live.lane, targets.clone());
-                Record::Outcomes(record::Outcomes {
-                    number,
-                    code,
-                    first_code,
-                    lane,
-                    by_device,
-                    last,
-                    targets,
-                })
-            }
-            Entry::Device(device) if device.device < DEVICES_MAX => Record::Device(*device),
-            Entry::Removed { device } if device < DEVICES_MAX => Record::Removed { device },
-            Entry::Session(session) if session.device < DEVICES_MAX => Record::Session(*session),
-            Entry::Device(_) | Entry::Removed { .. } | Entry::Session(_) => return invalid("device"),
-            Entry::Fence { fence } => Record::Fence { fence },
-            Entry::Note { bytes, .. } if bytes.len() > NOTE_MAX => {
-                return Err(AppendError::TooLong { len: bytes.len(), limit: NOTE_MAX });
-            }
-            Entry::Note { id, bytes } => Record::Note(record::Note { id, bytes }),
-        }))
     }
 
     /// Adds a record to the next commit.
@@ -402,8 +243,10 @@ impl<D: Disk> Outbox<D> {
         self.write_out()?;
         self.book.expire_keys(age_ms);
         self.bury();
-        self.put_keys(age_ms);
+        // First, while nothing waits that could change what is written again.
         self.carry();
+        self.put_unwritten();
+        self.put_keys(age_ms);
         Ok(())
     }
 
@@ -418,6 +261,7 @@ impl<D: Disk> Outbox<D> {
             stats.records += 1;
         });
         self.keyed = 0;
+        self.loose.clear();
         match written {
             Ok(()) => self.stats.commits += 1,
             Err(_) => {
@@ -445,6 +289,16 @@ impl<D: Disk> Outbox<D> {
             let mark = Record::Mark(record::Mark { head: self.head, wall_ms, age_ms });
             // There is room for it, or for nothing else either.
             let _ = self.put(&mark, OVER_CARRIED);
+        }
+    }
+
+    /// How far some devices got is known from outcomes alone, and those would go before the devices' newer records.
+    fn put_unwritten(&mut self) {
+        for device in self.book.unwritten.clone() {
+            let Some(known) = self.book.devices.get(&device) else { continue };
+            let session = Session { device, ..known.session };
+            // Else with the next commit.
+            let _ = self.put(&Record::Session(session), OVER_CARRIED);
         }
     }
 

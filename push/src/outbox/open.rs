@@ -162,8 +162,9 @@ impl<D: Disk> Outbox<D> {
         let opened = (book.age_ms, now.awake_ms);
         let run = rng.next_u64().max(1);
         let (head, stats, scratch) = (book.head, Stats::default(), Vec::new());
-        let (keyed, carried, lost) = (0, None, Vec::new());
-        let mut outbox = Self { log, book, rng, run, opened, head, keyed, carried, lost, stats, scratch };
+        let (keyed, loose, carried, lost) = (0, Vec::new(), None, Vec::new());
+        let mut outbox =
+            Self { log, book, rng, run, opened, head, keyed, loose, carried, lost, stats, scratch };
         outbox.begin_run(now, &mut bodies)?;
         let restored = outbox.restored(now, bodies, recovery);
         Ok((outbox, restored))
@@ -182,6 +183,7 @@ impl<D: Disk> Outbox<D> {
             bodies.keys.extend(live.map(|live| (live.key, live.marks.clone())));
         }
         self.put_keys(age_ms);
+        self.put_unwritten();
         self.write_out()?;
         Ok(())
     }

@@ -32,6 +32,9 @@ impl<D: Disk> Outbox<D> {
     /// Begins another log. What waits for a commit is forgotten, and every live order with it; a key of one is kept with what is
     /// known, [`Code::IN_DOUBT`] for the rest. On an error everything is as it was, but for what waited.
     pub fn renew(&mut self, now: Now) -> Result<Renewed, CommitError> {
+        self.log.forget();
+        (self.keyed, self.carried) = (0, None);
+        self.loose.clear();
         let read = |source| CommitError { doing: Doing::Read, source };
         let (mut keys, notes) = self.bodies().map_err(read)?;
         let age_ms = self.age_ms(now);
@@ -62,11 +65,11 @@ impl<D: Disk> Outbox<D> {
             }
         }
         let before = core::mem::take(&mut self.book);
-        (self.book.head, self.book.age_ms) = (first - 1, age_ms);
+        (self.book.head, self.book.age_ms, self.book.is_whole) = (first - 1, age_ms, true);
         self.head = first - 1;
         match self.write_out() {
             Ok(()) => {
-                (self.run, self.carried) = (run, None);
+                self.run = run;
                 Ok(Renewed { lineage, run, first })
             }
             Err(error) => {

@@ -283,3 +283,22 @@ fn a_record_at_the_limit_and_one_past_it() {
     .unwrap();
     assert_eq!(lens, [BODY_MAX]);
 }
+
+#[test]
+fn what_two_crashes_in_a_row_tore_is_no_damage() {
+    let mut world = World::new(6);
+    world.append(10);
+    world.commit();
+    // Of two commits of three records, each by an opening of its own: of the first its beginning is there, of the second its
+    // end. A record has 48 bytes.
+    for torn in [2..4, 0..2] {
+        (0..3).for_each(|_| world.append(10));
+        world.commit();
+        let (segment, mut bytes) = world.disk.files().pop().unwrap();
+        bytes[DATA_START + torn.start * 48..DATA_START + torn.end * 48].fill(0);
+        world.disk.put(segment, bytes);
+        let (log, recovery, _) = reopen(world.disk.clone(), 1);
+        world.log = log;
+        assert_eq!(recovery.damaged, [], "{recovery:?}");
+    }
+}

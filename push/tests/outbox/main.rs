@@ -1,5 +1,7 @@
 //! The outbox on a disk that forgets: crashes at every step, failing calls, damage.
 
+mod crashes;
 mod log;
+mod model;
 mod restart;
 mod shop;

@@ -138,6 +138,8 @@ struct Segment {
 /// The oldest segment, if it is not the one written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Oldest {
+    /// Its number: after commits that failed two segments may begin with the same sequence.
+    pub number: u64,
     /// Sequence of its first record.
     pub first: u64,
     /// Sequence of the first record behind it.
@@ -343,7 +345,8 @@ impl<D: Disk> Log<D> {
     #[must_use]
     pub fn oldest(&self) -> Option<Oldest> {
         let (oldest, next) = (self.segments.front()?, self.segments.get(1)?);
-        Some(Oldest { first: oldest.first, end: next.first, live: oldest.live, bytes: oldest.bytes })
+        let Segment { number, first, bytes, live, .. } = *oldest;
+        Some(Oldest { number, first, end: next.first, live, bytes })
     }
 
     /// Whether the records that live in the oldest segment should be appended again, and then be called dead: most of what is
@@ -387,11 +390,16 @@ impl<D: Disk> Log<D> {
         }
     }
 
+    /// Forgets the records that wait for a commit.
+    pub fn forget(&mut self) {
+        self.pending.clear();
+        (self.pending_live, self.next) = (0, self.committed);
+    }
+
     /// The next commit begins another log, under this lineage; once it is on disk everything before it is set aside. If the
     /// commit fails the log is what it was. Records that wait for a commit are forgotten.
     pub fn renew(&mut self, lineage: Lineage) {
-        self.pending.clear();
-        (self.pending_live, self.next) = (0, self.committed);
+        self.forget();
         let before = core::mem::replace(&mut self.lineage, lineage);
         self.renewing = Some((before, core::mem::take(&mut self.segments)));
         self.full = true;

@@ -228,6 +228,10 @@ impl Finding {
             self.held_damaged();
         }
         self.held_torn();
+        if head.start != Start::Continues {
+            // Whatever is missing of the commit before is torn, and this one is the next.
+            self.last = self.last.map(|(commit, _)| (commit, true));
+        }
         if self.expected != 0 && head.first > self.expected {
             self.held.push((self.expected, head.first));
             self.held_damaged();

@@ -10,7 +10,7 @@
 //! | 24 | 2 | attempt | 1 for the first repetition |
 //! | 26 | 1 | groups | how many groups of marks follow |
 //! | 27 | 1 | lane | 0 to 3 |
-//! | 28 | 1 | flags | 1 CANCELLED; the rest zero |
+//! | 28 | 1 | flags | 1 CANCELLED; 2 CARRIED: written again, its order knows of it already; the rest zero |
 //! | 29 | 3 | – | zero |
 //! | 32 | – | marks | groups as under Marks |
 
@@ -22,6 +22,7 @@ use super::super::marks::Marks;
 use super::{flags, kind, lane, not_zero, words};
 
 const CANCELLED: u8 = 1;
+const CARRIED: u8 = 2;
 
 /// The record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +33,7 @@ pub(in crate::outbox) struct Retry {
     pub(in crate::outbox) attempt: u16,
     pub(in crate::outbox) lane: Lane,
     pub(in crate::outbox) cancelled: bool,
+    pub(in crate::outbox) carried: bool,
     pub(in crate::outbox) marks: Marks,
 }
 
@@ -50,7 +52,8 @@ impl Retry {
             return Err(at.error("attempt", Fault::Range));
         }
         let lane = lane(reader)?;
-        let cancelled = flags(reader, CANCELLED)? != 0;
+        let flags = flags(reader, CANCELLED | CARRIED)?;
+        let (cancelled, carried) = (flags & CANCELLED != 0, flags & CARRIED != 0);
         reader.zeros("zero", 3)?;
         Ok(Self {
             number,
@@ -59,6 +62,7 @@ impl Retry {
             attempt,
             lane,
             cancelled,
+            carried,
             marks: Marks::parse(reader, groups)?,
         })
     }
@@ -67,7 +71,7 @@ impl Retry {
         words(into, &[self.number, self.root, self.not_before_ms]);
         into.extend_from_slice(&self.attempt.to_le_bytes());
         let groups = into.len();
-        let flags = if self.cancelled { CANCELLED } else { 0 };
+        let flags = if self.cancelled { CANCELLED } else { 0 } | if self.carried { CARRIED } else { 0 };
         into.extend_from_slice(&[0, self.lane as u8, flags, 0, 0, 0]);
         let count = self.marks.emit(into);
         into.iter_mut().skip(groups).take(1).for_each(|groups| *groups = count);
@@ -83,10 +87,11 @@ pub(super) mod tests {
     use super::*;
 
     pub(in crate::outbox::record) fn retries() -> impl Strategy<Value = Retry> {
-        let fields = (1_u64..1 << 40, 1_u64..1 << 40, any::<u64>(), 1_u16.., 0_u8..4, any::<bool>(), marks());
-        fields.prop_map(|(root, more, not_before_ms, attempt, lane, cancelled, marks)| {
+        let fields =
+            (1_u64..1 << 40, 1_u64..1 << 40, any::<u64>(), 1_u16.., 0_u8..4, any::<[bool; 2]>(), marks());
+        fields.prop_map(|(root, more, not_before_ms, attempt, lane, [cancelled, carried], marks)| {
             let lane = Lane::new(lane).unwrap();
-            Retry { number: root + more, root, not_before_ms, attempt, lane, cancelled, marks }
+            Retry { number: root + more, root, not_before_ms, attempt, lane, cancelled, carried, marks }
         })
     }
 
@@ -94,7 +99,16 @@ pub(super) mod tests {
     fn an_attempt_comes_after_its_order() {
         let marks = Marks::same(super::super::super::Targets::one(4).unwrap(), crate::mark::Mark::PENDING);
         let lane = Lane::Normal;
-        let good = Retry { number: 9, root: 8, not_before_ms: 0, attempt: 1, lane, cancelled: false, marks };
+        let good = Retry {
+            number: 9,
+            root: 8,
+            not_before_ms: 0,
+            attempt: 1,
+            lane,
+            cancelled: false,
+            carried: false,
+            marks,
+        };
         let read = |retry: &Retry| {
             let mut bytes = vec![];
             retry.emit(&mut bytes);

@@ -36,6 +36,15 @@ pub struct Session {
 }
 
 impl Session {
+    /// This one, with numbers that are not below those of one before.
+    pub(in crate::outbox) fn raised(mut self, before: &Self) -> Self {
+        let numbers = self.upto.iter_mut().chain(&mut self.ended);
+        for (number, before) in numbers.zip(before.upto.iter().chain(&before.ended)) {
+            *number = (*number).max(*before);
+        }
+        self
+    }
+
     pub(super) fn parse(reader: &mut Reader<'_>) -> Result<Self, ParseError> {
         let device = device(reader)?;
         let open = flags(reader, OPEN)? != 0;
