@@ -9,6 +9,7 @@
 
 mod datagram;
 mod frame_stream;
+mod journal;
 mod lister;
 mod payloads;
 mod roster_ops;
@@ -17,6 +18,7 @@ mod session_ops;
 
 pub use datagram::datagram;
 pub use frame_stream::frame_stream;
+pub use journal::journal;
 pub use payloads::payloads;
 pub use roster_ops::roster_ops;
 pub use roster_snapshot::roster_snapshot;
@@ -31,6 +33,7 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("datagram", datagram),
     ("frame_stream", frame_stream),
+    ("journal", journal),
     ("payloads", payloads),
     ("roster_ops", roster_ops),
     ("roster_snapshot", roster_snapshot),
@@ -55,6 +58,7 @@ pub fn seeds() -> Vec<Seed> {
     let mut seeds = Vec::new();
     seeds.extend(vectors.iter().filter(|vector| vector.is_datagram()).map(datagram_seed));
     frame_stream::seeds(&vectors, &mut seeds);
+    journal::seeds(&mut seeds);
     payloads::seeds(&vectors, &mut seeds);
     roster_ops::seeds(&mut seeds);
     roster_snapshot::seeds(&mut seeds);
