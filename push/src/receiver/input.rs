@@ -123,6 +123,7 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
             Ok(Split::Need(_)) => return Ok(Input::NOTHING),
             Ok(Split::Frame(raw)) => {
                 let frame = bytes.get(..raw.len()).unwrap_or_default();
+                self.note_reader(raw.header.kind);
                 (raw.len(), self.step(now, slot, &raw, frame))
             }
             Err(error) if error.fault == Fault::Range => {
@@ -142,10 +143,6 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
             Step::Used | Step::Order(_) | Step::Item(_) => {}
         }
         self.fence.heard(now);
-        if self.is_journalled() {
-            // Whoever says something in a session has read its WELCOME.
-            self.session.logs.both().into_iter().flatten().for_each(|log| self.floors.name(log));
-        }
         if let Some(conn) = self.conns.get_mut(slot) {
             conn.since = now;
         }
@@ -188,6 +185,13 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
                 Step::End(Ended::Rejected { code, retry_after_ms, detail }, None)
             }),
             kind => self.step_other(kind, raw.header.flags),
+        }
+    }
+
+    /// Who says something in a session, other than that it is over, has read its WELCOME.
+    fn note_reader(&mut self, kind: Kind) {
+        if self.is_journalled() && !matches!(kind, Kind::BYE | Kind::REJECT) {
+            self.session.logs.both().into_iter().flatten().for_each(|log| self.floors.name(log));
         }
     }
 

@@ -128,8 +128,8 @@ pub trait Journal {
     fn wants_snapshot(&self) -> bool;
 
     /// Replaces everything by the records that `records` writes into the buffer given, until it says `None`; each answer
-    /// is a record's length. Atomic over a power cut, and synced when it returns. At most a hundred records on firmware,
-    /// 1,500 on a device with an operating system.
+    /// is a record's length. Atomic over a power cut, and synced when it returns. On the smallest firmware these are 28 records
+    /// at most, with an operating system some 600; more where the caller gave more memory.
     fn replace(
         &mut self,
         records: &mut dyn FnMut(&mut [u8; RECORD_MAX]) -> Option<usize>,

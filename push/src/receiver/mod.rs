@@ -24,6 +24,7 @@
 //!
 //! One input, then drain. After any `handle_…` call, [`Receiver::complete`], [`Receiver::ask`] and their like:
 //!
+//! 0. With a journal: [`Receiver::record`]. If it wrote something, offer unread bytes again and come back here after step 1.
 //! 1. [`Receiver::poll_order`] until `None`: each order it gives is handled and completed like one that just came.
 //! 2. [`Receiver::poll_transmit`] until `None`: write what it gives, report it with [`Receiver::handle_written`] before the
 //!    next input. What is not reported as written has not left; a short count blocks the connection until
@@ -64,11 +65,20 @@
 //! # Ok::<(), Box<dyn core::error::Error>>(())
 //! ```
 //!
+//! # What is remembered over a boot
+//!
+//! With a [`Journal`], read once with [`Receiver::replay`] before the first connection, floors, outcomes, keys and the fence
+//! survive. Then an order that is not idempotent is handed over only when its START is synced: the bytes of such an order
+//! are not used (0 bytes), and a waiting one does not come out of `poll_order`, until [`Receiver::record`] has written it.
+//! Nothing that says how an order ended leaves before its END is synced. A journal that fails ends the session, and nobody
+//! is served until it takes a write again. What is written, when, and to the byte: `docs/JOURNAL.md`.
+//!
 //! # What the server may rely on
 //!
 //! - Nothing is answered before a valid HELLO, and the answer is smaller than it.
 //! - An order is handed over at most once per boot and lineage, each lane in log order, and only while its lifetime lasts:
-//!   that is looked at when it starts, also after it waited.
+//!   that is looked at when it starts, also after it waited. With a journal: once in all, unless it is idempotent and its
+//!   end was not synced.
 //! - Each order that arrived is owed one outcome, said in every session of its lineage until SETTLED covers it. In a new
 //!   session everything owed is said again first, right behind the WELCOME. Outcomes of a lane are said in log order: one
 //!   that ended early (cancelled, busy) is held until what came before it has ended.
@@ -138,7 +148,7 @@ pub use handler::{
     ResultFull, Ticket, Verdict,
 };
 pub use item::{AskError, Event, Input, Item, TooManyPeers, Transmit};
-pub use journal::{Journal, NoJournal};
+pub use journal::{Found, Journal, NoJournal, RECORD_MAX};
 pub use keep::Cursor;
 pub use keys::{KeySlot, VersionSlot};
 pub use ring::OutcomeSlot;

@@ -99,10 +99,72 @@ fn receiver(store: Store, bytes: &[u8], buffer: &mut [u8]) {
     let config = black_box(ReceiverConfig { parts: true, ..ReceiverConfig::new(NodeId([1; 16]), store, 1) });
     let mut firmware: Receiver<_, 2> = Receiver::new(config.clone(), Firmware::new(), now());
     serve(&mut firmware, bytes, buffer);
-    let mut device: Receiver<_, 4> = Receiver::new(config, Fixed::<16, 4, 512, 512>::new(), now());
+    let mut device: Receiver<_, 4> = Receiver::new(config.clone(), Fixed::<16, 4, 512, 512>::new(), now());
     serve(&mut device, bytes, buffer);
     questions(&mut device, bytes);
     flash(bytes);
+    let mut kept: Receiver<_, 4> = Receiver::new(config, Fixed::<16, 4, 512, 512>::new(), now());
+    remember(&mut kept, bytes, buffer);
+}
+
+/// A device that finds any bytes in its journal, and writes into one that takes and fails what it likes.
+#[cfg(feature = "receiver")]
+#[inline(never)]
+fn remember<S: push::receiver::Storage, const CONNS: usize>(
+    receiver: &mut push::receiver::Receiver<S, CONNS>,
+    bytes: &[u8],
+    buffer: &mut [u8],
+) {
+    use push::receiver::journal::{Found, Journal, RECORD_MAX};
+
+    struct Any<'a>(&'a [u8]);
+
+    impl Journal for Any<'_> {
+        type Error = u8;
+
+        fn replay(&mut self, tell: &mut dyn FnMut(&[u8])) -> Result<Found, u8> {
+            tell(self.0);
+            black_box(Ok(Found::Whole))
+        }
+        fn append(&mut self, record: &[u8]) -> Result<(), u8> {
+            black_box((record, Ok(()))).1
+        }
+        fn sync(&mut self) -> Result<(), u8> {
+            black_box(Ok(()))
+        }
+        fn wants_snapshot(&self) -> bool {
+            black_box(false)
+        }
+        fn replace(
+            &mut self,
+            records: &mut dyn FnMut(&mut [u8; RECORD_MAX]) -> Option<usize>,
+        ) -> Result<(), u8> {
+            let mut record = [0; RECORD_MAX];
+            while records(&mut record).is_some() {
+                black_box(&record);
+            }
+            black_box(Ok(()))
+        }
+    }
+
+    let mut journal = Any(bytes);
+    black_box(receiver.replay(now(), &mut journal).is_ok());
+    receiver.restore(bytes);
+    receiver.restored(now(), black_box(true));
+    black_box(receiver.record(now(), &mut journal).is_ok());
+    serve(receiver, bytes, buffer);
+    black_box(receiver.record(now(), &mut journal).is_ok());
+    let mut record = [0; RECORD_MAX];
+    while let Some(len) = receiver.poll_record(&mut record) {
+        black_box(len);
+    }
+    receiver.recorded(now());
+    receiver.record_failed(now());
+    let mut cursor = push::receiver::Cursor::START;
+    while let Some(len) = receiver.poll_snapshot(&mut cursor, &mut record) {
+        black_box(len);
+    }
+    black_box((receiver.wants_record(now()), receiver.wants_snapshot()));
 }
 
 /// A journal in flash that reads as anything.

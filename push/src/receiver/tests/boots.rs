@@ -101,19 +101,26 @@ fn what_began_and_may_run_twice_runs_again() {
 
 #[test]
 fn a_start_whose_order_never_went_to_its_handler_is_undone_by_what_follows_it() {
-    let (mut world, conn, _) = served(8);
-    let bytes = order(3);
-    let tape = world.tape.take().unwrap();
-    assert_eq!(world.feed(conn, &bytes), Ok(0));
-    world.tape = Some(tape);
-    world.keep();
-    assert_eq!(world.tape().read().last(), Some(&start(3, 2)));
-    // The server takes it back while the device is away, and goes on behind it.
-    let (conn, _) = world.reconnect(conn);
-    world.feed(conn, &idempotent(4)).unwrap();
-    let mut world = world.reboot(0);
-    let (_, said) = world.meet();
-    assert_eq!(said[1..], [outcomes(&[(4, APPLIED, 0)])]);
+    for unsettled in [false, true] {
+        let (mut world, conn, _) = served(8);
+        world.feed(conn, &idempotent(3)).unwrap();
+        if !unsettled {
+            world.feed(conn, &settled(Lane::Normal, 3)).unwrap();
+        }
+        let bytes = order(4);
+        let tape = world.tape.take().unwrap();
+        assert_eq!(world.feed(conn, &bytes), Ok(0));
+        world.tape = Some(tape);
+        world.keep();
+        assert_eq!(world.tape().read().last(), Some(&start(4, if unsettled { 2 } else { 3 })));
+        // The server takes it back while the device is away, and goes on behind it.
+        let (conn, _) = world.reconnect(conn);
+        world.feed(conn, &idempotent(5)).unwrap();
+        let mut world = world.reboot(0);
+        let (_, said) = world.meet();
+        let all = [(3, APPLIED, 0), (5, APPLIED, 0)];
+        assert_eq!(said[1..], [outcomes(if unsettled { &all } else { &all[1..] })]);
+    }
 }
 
 #[test]
@@ -271,4 +278,44 @@ fn a_snapshot_says_the_same_as_the_records_it_replaces() {
     assert_eq!(all[0], all[1]);
     let in_doubt = |said: &Said| matches!(said, Said::Outcomes { entries, .. } if entries.contains(&(Lane::Bulk, 3, Code::IN_DOUBT, 0)));
     assert!(all[0].iter().any(in_doubt), "{:?}", all[0]);
+}
+
+proptest::proptest! {
+    /// Whatever a journal holds, a device boots with it, serves, and writes it anew.
+    #[test]
+    fn any_records_are_taken_without_harm(
+        seed: u64,
+        wild in proptest::collection::vec(proptest::collection::vec(proptest::prelude::any::<u8>(), 0..70), 0..40),
+    ) {
+        let mut rng = wire_format::rng::Rng::new(seed);
+        let (mut world, conn, _) = served(8);
+        world.verdict = Verdict::Later;
+        world.feed(conn, &[keyed(true, Lane::Bulk, 3, [1, 2, 3]), urgent(4)].concat()).unwrap();
+        world.verdict = Verdict::Applied;
+        world.feed(conn, &[order(5), idempotent(6), keyed(false, Lane::Interactive, 7, [4, 0, 0])].concat()).unwrap();
+        // Right records in any order, with bytes changed, and bytes that are none among them.
+        let known = world.tape().records.clone();
+        let mut records = vec![known[0].clone()];
+        for wild in wild {
+            let mut record = known[rng.below(known.len() as u64) as usize].clone();
+            match rng.below(4) {
+                0 => record = wild,
+                1 => {
+                    let at = rng.below(record.len() as u64) as usize;
+                    record[at] = wild.first().copied().unwrap_or(0);
+                }
+                _ => {}
+            }
+            records.push(record);
+        }
+        let tape = Tape { synced: records.len(), records, ..Tape::default() };
+        let mut world = World::booted(ReceiverConfig { boot: 78, window_orders: 2, ..config() }, tape);
+        proptest::prop_assert!(world.receiver.owed() <= 4);
+        let conn = world.connect();
+        let _ = world.feed(conn, &frame(|buffer| Hello { fence: u64::MAX, ..hello() }.emit(buffer)));
+        world.pass(Duration::from_secs(1));
+        let _ = world.feed(conn, &[order(100), urgent(101)].concat());
+        let world = world.reboot(0);
+        proptest::prop_assert!(world.receiver.owed() <= 4);
+    }
 }

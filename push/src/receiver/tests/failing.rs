@@ -104,7 +104,7 @@ fn a_device_whose_journal_cannot_be_read_does_not_serve_as_if_it_were_new() {
     struct Gone;
     impl Journal for Gone {
         type Error = u8;
-        fn replay(&mut self, _: &mut dyn FnMut(&[u8])) -> Result<journal::Found, u8> {
+        fn replay(&mut self, _: &mut dyn FnMut(&[u8])) -> Result<Found, u8> {
             Err(7)
         }
         fn append(&mut self, _: &[u8]) -> Result<(), u8> {

@@ -2,6 +2,7 @@
 
 mod boots;
 mod cancelling;
+mod crashes;
 mod failing;
 mod handshake;
 mod lanes;

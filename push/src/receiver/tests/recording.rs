@@ -262,7 +262,7 @@ fn duplicates_and_attempts_that_ended_are_recorded_like_any_end() {
 fn a_device_without_a_journal_writes_nothing_and_waits_for_nothing() {
     let mut world = World::new(4);
     let mut none = NoJournal;
-    assert_eq!(world.receiver.replay(world.now, &mut none), Ok(journal::Found::NoJournal));
+    assert_eq!(world.receiver.replay(world.now, &mut none), Ok(Found::NoJournal));
     let conn = world.session();
     world.feed(conn, &order(1)).unwrap();
     assert_eq!(world.receiver.record(world.now, &mut none), Ok(false));
