@@ -48,7 +48,10 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             && !device.is(flag::BLOCKED);
         let ready = List::<{ link::READY }>::has(&self.devices, index);
         assert!(writable || !ready, "device {index} is ready in {:?}", device.state);
-        assert!(!writable || device.due == 0 || ready, "device {index} has frames due and is not ready");
+        assert!(
+            !writable || device.due == 0 || ready,
+            "device {index} has frames due and is not ready: {device:?}"
+        );
         let armed = Wheel::<{ link::TIMER }>::due(&self.devices, index);
         let ticking = matches!(device.state, State::Dialling | State::Greeting | State::Open | State::Ending);
         assert!(!ticking || armed.is_some(), "device {index} in {:?} has no timer", device.state);

@@ -40,11 +40,18 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
 
     /// Gives the durable log up: nothing of it is sent any more, and every order of it comes back, without a word to the
     /// log. What ended and was not logged keeps its outcome; what did not end is IN_DOUBT, since another history may have
-    /// done it. Until [`Fleet::renew`] no order of it is taken.
+    /// done it. A session in which an order of it was cut ends. Until [`Fleet::renew`] no order of it is taken.
     pub fn abandon_durable(&mut self, now: Instant) {
         self.observe(now);
         self.forked = true;
         self.abandoned = true;
+        for index in 0..self.fresh {
+            if let Partial::Order { slot, .. } | Partial::Piece { slot, .. } = self.devices.at(index).partial
+                && self.orders.at(slot).track.is_durable()
+            {
+                self.end(now, index, Ended::Renewed);
+            }
+        }
         for track in Tracks::of(true) {
             let mut slot = self.orders.first_of(track);
             while slot != super::list::NONE {

@@ -146,7 +146,6 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         }
         self.settle_if_owed(now, index);
         self.wake_if_owed(index);
-        self.trace_if_due(index);
         self.finish_if_over(slot);
         true
     }

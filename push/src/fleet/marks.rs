@@ -279,6 +279,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         state.lingering = state.lingering.saturating_sub(u16::from(was.is_lingering()));
         if was.is_held() {
             self.unout(index, track, slot);
+            self.trace_if_due(index);
         }
     }
 

@@ -250,6 +250,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     }
 
     fn plan_settled(&mut self, index: u32, head: &mut Scratch<'_>, credit: &mut Credit) {
+        let before = self.plan.len;
         for track in self.devices.at(index).busy() {
             let device = self.devices.at(index);
             let state = device.track(track);
@@ -264,6 +265,10 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             credit.settle(track, state.held, left);
             let len = head.emit(|room| emit_settled(track, number, room));
             self.plan.push(What::Settled { track, number }, len);
+        }
+        if self.plan.len == before {
+            // Its log was given up meanwhile.
+            self.devices.at_mut(index).due &= !due::SETTLED;
         }
     }
 

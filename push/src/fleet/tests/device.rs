@@ -60,6 +60,8 @@ pub(super) struct Device {
     /// Its floors survive a reboot.
     pub(super) persisted: bool,
     pub(super) journal_lost: bool,
+    /// They did survive the last one.
+    pub(super) kept_over_boot: bool,
     /// It does not name the durable log of a HELLO before it got something of it.
     pub(super) shy: bool,
     /// The fence it has accepted of another server: it refuses this one.
@@ -79,8 +81,8 @@ pub(super) struct Device {
     pub(super) statuses: Vec<String>,
     /// Reads of the server's heads and bodies: (head, body) lengths per write.
     pub(super) writes: Vec<(usize, usize)>,
-    /// Orders it has and that are not settled; bytes of orders it has not acknowledged.
-    pub(super) in_window: usize,
+    /// Orders it got in this session, which its window counts until they are settled.
+    pub(super) recent: BTreeSet<u64>,
 }
 
 impl Device {
@@ -112,6 +114,7 @@ impl Device {
             effects: BTreeMap::new(),
             persisted: false,
             journal_lost: false,
+            kept_over_boot: true,
             shy: false,
             fence: None,
             started: Vec::new(),
@@ -123,7 +126,7 @@ impl Device {
             replied: Vec::new(),
             statuses: Vec::new(),
             writes: Vec::new(),
-            in_window: 0,
+            recent: BTreeSet::new(),
         }
     }
 
@@ -131,7 +134,8 @@ impl Device {
     pub(super) fn reboot(&mut self) {
         self.boot += 1;
         self.kept.clear();
-        if self.persisted && !self.journal_lost {
+        self.kept_over_boot = self.persisted && !self.journal_lost;
+        if self.kept_over_boot {
             return;
         }
         self.forget();
@@ -189,7 +193,6 @@ impl Device {
                 self.ring.retain(|entry| entry.lane != lane || !of(entry.number) || entry.number > number);
                 let last = if settled.durable { &mut self.durable.settled } else { &mut self.settled };
                 last[lane.index()] = number;
-                self.in_window = self.ring.len() + self.kept.len();
             }
             Frame::Ping(ping) => {
                 self.pings += 1;
@@ -263,7 +266,8 @@ impl Device {
         self.send(&Frame::Welcome(welcome));
         let ring = self.ring.clone();
         self.send_outcomes(&ring);
-        self.in_window = self.ring.len() + self.kept.len();
+        // What it declares it can take beyond what an earlier session left.
+        self.recent.clear();
     }
 
     pub(super) fn welcome(&self) -> Welcome<'static> {
@@ -271,7 +275,7 @@ impl Device {
         Welcome {
             version: hello::VERSION,
             staging: self.staging,
-            floors_persisted: self.persisted,
+            floors_persisted: self.persisted && self.kept_over_boot,
             journal_lost: self.journal_lost,
             kind: DeviceKind::KIOSK,
             device: self.id,
@@ -305,8 +309,10 @@ impl Device {
         if self.kept.iter().any(|kept| kept.number == entry.number) {
             return self.acknowledge(order);
         }
-        self.in_window += 1;
-        assert!(self.in_window <= usize::from(self.window_orders), "the window is exceeded");
+        self.recent.insert(order.number);
+        let has = |number: &&u64| self.ring.iter().chain(&self.kept).any(|entry| entry.number == **number);
+        let in_window = 1 + self.recent.iter().filter(has).count();
+        assert!(in_window <= usize::from(self.window_orders), "the window is exceeded");
         // A lane ends its orders in log order, those of both logs one after the other.
         let waits = self.kept.iter().any(|kept| kept.lane == order.lane);
         match self.habit {

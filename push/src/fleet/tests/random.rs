@@ -7,6 +7,22 @@ const DEVICES: usize = 4;
 
 #[derive(Clone, Debug)]
 enum Op {
+    /// New orders are of this log from now on.
+    Durable {
+        on: bool,
+    },
+    /// What is told to be logged is on disk at once from now on, or waits.
+    Logs {
+        on: bool,
+    },
+    /// One of the ends that wait is on disk, whichever.
+    Log {
+        at: u8,
+    },
+    /// The oldest session that waits is.
+    Traced,
+    /// The durable log is given up, and another one begins.
+    Renew,
     Submit {
         lane: u8,
         idempotent: bool,
@@ -78,6 +94,11 @@ enum Op {
 fn ops() -> impl Strategy<Value = Op> {
     let device = 0..DEVICES;
     prop_oneof![
+        3 => any::<bool>().prop_map(|on| Op::Durable { on }),
+        2 => any::<bool>().prop_map(|on| Op::Logs { on }),
+        6 => any::<u8>().prop_map(|at| Op::Log { at }),
+        3 => Just(Op::Traced),
+        1 => Just(Op::Renew),
         8 => (0_u8..4, any::<bool>(), 1_u8..16, 0_u16..600, proptest::option::of(1_000_u32..60_000)).prop_map(
             |(lane, idempotent, targets, payload, lifetime_ms)| Op::Submit { lane, idempotent, targets, payload, lifetime_ms }
         ),
@@ -110,6 +131,20 @@ fn end(code: u8) -> Code {
 impl World {
     fn apply_op(&mut self, op: &Op) {
         match *op {
+            Op::Durable { on } => self.durable = on,
+            Op::Logs { on } => self.logs = on,
+            Op::Log { at } => {
+                let at = usize::from(at).checked_rem(self.unlogged.len());
+                if let Some(entry) = at.and_then(|at| self.unlogged.remove(at)) {
+                    self.confirm(entry);
+                }
+            }
+            Op::Traced => {
+                if let Some(trace) = self.untraced.pop_front() {
+                    self.fleet.traced(self.now, trace.device, trace.boot);
+                }
+            }
+            Op::Renew => self.renew(),
             Op::Submit { lane, idempotent, targets, payload, lifetime_ms } => {
                 let flags = if idempotent { KindFlags::IDEMPOTENT } else { KindFlags::NONE };
                 let marks =
@@ -117,6 +152,7 @@ impl World {
                 let lifetime = lifetime_ms.map(|ms| Duration::from_millis(ms.into()));
                 let lane = Lane::new(lane).unwrap();
                 let order = new_order(self.number + 1, lane, flags, lifetime, payload.into(), marks);
+                let order = if self.durable { as_durable(order) } else { order };
                 if self.fleet.submit(self.now, order).is_ok() {
                     self.number += 1;
                 }
@@ -170,6 +206,7 @@ impl World {
         let (number, lane) = (self.number + 1, Lane::new(key + 1).unwrap());
         let sort = (lane, KindFlags::IDEMPOTENT);
         let order = keyed_order(number, sort, (u64::from(key) + 1, number), None, lifetime, 40, marks);
+        let order = if self.durable { as_durable(order) } else { order };
         match self.fleet.submit(self.now, order) {
             Ok(_) => self.number = number,
             Err(error) => {
@@ -179,6 +216,17 @@ impl World {
                 ))
             }
         }
+    }
+
+    /// What the old log says after this is worth nothing.
+    fn renew(&mut self) {
+        let log = LogId::new(Lineage([self.number as u8 | 1; 16]), 1_000 + self.number, self.number + 1);
+        self.drain();
+        self.fleet.abandon_durable(self.now);
+        self.drain();
+        assert!(self.fleet.renew(self.now, log, self.number), "every order of the old one has come back");
+        self.unlogged.clear();
+        self.untraced.clear();
     }
 
     /// Repeats the first attempt that waits for it.
@@ -196,6 +244,8 @@ impl World {
             let number = self.number + 1;
             let sort = (Lane::Normal, KindFlags::IDEMPOTENT);
             let order = keyed_order(number, sort, (0, 0), Some(first), Some(HOUR / 200), 40, marks);
+            let frame = self.fleet.frame(first).expect("it lives");
+            let order = if frame[5] & 0x08 != 0 { as_durable(order) } else { order };
             if self.fleet.submit(self.now, order).is_err() {
                 return;
             }
@@ -223,8 +273,10 @@ impl World {
 
     /// Lets every device recover and answer everything.
     fn calm_down(&mut self) {
+        self.logs = true;
         // What waits for another attempt, or for the end of one, ends with its lifetime at the latest.
         for _ in 0..80 {
+            self.log();
             self.resolve();
             self.retry(false, Code::NO_SPACE);
             for index in 0..DEVICES {
@@ -245,7 +297,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(96) })]
     #[test]
     fn every_pair_ends_exactly_once(ops in proptest::collection::vec(ops(), 1..120), window in 1_u16..9) {
-        let mut world = World::new(DEVICES, 24);
+        let mut world = World::with(DEVICES, 24, durable_log);
         for device in &mut world.devices {
             device.window_orders = window;
             device.window_bytes = 1_024;
