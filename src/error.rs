@@ -18,6 +18,17 @@ pub enum StartError {
     /// The sockets of discovery could not be opened.
     #[error(transparent)]
     Discovery(#[from] discovery::driver::OpenError),
+    /// The directory of the outbox could not be opened or made; [`std::io::ErrorKind::WouldBlock`]: another server uses it.
+    #[error("cannot use the outbox in {}", path.display())]
+    OutboxDirectory {
+        /// The directory.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// What is in the outbox could not be read, or that it was opened could not be written.
+    #[error("cannot open the outbox")]
+    Outbox(#[from] push::outbox::OpenError),
     /// The port for orders could not be listened on.
     #[error(transparent)]
     Listen(#[from] push::driver::device::ListenError),

@@ -34,6 +34,8 @@ pub use wire_format::frame::reply::Code as ReplyCode;
 pub use wire_format::ids::{DeviceCode, DeviceKind, IdError, Lane, Lineage, NodeId, OrderKind, Store, Tags};
 
 #[cfg(feature = "tokio")]
+mod builder;
+#[cfg(feature = "tokio")]
 mod chance;
 #[cfg(feature = "tokio")]
 mod device;
@@ -53,6 +55,8 @@ mod server;
 mod unprovisioned;
 
 #[cfg(feature = "tokio")]
+pub use builder::{ServerBuilder, StaticDevice};
+#[cfg(feature = "tokio")]
 pub use device::{Device, DeviceBuilder, DeviceEvent};
 #[cfg(feature = "tokio")]
 pub use discovery::driver::device::Candidate;
@@ -64,13 +68,13 @@ pub use push::driver::device::{Answer, AskError, HandOverError, Handle as Device
 pub use push::driver::server::AskError as AskDeviceError;
 #[cfg(feature = "tokio")]
 pub use push::driver::server::{
-    Aborted, AddError, Asked, DeviceOutcome, DeviceResult, FanOut, Latency, Outcomes, Pending, Progress,
-    PushError, Questions, Quorum, Report, Resource, Rollout, RolloutReport, Snapshot, Standing, Target,
-    TargetError,
+    Aborted, AddError, Asked, DeviceOutcome, DeviceResult, FanOut, Latency, OutboxFault, Outcomes, Pending,
+    Progress, PushError, Questions, Quorum, Recovered, Report, Resource, Rollout, RolloutReport, Snapshot,
+    Standing, TakeoverError, Target, TargetError,
 };
 #[cfg(feature = "tokio")]
 pub use security::Security;
 #[cfg(feature = "tokio")]
-pub use server::{DeviceInfo, ServerBuilder, ServerEvent, ServerStats, StaticDevice, StoreServer};
+pub use server::{DeviceInfo, ServerEvent, ServerStats, StoreServer};
 #[cfg(feature = "tokio")]
 pub use unprovisioned::{Unprovisioned, find_servers};

@@ -39,6 +39,7 @@ pub struct Order<'a> {
     pub(crate) supersede_key: u64,
     pub(crate) supersede_version: u64,
     pub(crate) needs_result: bool,
+    pub(crate) volatile: bool,
 }
 
 const _: () = assert!(size_of::<Order<'_>>() <= 96);
@@ -60,6 +61,7 @@ impl<'a> Order<'a> {
             supersede_key: 0,
             supersede_version: 0,
             needs_result: false,
+            volatile: false,
         }
     }
 
@@ -141,11 +143,17 @@ impl<'a> Order<'a> {
         Self { needs_result: true, ..self }
     }
 
-    /// It need not survive a restart of the server: no disk is waited for. The log in memory keeps none over a restart, so
-    /// today this says what is so anyway.
+    /// It need not survive a restart of the server: no disk is waited for, and none is needed. Without an outbox on disk
+    /// every order is so.
     #[must_use]
     pub const fn volatile(self) -> Self {
-        self
+        Self { volatile: true, ..self }
+    }
+
+    /// Whether it need not survive a restart of the server.
+    #[must_use]
+    pub const fn is_volatile(&self) -> bool {
+        self.volatile
     }
 
     /// What is asked for.
@@ -199,13 +207,18 @@ impl<'a> Order<'a> {
 
     /// Writes the frame of a first delivery under `number` of the volatile log. Bytes written.
     pub fn emit(&self, number: u64, buffer: &mut [u8]) -> Result<usize, EmitError> {
+        self.emit_into(false, number, buffer)
+    }
+
+    /// The same under `number` of the durable log: these bytes are what the outbox keeps, and what each device is sent.
+    pub fn emit_durable(&self, number: u64, buffer: &mut [u8]) -> Result<usize, EmitError> {
+        self.emit_into(true, number, buffer)
+    }
+
+    fn emit_into(&self, durable: bool, number: u64, buffer: &mut [u8]) -> Result<usize, EmitError> {
         self.check()?;
-        let delivery = Delivery {
-            durable: false,
-            replay: false,
-            needs_result: self.needs_result,
-            remaining_ms: Some(Delivery::millis(self.lifetime)),
-        };
+        let remaining_ms = Some(Delivery::millis(self.lifetime));
+        let delivery = Delivery { durable, replay: false, needs_result: self.needs_result, remaining_ms };
         self.wire(number).emit(&delivery, buffer)
     }
 }
@@ -241,6 +254,19 @@ mod tests {
         assert_eq!(delivery.remaining_ms, Some(86_400_000));
         assert_eq!((wire.number, wire.schema, wire.payload, wire.lane), (9, 3, &b"abc"[..], Lane::Urgent));
         assert_eq!((wire.order_key, wire.kind_flags), (key_of("k"), KindFlags::IDEMPOTENT));
+    }
+
+    #[test]
+    fn the_log_it_is_in_stands_in_its_header_and_nowhere_else() {
+        let order = Order::new(OrderKind(0x8001), 3, b"abc");
+        let (mut volatile, mut durable) = ([0; 128], [0; 128]);
+        let len = order.emit(9, &mut volatile).unwrap();
+        assert_eq!(order.emit_durable(9, &mut durable), Ok(len));
+        let raw = Raw::parse(&durable[..len]).unwrap();
+        assert!(WireOrder::parse(&raw).unwrap().0.durable);
+        assert!(!WireOrder::parse(&Raw::parse(&volatile[..len]).unwrap()).unwrap().0.durable);
+        assert_eq!(volatile[16..], durable[16..], "the body is the same");
+        assert!(order.volatile().is_volatile() && !order.is_volatile());
     }
 
     #[test]

@@ -64,7 +64,7 @@ async fn serve(conn: ConnConfig, shards: usize) -> u64 {
     for len in SIZES {
         let bytes = payload(len);
         let order = Order::new(OrderKind::SHOW_PAGE, 1, &bytes);
-        fan_outs.push(server.push(&order, &Target::all()).unwrap());
+        fan_outs.push(server.push(&order, &Target::all()).await.unwrap());
     }
     for fan_out in fan_outs {
         let report = fan_out.settled(SOON).await;

@@ -1,5 +1,6 @@
 //! What a store server offers beyond one push, over real sockets on loopback.
 
+mod durable;
 mod fan_out;
 mod payloads;
 mod restart;

@@ -170,7 +170,7 @@ async fn a_store_is_taken_over_by_a_higher_fence() {
     };
     tokio::time::timeout(SOON, refused).await.expect("its fence is too low");
     let order = Order::new(OrderKind::MESSAGE, 1, b"x");
-    assert_eq!(second.takeover().await, Some(6));
+    assert_eq!(second.takeover().await, Ok(Some(6)));
     connected(&second, 2).await;
     let report = second.push(&order, &Target::all()).await.unwrap().settled(SOON).await;
     assert_eq!(report.outcomes(), [(Outcome::APPLIED, 2)]);

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tillwire::discovery::driver::server::ServerStats as DiscoveryStats;
-use tillwire::{FanOut, NodeId, Order, Outcome, PushError, Report, Store, StoreServer, Target};
+use tillwire::{
+    FanOut, NodeId, Order, Outcome, PushError, Report, Store, StoreServer, TakeoverError, Target,
+};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, ReadHalf, WriteHalf};
 use tokio::sync::watch;
 
@@ -325,9 +327,13 @@ async fn takeover(writer: &mut Writer, served: &Served) -> std::io::Result<()> {
         Ok(None) => {
             error_line(&Failure::broken("the server is about to end", "start it again with tillwire serve"))
         }
-        Err(failure) => error_line(&Failure::broken(
+        Err(TakeoverError::Keep(failure)) => error_line(&Failure::broken(
             format!("the store is not taken over, for the new fence could not be kept: {}", failure.cause),
             failure.help,
+        )),
+        Err(error) => error_line(&Failure::broken(
+            format!("the store is not taken over: {error}"),
+            "look at the disk the outbox is on",
         )),
     };
     write_line(writer, &line).await

@@ -29,3 +29,10 @@ impl Clock {
         tokio::time::Instant::from_std(self.0 + ahead)
     }
 }
+
+/// The wall clock: milliseconds since 1970, 0 before. No promise rests on it: it may jump.
+#[expect(clippy::disallowed_methods, reason = "a record of the outbox says when it was written")]
+pub(super) fn wall_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

@@ -6,3 +6,4 @@ pub mod server;
 mod trace;
 
 pub use clock::Clock;
+use clock::wall_ms;

@@ -8,10 +8,15 @@ use std::net::SocketAddr;
 
 use wire_format::ids::{DeviceKind, NodeId, Tags};
 
+use super::positions::Positions;
 use super::shared::Word;
 use super::{Device, Target};
 use crate::fleet::DeviceIndex;
 use crate::mark::Mark;
+
+/// Positions for each device there is room for, where those of removed ones cannot be given again: a durable order that lives
+/// names them.
+const SPARE: usize = 2;
 
 /// A device as the server knows it, connected or not.
 #[derive(Clone, Debug)]
@@ -37,6 +42,23 @@ impl From<Device> for Entry {
     }
 }
 
+impl Entry {
+    const NOBODY: Self = Self {
+        id: None,
+        address: None,
+        kind: DeviceKind::TILL,
+        zone: 0,
+        tags: Tags::EMPTY,
+        connected: false,
+    };
+
+    /// Whether the outbox would keep the same of both.
+    fn is_described_as(&self, other: &Self) -> bool {
+        let described = |entry: &Self| (entry.id, entry.address, entry.kind, entry.zone, entry.tags);
+        described(self) == described(other)
+    }
+}
+
 /// Where a device is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Place {
@@ -56,6 +78,17 @@ struct Slot {
     announced: bool,
     /// Orders numbered below this one were for the device that had the place before.
     since: u64,
+    /// The outbox does not have it as it is, ...
+    changed: bool,
+    /// ... and is to get it.
+    queued: bool,
+}
+
+impl Slot {
+    const fn new(entry: Entry, shard: usize, announced: bool) -> Self {
+        let (local, listed, since) = (None, true, 0);
+        Self { entry, shard, local, listed, announced, since, changed: true, queued: false }
+    }
 }
 
 /// What came of adding a device.
@@ -75,8 +108,10 @@ pub(super) struct Directory {
     slots: Vec<Slot>,
     capacity: usize,
     by_id: HashMap<NodeId, u32>,
-    /// Positions of removed devices, first removed first.
-    free: VecDeque<u32>,
+    /// Devices of an earlier run by their address, until somebody lists that.
+    by_address: HashMap<SocketAddr, u32>,
+    /// Positions of removed devices, first removed first, with the highest number that may name them.
+    free: VecDeque<(u32, u64)>,
     /// Positions by index, per shard.
     locals: Box<[Vec<u32>]>,
     /// Devices listed, per shard.
@@ -95,6 +130,11 @@ pub(super) struct Share {
 impl Share {
     /// Adds a device, wherever its index lies.
     fn insert(&mut self, local: DeviceIndex) {
+        self.put(local, Mark::PENDING);
+    }
+
+    /// Adds a device on which the order stands so.
+    pub(super) fn put(&mut self, local: DeviceIndex, stands: Mark) {
         if local.0 < self.first.0 {
             let gap = (self.first.0 - local.0) as usize;
             self.marks.splice(0..0, std::iter::repeat_n(Mark::NOT_TARGETED.0, gap));
@@ -105,7 +145,7 @@ impl Share {
             self.marks.resize(at + 1, Mark::NOT_TARGETED.0);
         }
         if let Some(mark) = self.marks.get_mut(at) {
-            *mark = Mark::PENDING.0;
+            *mark = stands.0;
         }
     }
 }
@@ -117,6 +157,7 @@ impl Directory {
             slots: Vec::new(),
             capacity,
             by_id: HashMap::new(),
+            by_address: HashMap::new(),
             free: VecDeque::new(),
             locals: std::iter::repeat_with(Vec::new).take(shards).collect(),
             loads: vec![0; shards].into(),
@@ -149,6 +190,45 @@ impl Directory {
         Some((slot.shard, slot.local))
     }
 
+    /// Where the device of a position is served, or was: its shard knows it as long as an order that names it lives.
+    pub(super) fn anchor(&self, position: u32) -> Option<Place> {
+        let slot = self.slots.get(position as usize)?;
+        slot.local.map(|local| Place { shard: slot.shard, local })
+    }
+
+    /// Puts a device back at its position, as the next one of the shard with the fewest. Without an entry it is one that is
+    /// named, and gone. In the order of positions.
+    pub(super) fn restore(&mut self, position: u32, entry: Option<&Entry>, announced: bool) -> Option<Place> {
+        while self.slots.len() < position as usize {
+            let hole = u32::try_from(self.slots.len()).ok()?;
+            self.slots.push(Slot { listed: false, ..Slot::new(Entry::NOBODY, 0, false) });
+            self.vacate(hole, 0);
+        }
+        let (shard, locals) = self.locals.iter_mut().enumerate().min_by_key(|(_, locals)| locals.len())?;
+        let local = DeviceIndex(u32::try_from(locals.len()).ok()?);
+        locals.push(position);
+        // An id is one device's alone: whoever comes second is gone.
+        let entry = entry.filter(|entry| entry.id.is_none_or(|id| !self.by_id.contains_key(&id)));
+        let slot = Slot::new(entry.cloned().unwrap_or(Entry::NOBODY), shard, announced);
+        let (listed, local_of) = (entry.is_some(), Some(local));
+        self.slots.push(Slot { listed, local: local_of, changed: false, ..slot });
+        if let Some(entry) = entry {
+            self.by_id.extend(entry.id.map(|id| (id, position)));
+            self.by_address.extend(entry.address.map(|address| (address, position)));
+            self.listed += 1;
+        }
+        if let Some(load) = self.loads.get_mut(shard) {
+            *load += usize::from(listed);
+        }
+        Some(Place { shard, local })
+    }
+
+    /// The device of an earlier run at this address, for whoever lists the address alone. Asked once.
+    fn claim(&mut self, address: SocketAddr) -> Option<u32> {
+        let position = self.by_address.remove(&address)?;
+        self.entry(position).filter(|entry| entry.address == Some(address)).map(|_| position)
+    }
+
     /// The position of a shard's device.
     pub(super) fn position(&self, place: Place) -> Option<u32> {
         self.locals.get(place.shard)?.get(place.local.0 as usize).copied()
@@ -164,10 +244,15 @@ impl Directory {
         (position, slot.filter(same).map(|slot| &slot.entry))
     }
 
-    /// Lists a device at the shard with the fewest, unless its id is listed.
-    pub(super) fn reserve(&mut self, device: Device, word: Word) -> Reserved {
+    /// Lists a device at the shard with the fewest, unless its id is listed. No order below the number `lowest` names a
+    /// position any more.
+    pub(super) fn reserve(&mut self, device: Device, word: Word, lowest: u64) -> Reserved {
         let announced = word == Word::Announce;
-        if let Some(position) = device.id.and_then(|id| self.find(id)) {
+        let known = match device.id {
+            Some(id) => self.find(id),
+            None => self.claim(device.address),
+        };
+        if let Some(position) = known {
             if let Some(slot) = self.slots.get_mut(position as usize) {
                 slot.announced &= announced;
             }
@@ -175,10 +260,8 @@ impl Directory {
         }
         let least = self.loads.iter().enumerate().min_by_key(|&(_, load)| *load);
         let Some((shard, _)) = least.filter(|_| self.listed < self.capacity) else { return Reserved::Full };
-        let slot = Slot { entry: device.into(), shard, local: None, listed: true, announced, since: 0 };
-        let fresh = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
-        let reused = if self.slots.len() < self.capacity { None } else { self.free.pop_front() };
-        let position = reused.unwrap_or(fresh);
+        let slot = Slot::new(device.into(), shard, announced);
+        let Some(position) = self.vacant(lowest) else { return Reserved::Full };
         match self.slots.get_mut(position as usize) {
             Some(place) => *place = slot,
             None => self.slots.push(slot),
@@ -191,6 +274,21 @@ impl Directory {
         }
         self.listed += 1;
         Reserved::New(position, shard)
+    }
+
+    /// A position for a new device. Those of removed ones are given again when every other was given, and nothing names them.
+    fn vacant(&mut self, lowest: u64) -> Option<u32> {
+        let spent = self.slots.len() >= self.capacity;
+        match self.free.front() {
+            Some(&(position, named)) if spent && named < lowest => {
+                self.free.pop_front();
+                Some(position)
+            }
+            _ if self.slots.len() < self.capacity.saturating_mul(SPARE) => {
+                u32::try_from(self.slots.len()).ok()
+            }
+            _ => None,
+        }
     }
 
     /// The shard has taken the device in; orders from `since` on may be for it.
@@ -229,7 +327,48 @@ impl Directory {
             *load -= 1;
         }
         self.listed -= 1;
-        self.free.push_back(position);
+    }
+
+    /// The position of a removed device is free for another one, once no order up to the number `named` lives.
+    pub(super) fn vacate(&mut self, position: u32, named: u64) {
+        self.free.push_back((position, named));
+    }
+
+    /// The outbox is to get a device as it is, if it does not have it so. False if it has, or if it is asked for already.
+    pub(super) fn note_changed(&mut self, position: u32) -> bool {
+        let Some(slot) = self.slots.get_mut(position as usize).filter(|slot| slot.listed) else {
+            return false;
+        };
+        let news = slot.changed && !slot.queued;
+        slot.queued |= news;
+        news
+    }
+
+    /// The device at a position, for the outbox.
+    pub(super) fn take_changed(&mut self, position: u32) -> Option<Entry> {
+        let slot = self.slots.get_mut(position as usize).filter(|slot| slot.listed)?;
+        (slot.changed, slot.queued) = (false, false);
+        Some(slot.entry.clone())
+    }
+
+    /// The outbox does not have what it was given.
+    pub(super) fn put_changed(&mut self, position: u32) {
+        if let Some(slot) = self.slots.get_mut(position as usize) {
+            slot.changed = true;
+        }
+    }
+
+    /// The positions of the devices of these shares.
+    pub(super) fn positions(&self, shares: &[Share]) -> Positions {
+        let mut positions = Positions::default();
+        for Share { shard, first, marks } in shares {
+            let locals = self.locals.get(*shard).and_then(|locals| locals.get(first.0 as usize..));
+            let meant = locals.unwrap_or_default().iter().zip(marks);
+            for (&position, _) in meant.filter(|&(_, &mark)| mark != Mark::NOT_TARGETED.0) {
+                positions.insert(position);
+            }
+        }
+        positions
     }
 
     /// Changes what is known of a shard's device; false if its id belongs to another listed device.
@@ -238,7 +377,9 @@ impl Directory {
         let slot = self.slots.get_mut(position as usize);
         let same = |slot: &&mut Slot| slot.shard == place.shard && slot.local == Some(place.local);
         let Some(slot) = slot.filter(same) else { return true };
+        let before = slot.entry.clone();
         change(&mut slot.entry);
+        slot.changed |= !slot.entry.is_described_as(&before);
         slot.announced &= !slot.entry.connected;
         match slot.entry.id {
             Some(id) if slot.listed => *self.by_id.entry(id).or_insert(position) == position,
@@ -315,7 +456,9 @@ mod tests {
     }
 
     fn add(directory: &mut Directory, device: Device, since: u64) -> u32 {
-        let Reserved::New(position, shard) = directory.reserve(device, Word::Operator) else { panic!("new") };
+        let Reserved::New(position, shard) = directory.reserve(device, Word::Operator, u64::MAX) else {
+            panic!("new")
+        };
         let local = directory.locals[shard].len() as u32;
         directory.settle_in(position, DeviceIndex(local), since);
         position
@@ -373,9 +516,9 @@ mod tests {
     fn devices_are_spread_evenly_and_known_ones_found() {
         let mut directory = directory(3);
         assert_eq!(*directory.loads, [14, 13, 13]);
-        assert_eq!(directory.reserve(device(4), Word::Operator), Reserved::Known(4));
+        assert_eq!(directory.reserve(device(4), Word::Operator, u64::MAX), Reserved::Known(4));
         (40..64).for_each(|n| assert_eq!(add(&mut directory, device(n), 1), u32::from(n)));
-        assert_eq!(directory.reserve(device(64), Word::Operator), Reserved::Full, "64 are listed");
+        assert_eq!(directory.reserve(device(64), Word::Operator, u64::MAX), Reserved::Full, "64 are listed");
     }
 
     #[test]
@@ -388,12 +531,37 @@ mod tests {
         assert_eq!(directory.find(NodeId([10; 16])), None);
         assert!(directory.holder(place, 5).1.is_some(), "its name stays for its orders");
         (40..64).for_each(|n| assert_eq!(add(&mut directory, device(n), 1), u32::from(n)));
-        let Reserved::New(9, 1) = directory.reserve(device(200), Word::Operator) else {
+        directory.vacate(9, 5);
+        let over = directory.reserve(device(200), Word::Operator, 5);
+        assert_eq!(over, Reserved::New(64, 1), "an order that lives names the position");
+        directory.unlist(64);
+        let Reserved::New(9, 1) = directory.reserve(device(200), Word::Operator, 6) else {
             panic!("the freed position")
         };
         directory.settle_in(9, DeviceIndex(4), 6);
         assert!(directory.holder(place, 5).1.is_none());
         assert_eq!(directory.holder(place, 6).1.unwrap().id, Some(NodeId([201; 16])));
+    }
+
+    #[test]
+    fn positions_are_used_up_only_while_orders_name_them() {
+        let mut directory = Directory::new(1, 3);
+        let named = 10;
+        for round in 0..3 {
+            assert_eq!(add(&mut directory, device(round), 1), u32::from(round));
+        }
+        for round in 3..6 {
+            let position = u32::from(round) - 3;
+            assert!(directory.remove(position).is_some());
+            directory.vacate(position, named);
+            let fresh = directory.reserve(device(round), Word::Operator, named);
+            assert_eq!(fresh, Reserved::New(round.into(), 0), "an order names the others");
+            directory.settle_in(round.into(), DeviceIndex(round.into()), 1);
+        }
+        assert!(directory.remove(3).is_some());
+        directory.vacate(3, named + 1);
+        assert_eq!(directory.reserve(device(6), Word::Operator, named), Reserved::Full);
+        assert_eq!(directory.reserve(device(6), Word::Operator, named + 1), Reserved::New(0, 0));
     }
 
     #[test]

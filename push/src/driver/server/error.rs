@@ -6,6 +6,8 @@ use wire_format::error::EmitError;
 
 use super::Target;
 use crate::fleet::SubmitFault;
+use crate::outbox::AppendError;
+use crate::outbox::log::{CommitError, Doing};
 
 /// Something a server keeps a limited number of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -17,6 +19,10 @@ pub enum Resource {
     Bytes,
     /// Order keys that are remembered.
     Keys,
+    /// Durable orders that wait for the disk.
+    Unsynced,
+    /// Bytes of the durable orders that wait for the disk.
+    UnsyncedBytes,
 }
 
 impl Resource {
@@ -27,6 +33,8 @@ impl Resource {
             Self::Orders => "orders",
             Self::Bytes => "bytes",
             Self::Keys => "keys",
+            Self::Unsynced => "unsynced orders",
+            Self::UnsyncedBytes => "unsynced bytes",
         }
     }
 }
@@ -65,9 +73,53 @@ pub enum PushError {
     /// Its supersede key is at odds with an order that lives: another lane, a version that does not rise, a shorter life.
     #[error("the order cannot supersede: {0}")]
     Superseding(SubmitFault),
+    /// The outbox could not keep it. Orders that need not survive a restart ([`crate::order::Order::volatile`]) are taken as
+    /// ever.
+    #[error("the outbox cannot keep the order: {fault}")]
+    Outbox {
+        /// Why.
+        fault: OutboxFault,
+    },
     /// The server is shutting down.
     #[error("the server is shutting down")]
     Stopped,
+}
+
+/// Why the outbox did not keep something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OutboxFault {
+    /// It is full, or cannot hold such a thing. Orders that end make room.
+    #[error(transparent)]
+    Refused(#[from] AppendError),
+    /// The disk is full, gone or broken. Nothing of what was to be kept is there, now or after a restart.
+    #[error("{doing} failed: {kind}")]
+    Disk {
+        /// What was done.
+        doing: Doing,
+        /// What the system said.
+        kind: std::io::ErrorKind,
+    },
+}
+
+impl From<&CommitError> for OutboxFault {
+    fn from(error: &CommitError) -> Self {
+        Self::Disk { doing: error.doing, kind: error.source.kind() }
+    }
+}
+
+/// Why a store was not taken over: the new fence could not be kept, so it is not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TakeoverError<E> {
+    /// Whoever asked could not keep it.
+    #[error("the new fence could not be kept")]
+    Keep(E),
+    /// The outbox could not keep it.
+    #[error("the outbox cannot keep the new fence: {fault}")]
+    Outbox {
+        /// Why.
+        fault: OutboxFault,
+    },
 }
 
 /// Why a device was not added.

@@ -30,11 +30,12 @@ impl Shard {
                 FleetEvent::Fenced { device, fence } => {
                     self.announce(device, |id, address| Some(Event::Fenced { id, address, fence }));
                 }
-                // Of a durable log, which this driver does not keep: its fleets have none.
-                FleetEvent::Log(_)
-                | FleetEvent::Trace(_)
-                | FleetEvent::Forked { .. }
-                | FleetEvent::JournalLost { .. } => {}
+                FleetEvent::Log(entry) => self.log(now, entry),
+                FleetEvent::Trace(trace) => self.trace(trace),
+                FleetEvent::Forked { device } => self.forked(device),
+                FleetEvent::JournalLost { device } => {
+                    self.announce(device, |id, address| Some(Event::JournalLost { id, address }));
+                }
                 FleetEvent::Unanswered { ask, why, .. } => self.unanswered(ask, why),
                 FleetEvent::Settled { number, frame, first, marks } => {
                     self.settled(number, first, frame, marks);
@@ -70,7 +71,7 @@ impl Shard {
         }
         let state = Arc::clone(&ledger.state);
         if let Some(frame) = state.settle(self.index, ledger.into_part(first), frame) {
-            self.shared.room.release(len);
+            self.shared.room.release(len, state.durable);
             pools.frames.put(frame);
             self.shared.versions.end(state.supersede_key);
             if state.key != 0 {
@@ -125,6 +126,9 @@ impl Shard {
                 entry.connected = true;
             })
         });
+        if let Some(&position) = self.positions.get(device.0 as usize) {
+            self.shared.record_device(position);
+        }
         self.announce(device, |id, address| {
             trace::session_opened(facts.id, address, rebooted);
             Some(Event::Connected { id: id?, address: address?, rebooted })
@@ -143,7 +147,7 @@ impl Shard {
         });
     }
 
-    fn announce(
+    pub(super) fn announce(
         &self,
         device: DeviceIndex,
         event: impl FnOnce(Option<NodeId>, Option<SocketAddr>) -> Option<Event>,

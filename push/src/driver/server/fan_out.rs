@@ -1,8 +1,8 @@
 //! One order on its way to many devices, as the application holds it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
@@ -10,11 +10,13 @@ use wire_format::frame::outcome::Code;
 use wire_format::time::Instant;
 
 use super::directory::Place;
+use super::error::PushError;
 use super::frame::Frame;
 use super::report::{DeviceResult, Report};
 use super::retry::Chain;
 use super::shared::{Message, ResultRoom, Shared, lock};
 use super::stream::Listener;
+use super::writer::Job;
 use crate::fleet::DeviceIndex;
 use crate::histogram::Histogram;
 use crate::mark::Mark;
@@ -35,6 +37,8 @@ pub(super) struct Ledger {
     pub(super) attempts: Vec<u64>,
     /// The end of its lifetime, on the shard's clock.
     pub(super) deadline: Instant,
+    /// It has waited for the disk so long that what its header says of its lifetime is not so any more.
+    pub(super) late: bool,
     /// Who wants each outcome as it comes.
     pub(super) listeners: Vec<Listener>,
 }
@@ -43,7 +47,8 @@ impl Ledger {
     /// Of an order that was pushed. Marks and histogram come from pools.
     pub(super) fn new(state: Arc<State>, marks: Vec<u8>, latency: Box<Histogram>) -> Self {
         let (attempts, listeners) = (Vec::new(), Vec::new());
-        Self { marks, latency, state, chain: None, attempts, deadline: Instant::NEVER, listeners }
+        let (deadline, late) = (Instant::NEVER, false);
+        Self { marks, latency, state, chain: None, attempts, deadline, late, listeners }
     }
 
     /// The part of the shard, once it is done.
@@ -117,6 +122,12 @@ pub(super) struct State {
     /// What the application called the order; 0 nothing.
     pub(super) key: u64,
     pub(super) supersede_key: u64,
+    /// It is in the durable log.
+    pub(super) durable: bool,
+    /// Whether the outbox has it. Unset while the disk is waited for, and where there is nothing to keep.
+    kept: OnceLock<Result<(), PushError>>,
+    /// It was cancelled.
+    cancelled: AtomicBool,
     results: Mutex<HashMap<Place, Arc<[u8]>>>,
     room: Arc<ResultRoom>,
 }
@@ -142,6 +153,9 @@ impl State {
             changed: Notify::new(),
             key: 0,
             supersede_key: 0,
+            durable: false,
+            kept: OnceLock::new(),
+            cancelled: AtomicBool::new(false),
             results: Mutex::default(),
             room: Arc::default(),
         }
@@ -149,11 +163,29 @@ impl State {
 
     /// With the order's keys, and the room for its results.
     pub(super) fn of(self, order: &Order<'_>, room: &Arc<ResultRoom>) -> Self {
-        let (key, supersede_key) = (order.order_key, order.supersede_key);
+        self.named(order.order_key, order.supersede_key, room)
+    }
+
+    /// The same, where the keys are known.
+    pub(super) fn named(self, key: u64, supersede_key: u64, room: &Arc<ResultRoom>) -> Self {
         // Nothing was kept yet, so nothing is given back.
         let mut state = self;
         (state.key, state.supersede_key, state.room) = (key, supersede_key, Arc::clone(room));
         state
+    }
+
+    /// In the durable log.
+    pub(super) fn in_outbox(self, durable: bool) -> Self {
+        let mut state = self;
+        state.durable = durable;
+        state
+    }
+
+    /// The outbox has it, or not.
+    pub(super) fn keep(&self, kept: Result<(), PushError>) {
+        // Said once.
+        let _ = self.kept.set(kept);
+        self.tell();
     }
 
     /// Keeps a device's result if there is room, or `make_room` finds some. It is lost otherwise, and counted.
@@ -217,6 +249,11 @@ impl State {
     /// Tells who waits for the end.
     pub(super) fn tell(&self) {
         self.changed.notify_waiters();
+    }
+
+    /// How many shards it goes to.
+    pub(super) const fn shards(&self) -> usize {
+        self.shards.count_ones() as usize
     }
 
     pub(super) fn goes_to(&self, shard: usize) -> bool {
@@ -294,10 +331,32 @@ impl FanOut {
         self.state.number
     }
 
-    /// Whether the order survives a restart of this server. The log in memory never does.
+    /// Whether the order survives a restart of this server.
     #[must_use]
-    pub const fn durable(&self) -> bool {
-        false
+    pub fn durable(&self) -> bool {
+        self.state.durable
+    }
+
+    /// Itself, once the outbox has the order; at once, if it need not have it.
+    pub(super) async fn kept(self) -> Result<Self, PushError> {
+        let Some(queue) = self.shared.outbox.as_ref().filter(|_| self.state.durable) else { return Ok(self) };
+        loop {
+            let mut changed = std::pin::pin!(self.state.changed.notified());
+            let mut over = std::pin::pin!(queue.ended.notified());
+            // From here on no change is missed.
+            changed.as_mut().enable();
+            over.as_mut().enable();
+            if let Some(kept) = self.state.kept.get() {
+                return kept.clone().map(|()| self.clone());
+            }
+            if queue.is_over() {
+                return Err(PushError::Stopped);
+            }
+            tokio::select! {
+                () = changed => {}
+                () = over => {}
+            }
+        }
     }
 
     /// How many devices it goes to.
@@ -322,13 +381,14 @@ impl FanOut {
     /// came of it. Waits for nothing; the outcomes tell. False if the server has stopped.
     ///
     /// A device that does not take CANCEL, or has begun, ends the order as it would have.
+    ///
+    /// A durable order stays cancelled over a restart of the server: the shards are told once the outbox has that.
     pub fn cancel(&self) -> bool {
-        let shards = (0..self.shared.mailboxes.len()).filter(|&shard| self.state.goes_to(shard));
-        let mut sent = true;
-        for shard in shards {
-            sent &= self.shared.send(shard, Message::Cancel(self.state.number));
+        if let Some(queue) = self.shared.outbox.as_ref().filter(|_| self.state.durable) {
+            let again = self.state.cancelled.swap(true, Ordering::AcqRel);
+            return again || queue.put(Job::Cancel(Arc::clone(&self.state))).is_ok();
         }
-        sent
+        self.shared.cancel(&self.state)
     }
 
     /// Waits until every device has its one final outcome, `within` is over or the server stops, and says how things stand.

@@ -50,11 +50,27 @@ impl Keys {
         table.by_key.values().fold(false, |any, kept| kept.state.forget_results() | any)
     }
 
+    /// This order was not accepted after all: its key is free again.
+    pub(super) fn remove(&self, key: u64, state: &Arc<State>) {
+        let mut table = lock(&self.0);
+        if let Some(kept) = table.by_key.get(&key).filter(|kept| Arc::ptr_eq(&kept.state, state)) {
+            let bytes = kept.bytes;
+            table.bytes -= bytes;
+            table.by_key.remove(&key);
+        }
+    }
+
     /// The order of a key has settled.
     pub(super) fn settled(&self, now: Instant, key: u64) {
+        self.settled_until(now + KEYS_KEPT, key);
+    }
+
+    /// The order of a key has settled, and it is remembered until then.
+    pub(super) fn settled_until(&self, until: Instant, key: u64) {
         let mut table = lock(&self.0);
         if table.by_key.contains_key(&key) {
-            table.settled.push_back((now + KEYS_KEPT, key));
+            let at = table.settled.partition_point(|&(before, _)| before <= until);
+            table.settled.insert(at, (until, key));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What an operator wants to know and to do: counters, one device, taking a store over, leaving in peace.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -9,8 +10,12 @@ use wire_format::time::Instant;
 
 use super::shard::Shard;
 use super::shared::{Message, lock};
-use super::{Server, Snapshot};
+use super::writer::Job;
+use super::{Server, Snapshot, TakeoverError};
 use crate::fleet::{DeviceView, Stats};
+
+/// How long the outbox has at least to write what waits when the server leaves.
+const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 
 impl Server {
     /// Counters, added up over all shards; `None` once the server has stopped.
@@ -45,6 +50,7 @@ impl Server {
             snapshot.latency.merge(&counted.latency);
         }
         snapshot.live_orders = self.shared.room.live_orders();
+        snapshot.outbox = self.shared.outbox.as_ref().map(|_| *lock(&self.shared.outbox_stats));
         snapshot.results_lost = self.shared.results.lost();
         let directory = self.shared.directory();
         snapshot.devices = directory.len();
@@ -70,18 +76,31 @@ impl Server {
     /// that fence: keep it, and start with it next time. `None` once the server has stopped.
     ///
     /// An explicit step, taken by an operator: two servers that take each other's devices over in turn serve nobody.
-    pub async fn takeover(&self) -> Option<u64> {
-        let Ok(fence) = self.takeover_with(|_| Ok::<_, core::convert::Infallible>(())).await;
-        fence
+    pub async fn takeover(&self) -> Result<Option<u64>, TakeoverError<Infallible>> {
+        self.takeover_with(|_| Ok(())).await
     }
 
     /// [`Server::takeover`] for a server that keeps its fence: `keep` writes it down before any device is told. If that
-    /// fails, nothing is taken over. A server that lost a fence it had used would find its own devices refusing it.
-    pub async fn takeover_with<E>(&self, keep: impl FnOnce(u64) -> Result<(), E>) -> Result<Option<u64>, E> {
+    /// fails, nothing is taken over. A server that lost a fence it had used would find its own devices refusing it. An outbox
+    /// keeps it as well, and names it at the next start.
+    pub async fn takeover_with<E>(
+        &self,
+        keep: impl FnOnce(u64) -> Result<(), E>,
+    ) -> Result<Option<u64>, TakeoverError<E>> {
         let heard = self.shared.ask_all(Message::FenceHeard).await;
         let Some(highest) = heard.into_iter().max() else { return Ok(None) };
         let fence = highest.saturating_add(1);
-        keep(fence)?;
+        keep(fence).map_err(TakeoverError::Keep)?;
+        if let Some(queue) = &self.shared.outbox {
+            let (reply, kept) = oneshot::channel();
+            if queue.put(Job::Fence(fence, reply)).is_err() {
+                return Ok(None);
+            }
+            match kept.await {
+                Ok(kept) => kept.map_err(|fault| TakeoverError::Outbox { fault })?,
+                Err(_) => return Ok(None),
+            }
+        }
         for shard in 0..self.shared.mailboxes.len() {
             self.shared.send(shard, Message::TakeOver(fence));
         }
@@ -95,13 +114,38 @@ impl Server {
         self.shared.tell_all(|| Message::Drain(within));
         // A shard ends itself: when it is done, and a while after `within` in any case.
         self.ended(None).await;
+        self.close_outbox(FLUSH_WITHIN).await;
     }
 
     /// Says BYE on every session, closes the sockets and ends the tasks; at most `within`. Orders that have no outcome
-    /// yet stay without one: the log in memory ends here. A second call finds nothing to do.
+    /// yet stay without one: the log in memory ends here, and what the outbox has goes on with the next start from it. What
+    /// waits for its disk is written, if that takes no longer. A second call finds nothing to do.
     pub async fn stop(&self, within: Duration) {
+        let began = self.shared.clock.now();
         self.shared.tell_all(|| Message::Stop);
         self.ended(Some(within)).await;
+        let left = within.saturating_sub(self.shared.clock.now().since(began));
+        self.close_outbox(left.max(FLUSH_WITHIN.min(within))).await;
+    }
+
+    /// Ends the thread that keeps what is durable, once it has written what waits. One that hangs is left behind.
+    async fn close_outbox(&self, within: Duration) {
+        let Some(queue) = &self.shared.outbox else { return };
+        queue.close();
+        let over = async {
+            loop {
+                let mut ended = std::pin::pin!(queue.ended.notified());
+                // From here on its end is not missed.
+                ended.as_mut().enable();
+                if queue.is_over() {
+                    return;
+                }
+                ended.await;
+            }
+        };
+        if tokio::time::timeout(within, over).await.is_err() {
+            queue.abandon();
+        }
     }
 
     async fn ended(&self, within: Option<Duration>) {

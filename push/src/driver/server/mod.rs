@@ -31,10 +31,14 @@ mod events;
 mod fan_out;
 mod frame;
 mod keys;
+mod logging;
 mod manage;
+mod open;
+mod positions;
 mod push;
 mod ready;
 mod report;
+mod restore;
 mod retry;
 mod rollout;
 mod shard;
@@ -45,8 +49,10 @@ mod tails;
 mod target;
 mod versions;
 mod wakers;
+mod writer;
 
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use tokio::runtime::RuntimeFlavor;
@@ -57,22 +63,26 @@ use wire_format::ids::{DeviceKind, NodeId, Tags};
 pub use ask::{ASKED_MAX, AskError, Asked, Questions};
 pub use conn::{ConnConfig, Poller};
 pub use directory::Entry;
-pub use error::{AddError, PushError, Resource};
+pub use error::{AddError, OutboxFault, PushError, Resource, TakeoverError};
 pub use fan_out::{FanOut, Progress, Quorum};
 pub use keys::{KEYS_BYTES_MAX, KEYS_KEPT, KEYS_MAX};
+pub use open::Recovered;
 pub use report::{DeviceResult, Latency, Pending, Report, Standing};
 pub use retry::RETRIES_MAX;
 pub use rollout::{Aborted, Rollout, RolloutReport, STEPS_MAX};
 pub use shared::RESULTS_BYTES_MAX;
 pub use stream::{DeviceOutcome, Outcomes};
 pub use target::{TARGET_DEPTH_MAX, Target, TargetError};
+pub use writer::{WAITING_BYTES_MAX, WAITING_MAX};
 
 use self::directory::Reserved;
+use self::shard::Shard;
 use self::shared::{Message, Shared, Word, lock};
 use crate::driver::trace;
 use crate::ended::Ended;
 use crate::fleet::{DeviceIndex, FleetConfig, Stats};
 use crate::histogram::Histogram;
+use crate::outbox;
 
 /// Live orders of one server, if nothing else is said.
 pub const ORDERS_DEFAULT: usize = 4_096;
@@ -105,6 +115,12 @@ pub struct ServerConfig {
     /// Tasks that serve the devices, each with its share of them; at most [`SHARDS_MAX`]. `None`: one per core up to
     /// [`SHARDS_AUTO_MAX`], and one on a runtime with a single thread.
     pub shards: Option<usize>,
+}
+
+impl ServerConfig {
+    fn shards(&self) -> usize {
+        self.shards.unwrap_or_else(shards_by_runtime).clamp(1, SHARDS_MAX)
+    }
 }
 
 /// A device the server is told of: from a list, or from discovery.
@@ -154,6 +170,31 @@ pub enum Event {
         /// The fence it has accepted.
         fence: u64,
     },
+    /// The outbox cannot be written: durable orders are refused, and what was to be kept is tried again until
+    /// [`Event::OutboxBack`]. Volatile orders go on.
+    OutboxFailed {
+        /// Why.
+        fault: OutboxFault,
+    },
+    /// The outbox is written again.
+    OutboxBack,
+    /// A device has seen orders of this server's durable log that are not in it: the outbox was restored from a backup, or
+    /// another server runs on a copy of it. The log was given up before an order of it left and begins anew under another
+    /// lineage: what was owed is in doubt, and an operator has to find out what the backup does not have.
+    Forked {
+        /// Which device.
+        id: Option<NodeId>,
+        /// Where it is dialled.
+        address: Option<SocketAddr>,
+    },
+    /// A device has lost its journal: what it had been sent, and may have done, is in doubt, or is sent again if it may run
+    /// twice.
+    JournalLost {
+        /// Which device.
+        id: Option<NodeId>,
+        /// Where it is dialled.
+        address: Option<SocketAddr>,
+    },
 }
 
 /// Counters of sessions and orders, and the latency of all outcomes since the start.
@@ -169,6 +210,8 @@ pub struct Snapshot {
     pub live_orders: usize,
     /// Results of devices that were lost because [`RESULTS_BYTES_MAX`] are kept.
     pub results_lost: u64,
+    /// The outbox; `None` without one.
+    pub outbox: Option<outbox::Stats>,
     /// From push to outcome.
     pub latency: Histogram,
 }
@@ -177,6 +220,8 @@ pub struct Snapshot {
 #[derive(Debug)]
 pub struct Server {
     shared: Arc<Shared>,
+    /// Of before the tasks began.
+    first_events: Mutex<Option<broadcast::Receiver<Event>>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -188,17 +233,20 @@ impl Server {
     /// Outside of a tokio runtime.
     #[must_use]
     pub fn spawn(config: ServerConfig) -> Self {
-        let shards = config.shards.unwrap_or_else(shards_by_runtime).clamp(1, SHARDS_MAX);
-        let shared = Arc::new(Shared::new(&config, shards));
-        let tasks = (0..shards).map(|index| {
-            // Boxed: 28 kB would travel through the stack of whoever starts a server, several times.
-            let shard = Box::new(shard::Shard::new(&config, index, Arc::clone(&shared)));
+        let shared = Arc::new(Shared::new(&config, config.shards(), None));
+        let shards = Shard::all(&config, &shared);
+        Self::run(shared, shards, config.fleet.server)
+    }
+
+    fn run(shared: Arc<Shared>, shards: Vec<Box<Shard>>, server: NodeId) -> Self {
+        let first_events = Mutex::new(Some(shared.events.subscribe()));
+        let tasks = shards.into_iter().map(|shard| {
             // A shard takes turns of its own; tokio's per-poll budget would cut them at 128 sockets.
             let task = tokio::task::unconstrained(shard.run());
-            tokio::spawn(trace::task("server", config.fleet.server, task))
+            tokio::spawn(trace::task("server", server, task))
         });
         let tasks = Mutex::new(tasks.collect());
-        Self { shared, tasks }
+        Self { shared, first_events, tasks }
     }
 
     /// Adds a device, or finds it by its id and gives it its new address (which dials at once). The answer is its
@@ -227,7 +275,9 @@ impl Server {
 
     async fn list(&self, device: Device, word: Word) -> Result<DeviceIndex, AddError> {
         let capacity = self.shared.devices_max;
-        let (position, shard) = match self.shared.update(|directory| directory.reserve(device, word)) {
+        let lowest = self.shared.lowest_kept.load(Ordering::Acquire);
+        let (position, shard) = match self.shared.update(|directory| directory.reserve(device, word, lowest))
+        {
             Reserved::Full => return Err(AddError::Full { capacity }),
             Reserved::Known(position) => return self.set_address(position, device.address, word),
             Reserved::New(position, shard) => (position, shard),
@@ -236,7 +286,11 @@ impl Server {
         if !self.shared.send(shard, Message::Add(device, position, word, reply)) {
             return Err(AddError::Stopped);
         }
-        answer.await.unwrap_or(Err(AddError::Stopped)).map(|()| DeviceIndex(position))
+        answer.await.unwrap_or(Err(AddError::Stopped))?;
+        if word == Word::Operator && device.id.is_some() {
+            self.shared.record_device(position);
+        }
+        Ok(DeviceIndex(position))
     }
 
     fn set_address(&self, position: u32, address: SocketAddr, word: Word) -> Result<DeviceIndex, AddError> {
@@ -269,6 +323,13 @@ impl Server {
         self.shared.mailboxes.len()
     }
 
+    /// Sessions as they open and end, from the very start: devices of an outbox are dialled at once. `None` for whoever asks
+    /// second.
+    #[must_use]
+    pub fn events_from_start(&self) -> Option<broadcast::Receiver<Event>> {
+        lock(&self.first_events).take()
+    }
+
     /// Sessions as they open and end, from now on.
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<Event> {
@@ -279,6 +340,9 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         lock(&self.tasks).iter().for_each(JoinHandle::abort);
+        if let Some(outbox) = &self.shared.outbox {
+            outbox.abandon();
+        }
     }
 }
 

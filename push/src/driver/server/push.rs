@@ -12,7 +12,10 @@ use super::directory::{Directory, Share};
 use super::error::PushError;
 use super::fan_out::{FanOut, Ledger, State};
 use super::frame::Frame;
+use super::keys::Table;
+use super::positions::Positions;
 use super::shared::{Message, NumberedOrder, Shared, lock};
+use super::writer::{Job, Origin, Waiting};
 use super::{Server, Target};
 use crate::blob::Blob;
 use crate::driver::trace;
@@ -20,12 +23,20 @@ use crate::histogram::Histogram;
 use crate::order::Order;
 
 impl Server {
-    /// Pushes an order: resolves the target, encodes once, numbers it, hands it to the shards. Returns at once; the
-    /// outcomes come through the [`FanOut`].
+    /// Pushes an order: resolves the target, encodes once, numbers it, hands it to the shards. The outcomes come through the
+    /// [`FanOut`].
+    ///
+    /// With an outbox the order is durable, unless it says otherwise ([`Order::volatile`]): this returns once it is on disk,
+    /// and nothing of it is sent before. A volatile order waits for nothing. Dropping the future while the disk is waited for
+    /// leaves open whether the order is accepted: push it again under the same key ([`Order::key`]).
     ///
     /// A payload over 65,536 bytes goes as pieces that each device fetches when nothing else is owed to it, in the bulk
     /// lane, whatever lane the order names; up to 8,388,608 bytes. Its SHA-256 is computed here, on the caller's thread.
-    pub fn push(&self, order: &Order<'_>, target: &Target) -> Result<FanOut, PushError> {
+    pub async fn push(&self, order: &Order<'_>, target: &Target) -> Result<FanOut, PushError> {
+        self.begin(order, target)?.kept().await
+    }
+
+    fn begin(&self, order: &Order<'_>, target: &Target) -> Result<FanOut, PushError> {
         with_options(order, |order, blob| self.shared.push(order, blob, target))
     }
 
@@ -36,10 +47,10 @@ impl Server {
         target: &Target,
         within: Duration,
     ) -> Result<FanOut, PushError> {
-        self.with_room(within, || self.push(order, target)).await
+        self.with_room(within, || self.begin(order, target)).await
     }
 
-    /// Pushes again and again until there is room, `within` at most.
+    /// Pushes again and again until there is room, `within` at most; then waits for the outbox, if it is to have the order.
     pub(super) async fn with_room(
         &self,
         within: Duration,
@@ -64,7 +75,9 @@ impl Server {
         match tokio::time::timeout(within, pushed).await {
             Ok(pushed) => pushed,
             Err(_) => full.map_or_else(&push, Err),
-        }
+        }?
+        .kept()
+        .await
     }
 }
 
@@ -75,6 +88,15 @@ pub(super) type Parts<'a> = Option<Blob<'a>>;
 struct Prepared {
     frame: Frame,
     len: usize,
+    durable: bool,
+}
+
+/// Whom an order is for.
+struct Meant {
+    shares: Vec<Share>,
+    targets: usize,
+    /// Of a durable order.
+    positions: Option<Positions>,
 }
 
 /// Calls `push` with the order as it is sent: one with a large payload has an option that names it, and no payload.
@@ -122,10 +144,18 @@ impl Shared {
             return Err(error);
         }
         let fan_out = self.push_prepared(order, prepared, |directory| self.resolve(directory, target))?;
-        let histograms = self.mailboxes.len() * size_of::<Histogram>();
-        let bytes = fan_out.targets() + histograms + size_of::<State>();
-        keys.insert(order.order_key, Arc::clone(&fan_out.state), bytes);
+        self.remember_in(&mut keys, &fan_out.state);
         Ok(fan_out)
+    }
+
+    /// Remembers the order of an earlier run by its key.
+    pub(super) fn remember(&self, state: &Arc<State>) {
+        self.remember_in(&mut self.keys.open(self.clock.now()), state);
+    }
+
+    fn remember_in(&self, keys: &mut Table, state: &Arc<State>) {
+        let histograms = self.mailboxes.len() * size_of::<Histogram>();
+        keys.insert(state.key, Arc::clone(state), state.targets + histograms + size_of::<State>());
     }
 
     /// The devices of a target, or the error that there are none.
@@ -149,39 +179,41 @@ impl Shared {
     /// Takes room for an order and writes what stands behind it: the pieces of a large payload. No lock is held.
     fn prepare(&self, order: &Order<'_>, blob: Parts<'_>) -> Result<Prepared, PushError> {
         let len = order.encoded_len() + blob.map_or(0, |blob| blob.frames_len());
-        self.room.reserve(len)?;
+        let durable = self.outbox.is_some() && !order.is_volatile();
+        self.room.reserve(len, durable)?;
         let mut frame = self.pools.frames.take(len);
         if let Some(blob) = blob {
             let room = frame.bytes_mut().and_then(|bytes| bytes.get_mut(order.encoded_len()..));
             // There is room by construction.
             let _ = blob.emit_frames(room.unwrap_or_default());
         }
-        Ok(Prepared { frame, len })
+        Ok(Prepared { frame, len, durable })
     }
 
     /// Gives back what was taken for an order that is not pushed.
-    fn discard(&self, Prepared { frame, len }: Prepared) {
+    fn discard(&self, Prepared { frame, len, durable }: Prepared) {
         self.pools.frames.put(frame);
-        self.room.release(len);
+        self.room.release(len, durable);
     }
 
     fn push_prepared(
         self: &Arc<Self>,
         order: &Order<'_>,
-        Prepared { frame, len }: Prepared,
+        Prepared { frame, len, durable }: Prepared,
         resolve: impl FnOnce(&Directory) -> Result<(Vec<Share>, usize), PushError>,
     ) -> Result<FanOut, PushError> {
         let directory = self.directory();
         let pushed = resolve(&directory).and_then(|(shares, targets)| {
-            self.versions.begin(self.clock.now(), order).map_err(PushError::Superseding)?;
-            let pushed = self.submit(order, frame, shares, targets);
+            let before = self.versions.begin(self.clock.now(), order).map_err(PushError::Superseding)?;
+            let positions = durable.then(|| directory.positions(&shares));
+            let pushed = self.submit(order, frame, Meant { shares, targets, positions }, before);
             if pushed.is_err() {
-                self.versions.end(order.supersede_key);
+                self.versions.undo(order.supersede_key, order.supersede_version, before);
             }
             pushed
         });
         if pushed.is_err() {
-            self.room.release(len);
+            self.room.release(len, durable);
         }
         pushed
     }
@@ -189,36 +221,66 @@ impl Shared {
     fn submit(
         self: &Arc<Self>,
         order: &Order<'_>,
-        mut frame: Frame,
-        shares: Vec<Share>,
-        targets: usize,
+        frame: Frame,
+        meant: Meant,
+        before: u64,
     ) -> Result<FanOut, PushError> {
-        let going = shares.iter().fold(0_u64, |bits, share| bits | 1 << share.shard);
-        let state = {
-            let mut numbers = lock(&self.numbers);
-            if numbers.stopped || numbers.draining {
-                drop(numbers);
-                self.pools.recycle_shares(shares);
-                return Err(PushError::Stopped);
-            }
-            let number = numbers.next;
-            let bytes = frame.bytes_mut().map_or(&mut [][..], Vec::as_mut_slice);
-            order.emit(number, bytes).map_err(PushError::Order)?;
-            self.number(&mut numbers);
-            let state = State::new(number, targets, going, self.mailboxes.len());
-            let state = Arc::new(state.of(order, &self.results));
-            // One reference per shard and none here: the last shard that is done has the only one.
-            for (share, frame) in
-                shares.into_iter().zip(std::iter::repeat_n(frame, going.count_ones() as usize))
-            {
-                let shard = share.shard;
-                self.put(shard, Message::Submit(self.numbered(order, number, share, frame, &state)));
-            }
-            state
-        };
-        (0..self.mailboxes.len()).filter(|shard| going >> shard & 1 == 1).for_each(|shard| self.ring(shard));
-        trace::order_accepted(state.number, order, targets, order.encoded_len());
+        let (len, queue) = (frame.len(), self.outbox.as_ref().filter(|_| meant.positions.is_some()));
+        if let Some(queue) = queue {
+            queue.admit(len)?;
+        }
+        let submitted = self.submit_admitted(order, frame, meant, before);
+        if let Some(queue) = queue.filter(|_| submitted.is_err()) {
+            queue.dismiss(len);
+        }
+        let state = submitted?;
+        trace::order_accepted(state.number, order, state.targets, order.encoded_len());
         Ok(FanOut::new(&state, self))
+    }
+
+    fn submit_admitted(
+        &self,
+        order: &Order<'_>,
+        mut frame: Frame,
+        Meant { shares, targets, positions }: Meant,
+        before: u64,
+    ) -> Result<Arc<State>, PushError> {
+        let going = shares.iter().fold(0_u64, |bits, share| bits | 1 << share.shard);
+        let mut numbers = lock(&self.numbers);
+        if numbers.stopped || numbers.draining {
+            drop(numbers);
+            self.pools.recycle_shares(shares);
+            return Err(PushError::Stopped);
+        }
+        let (number, durable) = (numbers.next, positions.is_some());
+        let bytes = frame.bytes_mut().map_or(&mut [][..], Vec::as_mut_slice);
+        let emitted = if durable { order.emit_durable(number, bytes) } else { order.emit(number, bytes) };
+        emitted.map_err(PushError::Order)?;
+        self.number(&mut numbers);
+        let state = State::new(number, targets, going, self.mailboxes.len()).in_outbox(durable);
+        let state = Arc::new(state.of(order, &self.results));
+        // One reference per shard and none here: the last shard that is done has the only one.
+        let frames = std::iter::repeat_n(frame, going.count_ones() as usize);
+        let orders = shares.into_iter().zip(frames).map(|(share, frame)| {
+            let shard = share.shard;
+            (shard, self.numbered(order, number, share, frame, &state))
+        });
+        match (&self.outbox, positions) {
+            (Some(queue), Some(targets)) => {
+                let origin =
+                    Origin::Push { state: Arc::clone(&state), version: order.supersede_version, before };
+                let since = self.clock.now();
+                let waiting = Waiting { number, targets, orders: orders.collect(), origin, since };
+                // Refused by a queue that is closed, whose end whoever waits is told.
+                let _ = queue.put(Job::Order(Box::new(waiting)));
+            }
+            _ => orders.for_each(|(shard, order)| self.put(shard, Message::Submit(order))),
+        }
+        drop(numbers);
+        if !durable {
+            self.ring_all(going);
+        }
+        Ok(state)
     }
 
     fn numbered(

@@ -58,12 +58,21 @@ pub enum Pending {
     Started,
     /// The device could not do it now and is tried again.
     Retried,
+    /// It has ended, and that waits for the outbox's disk.
+    Logging,
 }
 
 impl Pending {
     /// Every reason, in the order an order passes through them.
-    pub const ALL: [Self; 6] =
-        [Self::Unreachable, Self::Queued, Self::Sent, Self::Received, Self::Started, Self::Retried];
+    pub const ALL: [Self; 7] = [
+        Self::Unreachable,
+        Self::Queued,
+        Self::Sent,
+        Self::Received,
+        Self::Started,
+        Self::Retried,
+        Self::Logging,
+    ];
 
     /// A stable lower-case word.
     #[must_use]
@@ -75,6 +84,7 @@ impl Pending {
             Self::Received => "received",
             Self::Started => "started",
             Self::Retried => "retried",
+            Self::Logging => "logging",
         }
     }
 }
@@ -93,6 +103,7 @@ impl DeviceResult {
             (Mark::SENT, _) => Standing::Pending(Pending::Sent),
             (Mark::RECEIVED, _) => Standing::Pending(Pending::Received),
             (Mark::STARTED | Mark::RESULTED, _) => Standing::Pending(Pending::Started),
+            (mark, _) if mark.is_unlogged() => Standing::Pending(Pending::Logging),
             (mark, _) if mark.is_retried() => Standing::Pending(Pending::Retried),
             _ if entry.is_some_and(|entry| entry.connected) => Standing::Pending(Pending::Queued),
             _ => Standing::Pending(Pending::Unreachable),

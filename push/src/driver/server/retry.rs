@@ -14,9 +14,10 @@ use wire_format::frame::{Raw, header};
 use wire_format::time::Instant;
 
 use super::fan_out::Ledger;
-use super::frame::Frame;
+use super::frame::{Frame, Frames};
 use super::shard::Shard;
 use super::shared::{Message, NumberedOrder, lock};
+use super::writer::{Job, Origin, Waiting};
 use crate::fleet::DeviceIndex;
 use crate::mark::Mark;
 
@@ -24,6 +25,8 @@ use crate::mark::Mark;
 pub const RETRIES_MAX: usize = 1_024;
 /// When an attempt that found no place is made.
 const NO_PLACE_AGAIN: Duration = Duration::from_secs(1);
+/// When an attempt is made that ended before the server was started: what the device asked for is not known any more.
+const AGAIN_AFTER_START: Duration = Duration::from_secs(1);
 /// A device that says "try again at once" is taken at its word this long after.
 const SOONEST: Duration = Duration::from_millis(100);
 
@@ -68,6 +71,32 @@ pub(super) struct Chain {
     pub(super) root: u64,
     /// 1 for the first repetition.
     pub(super) attempt: u16,
+}
+
+/// What a further attempt sends: the first order with what is left of its lifetime and a RETRY option, and the frame for
+/// it, in which the order itself has still to be written, under its number. What follows the first order's frame (the
+/// pieces of a large payload) follows this one and is there.
+pub(super) fn attempt_frame<'a>(
+    frames: &Frames,
+    whole: &'a Frame,
+    chain: Chain,
+    lifetime: Duration,
+    options: &'a mut [u8; OPTIONS_MAX],
+) -> Option<(Frame, Delivery, WireOrder<'a>)> {
+    let bytes = whole.as_ref();
+    let length = header::Header::parse(bytes.first_chunk()?).ok()?.length as usize;
+    let (frame, pieces) = bytes.split_at_checked(header::LEN + length)?;
+    let (delivery, order) = WireOrder::parse(&Raw::parse(frame).ok()?).ok()?;
+    let retry = OrderOption::Retry { first: chain.root, attempt: chain.attempt };
+    let mut len = retry.emit(options).ok()?;
+    options.get_mut(len..)?.get_mut(..order.options.len())?.copy_from_slice(order.options);
+    len += order.options.len();
+    let order = WireOrder { options: options.get(..len)?, ..order };
+    let remaining_ms = delivery.remaining_ms.map(|_| Delivery::millis(lifetime));
+    let written = header::LEN + order.body_len();
+    let mut frame = frames.take(written + pieces.len());
+    frame.bytes_mut()?.get_mut(written..)?.copy_from_slice(pieces);
+    Some((frame, Delivery { remaining_ms, ..delivery }, order))
 }
 
 impl Shard {
@@ -161,7 +190,8 @@ impl Shard {
         marks.get(device.0.checked_sub(first.0)? as usize).map(|&mark| Mark(mark))
     }
 
-    /// Numbers the record and puts it into this shard's own mailbox, behind every number given before.
+    /// Numbers the record and puts it into this shard's own mailbox, behind every number given before; or into the outbox, if
+    /// the first order is there, which puts it into the mailbox once it is kept.
     fn put_attempt(&mut self, now: Instant, chain: Chain, first: DeviceIndex, marks: Vec<u8>) -> Option<()> {
         let ledger = self.fleet.ledger(chain.root)?;
         let (deadline, state) = (ledger.deadline, Arc::clone(&ledger.state));
@@ -169,8 +199,11 @@ impl Shard {
         let lifetime = Some(deadline.since(now)).filter(|left| *left >= Duration::from_millis(1))?;
         let mut options = [0; OPTIONS_MAX];
         // Up to 8 MiB of pieces are copied before the numbers are held: every push waits for them.
-        let (mut frame, delivery, order) = self.attempt_frame(&whole, chain, lifetime, &mut options)?;
-        let numbers = &mut *lock(&self.shared.numbers);
+        let (mut frame, delivery, order) =
+            attempt_frame(&self.shared.pools.frames, &whole, chain, lifetime, &mut options)?;
+        let targets = state.durable.then(|| self.positions(first, &marks));
+        let shared = Arc::clone(&self.shared);
+        let numbers = &mut *lock(&shared.numbers);
         let order = WireOrder { number: numbers.next, ..order };
         order.emit(&delivery, frame.bytes_mut()?).ok()?;
         let number = self.shared.number(numbers);
@@ -185,38 +218,55 @@ impl Shard {
             first,
             marks: ledger,
         };
+        self.attempt_begins(chain, number);
+        match (&self.shared.outbox, targets) {
+            (Some(queue), Some(targets)) => {
+                let orders = vec![(self.index, order)];
+                let since = self.shared.clock.now();
+                let waiting = Waiting { number, targets, orders, origin: Origin::Retry(chain), since };
+                // Refused by a queue that is closed: the next run of this server makes the attempt.
+                let _ = queue.put(Job::Order(Box::new(waiting)));
+            }
+            _ => self.shared.put(self.index, Message::Submit(order)),
+        }
+        Some(())
+    }
+
+    /// The record of an attempt lives.
+    pub(super) fn attempt_begins(&mut self, chain: Chain, number: u64) {
         self.retries.live += 1;
         if let Some(root) = self.fleet.ledger_mut(chain.root) {
             root.attempts.push(number);
         }
-        self.shared.put(self.index, Message::Submit(order));
-        Some(())
     }
 
-    /// What a further attempt sends: the first order with what is left of its lifetime and a RETRY option, and the frame for
-    /// it, in which the order itself has still to be written, under its number. What follows the first order's frame (the
-    /// pieces of a large payload) follows this one and is there.
-    fn attempt_frame<'a>(
-        &self,
-        whole: &'a Frame,
-        chain: Chain,
-        lifetime: Duration,
-        options: &'a mut [u8; OPTIONS_MAX],
-    ) -> Option<(Frame, Delivery, WireOrder<'a>)> {
-        let bytes = whole.as_ref();
-        let length = header::Header::parse(bytes.first_chunk()?).ok()?.length as usize;
-        let (frame, pieces) = bytes.split_at_checked(header::LEN + length)?;
-        let (delivery, order) = WireOrder::parse(&Raw::parse(frame).ok()?).ok()?;
-        let retry = OrderOption::Retry { first: chain.root, attempt: chain.attempt };
-        let mut len = retry.emit(options).ok()?;
-        options.get_mut(len..)?.get_mut(..order.options.len())?.copy_from_slice(order.options);
-        len += order.options.len();
-        let order = WireOrder { options: options.get(..len)?, ..order };
-        let remaining_ms = delivery.remaining_ms.map(|_| Delivery::millis(lifetime));
-        let written = header::LEN + order.body_len();
-        let mut frame = self.shared.pools.frames.take(written + pieces.len());
-        frame.bytes_mut()?.get_mut(written..)?.copy_from_slice(pieces);
-        Some((frame, Delivery { remaining_ms, ..delivery }, order))
+    /// An attempt of an earlier run has ended, the last of so many: another one is made soon.
+    pub(super) fn attempt_again(&mut self, root: u64, device: DeviceIndex, attempts: u16, mark: Mark) {
+        let code = mark.attempt_code().unwrap_or(Code::BUSY).0;
+        let (due, attempt) = (self.now() + AGAIN_AFTER_START, attempts.saturating_add(1));
+        self.retries.waiting.push(Reverse(Attempt { due, root, device, attempt, code }));
+    }
+
+    /// Nobody knows what came of the last attempt.
+    pub(super) fn in_doubt(&mut self, root: u64, device: DeviceIndex) {
+        let now = self.now();
+        self.fleet.resolve(now, root, device, Code::IN_DOUBT);
+        self.drain_events(now);
+    }
+
+    /// The outbox could not keep a further attempt: it is made later, under another number.
+    pub(super) fn attempt_not_kept(&mut self, now: Instant, order: NumberedOrder) {
+        let NumberedOrder { number, first, frame, marks: ledger, .. } = order;
+        let Some(Chain { root, attempt }) = ledger.chain else { return };
+        let code = Code::BUSY.0;
+        for (local, _) in (first.0..).zip(&ledger.marks).filter(|&(_, &mark)| mark == Mark::PENDING.0) {
+            let attempt =
+                Attempt { due: now + NO_PLACE_AGAIN, root, device: DeviceIndex(local), attempt, code };
+            self.retries.waiting.push(Reverse(attempt));
+        }
+        self.shared.pools.frames.put(frame);
+        self.shared.pools.recycle(ledger.into_part(first));
+        self.attempt_settled(number, Chain { root, attempt });
     }
 
     /// The record of an attempt has an outcome on a device: it is the outcome of the first order, unless it only ended

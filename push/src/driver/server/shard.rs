@@ -10,12 +10,15 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 use wire_format::frame::outcome::Code;
+use wire_format::ids::NodeId;
 use wire_format::time::Instant;
 
 use super::ask::Waiting;
 use super::directory::Place;
 use super::fan_out::{Ledger, Part};
 use super::frame::Frame;
+use super::logging::Logging;
+use super::positions::Positions;
 use super::retry::{Chain, RETRIES_MAX, Retries};
 use super::shared::{Mailbox, Message, NumberedOrder, Shared, Word, lock};
 use super::sockets::{Look, Read, Sockets};
@@ -23,8 +26,8 @@ use super::{AddError, Device, ServerConfig};
 use crate::config::{DRAIN_WITHIN_MAX, FleetConfig};
 use crate::driver::{Clock, trace};
 use crate::fleet::{
-    AskId, Closed, DeviceIndex, DeviceSlot, DialError, Fleet, Input, NewDevice, OrderSlot, SubmitError,
-    Submitted,
+    AskId, Closed, DeviceIndex, DeviceSlot, DeviceTrace, DialError, Fleet, Input, NewDevice, OrderSlot,
+    SubmitError, SubmitFault, Submitted,
 };
 use crate::histogram::Histogram;
 use crate::mark::Mark;
@@ -52,6 +55,8 @@ type ServerFleet = Fleet<Box<[DeviceSlot]>, Box<[OrderSlot<Frame, Ledger>]>, Fra
 pub(super) struct Shard {
     pub(super) index: usize,
     pub(super) fleet: ServerFleet,
+    /// Where its devices stand in the directory, by their index.
+    pub(super) positions: Vec<u32>,
     sockets: Sockets,
     pub(super) shared: Arc<Shared>,
     clock: Clock,
@@ -63,6 +68,7 @@ pub(super) struct Shard {
     /// A device that was refused as soon as it had said who it is: its session is not told.
     pub(super) refused: Option<DeviceIndex>,
     pub(super) retries: Retries,
+    pub(super) logging: Logging,
     /// Who waits for the answers of devices.
     pub(super) asked: HashMap<AskId, Waiting>,
     stopping: Option<Instant>,
@@ -88,7 +94,13 @@ fn grained(due: Instant) -> Instant {
 }
 
 impl Shard {
-    pub(super) fn new(config: &ServerConfig, index: usize, shared: Arc<Shared>) -> Self {
+    /// The shards of a server. Boxed: 28 kB each would travel through the stack of whoever starts it, several times.
+    pub(super) fn all(config: &ServerConfig, shared: &Arc<Shared>) -> Vec<Box<Self>> {
+        let shards = shared.mailboxes.len();
+        (0..shards).map(|index| Box::new(Self::new(config, index, Arc::clone(shared)))).collect()
+    }
+
+    fn new(config: &ServerConfig, index: usize, shared: Arc<Shared>) -> Self {
         let (clock, shards) = (Clock::start(), shared.mailboxes.len());
         let capacity = config.devices.div_ceil(shards);
         let devices = (0..capacity).map(|_| DeviceSlot::EMPTY).collect();
@@ -98,6 +110,7 @@ impl Shard {
         Self {
             index,
             fleet,
+            positions: Vec::with_capacity(capacity),
             sockets: Sockets::new(config.conn, capacity),
             shared,
             clock,
@@ -108,6 +121,7 @@ impl Shard {
             latency: Box::default(),
             refused: None,
             retries: Retries::default(),
+            logging: Logging::default(),
             asked: HashMap::new(),
             stopping: None,
         }
@@ -115,12 +129,26 @@ impl Shard {
 
     pub(super) async fn run(mut self: Box<Self>) {
         core::future::poll_fn(|cx| self.poll(cx)).await;
+        // What has ended shall not be forgotten: the outbox is closed after the last shard.
+        self.hand_over_all();
         self.shared.shard_ended(self.index);
+    }
+
+    /// The positions of the devices an order is for.
+    pub(super) fn positions(&self, first: DeviceIndex, marks: &[u8]) -> Positions {
+        let meant = (first.0..).zip(marks).filter(|&(_, &mark)| mark != Mark::NOT_TARGETED.0);
+        let position = |(local, _)| self.positions.get(local as usize).copied();
+        meant.filter_map(position).collect()
     }
 
     /// Where a device of this shard is served.
     pub(super) const fn place(&self, local: DeviceIndex) -> Place {
         Place { shard: self.index, local }
+    }
+
+    /// The time, on this shard's clock.
+    pub(super) fn now(&self) -> Instant {
+        self.clock.now()
     }
 
     fn mailbox(&self) -> Option<&Mailbox> {
@@ -154,6 +182,7 @@ impl Shard {
     fn turn(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
         let mut busy = self.mailbox().is_some_and(|mailbox| mailbox.bell.heard());
         self.fleet.note_head(false, self.shared.head());
+        self.fleet.note_head(true, self.shared.kept_head());
         busy |= self.take_messages(now);
         busy |= self.serve_ready(now, cx);
         self.fleet.handle_timeout(now);
@@ -162,6 +191,7 @@ impl Shard {
         busy |= self.retry(now);
         busy |= self.transmit(now);
         self.drain(now);
+        self.hand_over_log(now);
         busy
     }
 
@@ -186,8 +216,16 @@ impl Shard {
             Message::SetAddress(position, address, word) => self.set_address(now, position, address, word),
             Message::Remove(local) => drop(self.fleet.remove_device(now, local)),
             Message::Cancel(number) => self.cancel(now, number),
+            Message::Logged(batch) => self.logged(now, batch),
+            Message::Abandon(renewals, done) => self.abandon(now, renewals, &done),
+            Message::Renew(log, head) => self.renew(now, *log, head),
+            Message::NotKept(order) => self.attempt_not_kept(now, *order),
             Message::Listen(state, listener) => self.listen(&state, listener),
             Message::Marks(number, reply) => self.reply_marks(number, reply),
+            Message::Find(number, reply) => {
+                let first = self.fleet.ledger(number).filter(|ledger| ledger.chain.is_none());
+                drop(reply.send(first.map(|ledger| Arc::clone(&ledger.state))));
+            }
             Message::Publish => self.publish(),
             Message::View(local, reply) => drop(reply.send(self.fleet.view(local))),
             Message::FenceHeard(reply) => drop(reply.send(self.fence_heard())),
@@ -212,7 +250,20 @@ impl Shard {
         if chain.is_none() {
             order.marks.deadline = order.lifetime.map_or(Instant::NEVER, |lifetime| now + lifetime);
         }
-        match self.fleet.submit(now, order) {
+        use SubmitFault::{KeyLane, ShorterLife, VersionNotRising};
+        // A header that was written too long ago promises too much.
+        let late = order.marks.late;
+        let submitted =
+            match if late { self.fleet.restore(now, order) } else { self.fleet.submit(now, order) } {
+                // A version that waited for the disk comes after a newer one that did not: the device sees to it.
+                Err(SubmitError { why: VersionNotRising { .. } | KeyLane { .. } | ShorterLife, order })
+                    if order.marks.state.durable =>
+                {
+                    self.fleet.restore(now, order)
+                }
+                submitted => submitted,
+            };
+        match submitted {
             Ok(Submitted { refused: 0, .. }) => {}
             Ok(_) => self.count_refused(now, number, chain),
             Err(SubmitError { order, .. }) => self.unsubmitted(now, order),
@@ -240,7 +291,9 @@ impl Shard {
     /// or an attempt that cannot be made.
     fn unsubmitted(&mut self, now: Instant, order: NumberedOrder) {
         let NumberedOrder { number, first, frame, marks: ledger, .. } = order;
-        if let Some(chain) = ledger.chain {
+        // What is in the outbox goes on when the server is started again.
+        let goes_on = ledger.state.durable && self.stopping.is_some();
+        if let Some(chain) = ledger.chain.filter(|_| !goes_on) {
             for (local, &mark) in (first.0..).zip(&ledger.marks) {
                 if mark == Mark::PENDING.0 {
                     self.fleet.resolve(now, chain.root, DeviceIndex(local), Code::BUSY);
@@ -251,17 +304,69 @@ impl Shard {
         self.settled(number, first, frame, ledger);
     }
 
+    /// Takes in a device of an earlier run. It is not dialled before [`Shard::restore_address`].
+    pub(super) fn restore_device(&mut self, position: u32, id: Option<NodeId>, trace: DeviceTrace) {
+        let now = self.clock.now();
+        let Ok(local) = self.fleet.add_device(now, NewDevice { id, address: None }) else { return };
+        debug_assert_eq!(local.0 as usize, self.positions.len(), "nothing was removed yet");
+        self.positions.push(position);
+        self.sockets.add(local);
+        self.fleet.restore_device(local, trace);
+    }
+
+    /// Where a device of an earlier run listens.
+    pub(super) fn restore_address(&mut self, local: DeviceIndex, address: std::net::SocketAddr, word: Word) {
+        self.address(self.clock.now(), local, address, word);
+    }
+
+    /// A device of an earlier run is gone, and orders name it.
+    pub(super) fn restore_removed(&mut self, local: DeviceIndex) {
+        let now = self.clock.now();
+        self.fleet.remove_device(now, local);
+        self.drain_events(now);
+    }
+
+    /// Takes in an order of an earlier run.
+    pub(super) fn restore_order(&mut self, mut order: NumberedOrder) {
+        let now = self.clock.now();
+        let number = order.number;
+        order.marks.deadline = order.lifetime.map_or(Instant::NEVER, |lifetime| now + lifetime);
+        if let Some(chain) = order.marks.chain {
+            self.attempt_begins(chain, number);
+        }
+        let open = order.marks.marks.iter().any(|&mark| mark != 0 && !Mark(mark).is_final());
+        // What is over here already settles without the fleet.
+        let over =
+            if open { self.fleet.restore(now, order).err().map(|error| error.order) } else { Some(order) };
+        if let Some(order) = over {
+            self.unsubmitted(now, order);
+        }
+        self.drain_events(now);
+    }
+
+    /// Cancels an order of an earlier run once more.
+    pub(super) fn restore_cancel(&mut self, number: u64) {
+        self.cancel(self.clock.now(), number);
+    }
+
     /// Takes a device in at its position, unless it was taken off the list in between.
     fn add(&mut self, now: Instant, device: Device, position: u32, word: Word) -> Result<(), AddError> {
         let capacity = self.shared.devices_max;
         let new = NewDevice { id: device.id, address: None };
         let Ok(local) = self.fleet.add_device(now, new) else {
-            self.shared.update(|directory| directory.unlist(position));
+            self.shared.update(|directory| {
+                directory.unlist(position);
+                directory.vacate(position, 0);
+            });
             return Err(AddError::Full { capacity });
         };
         // Its place may have had another holder, and orders pushed from here on are for this one.
         let since = self.shared.head().saturating_add(1);
         self.shared.update(|directory| directory.settle_in(position, local, since));
+        match self.positions.get_mut(local.0 as usize) {
+            Some(place) => *place = position,
+            None => self.positions.push(position),
+        }
         if (local.0 as usize) < self.sockets.len() {
             self.sockets.close(local);
         } else {
@@ -280,6 +385,9 @@ impl Shard {
         };
         let place = self.place(local);
         self.shared.update(|directory| directory.update(place, |entry| entry.address = Some(address)));
+        if word == Word::Operator {
+            self.shared.record_device(position);
+        }
         self.address(now, local, address, word);
     }
 
@@ -436,7 +544,8 @@ impl Shard {
         let stop = self.stopping.map(|since| since + STOP_WITHIN);
         let retry = self.retries.poll_timeout();
         let fleet = self.fleet.poll_timeout().map(grained);
-        let Some(due) = [fleet, dial, retry, stop].into_iter().flatten().min() else {
+        let log = self.logging.poll_timeout();
+        let Some(due) = [fleet, dial, retry, stop, log].into_iter().flatten().min() else {
             return true;
         };
         let at = self.clock.tokio(due);

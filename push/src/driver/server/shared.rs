@@ -17,10 +17,13 @@ use super::frame::{Frame, Frames};
 use super::keys::Keys;
 use super::stream::Listener;
 use super::versions::Versions;
+use super::writer::{Batch, Job, Queue};
 use super::{Device, Event, ServerConfig};
+use crate::config::LogId;
 use crate::driver::Clock;
 use crate::fleet::{DeviceIndex, DeviceView, Question, Stats};
 use crate::histogram::Histogram;
+use crate::outbox;
 
 /// When a push that found no room is worth trying again, if nothing tells sooner: an order to a whole store settles in
 /// about this time.
@@ -50,9 +53,19 @@ pub(super) enum Message {
     /// Take this device out.
     Remove(DeviceIndex),
     Cancel(u64),
+    /// A further attempt of this shard's could not be kept: it is made later.
+    NotKept(Box<NumberedOrder>),
+    /// This batch of the shard's is in the log.
+    Logged(Box<Batch>),
+    /// Give up every order of the durable log, whose name changes for the so manieth time; tell when it is done.
+    Abandon(u32, std::sync::mpsc::Sender<()>),
+    /// The durable log goes on under this name, behind this number.
+    Renew(Box<LogId>, u64),
     /// Tell each outcome of this order, those there are and those that come.
     Listen(Arc<State>, Listener),
     Marks(u64, oneshot::Sender<Part>),
+    /// Who waits for this order, if it lives here.
+    Find(u64, oneshot::Sender<Option<Arc<State>>>),
     /// Write the counters down where the handle reads them.
     Publish,
     View(DeviceIndex, oneshot::Sender<Option<DeviceView>>),
@@ -185,22 +198,36 @@ impl ResultRoom {
     }
 }
 
+/// Of what is limited, one in so many is kept for volatile orders: durable ones may wait long for a disk.
+const VOLATILE_PART: usize = 4;
+
 /// How much of what is limited is in use.
 #[derive(Debug)]
 pub(super) struct Room {
-    orders: AtomicUsize,
-    bytes: AtomicUsize,
-    orders_max: usize,
-    bytes_max: usize,
+    all: Use,
+    /// What durable orders have of it.
+    durable: Use,
     /// Told whenever something becomes free.
     freed: Notify,
 }
 
-impl Room {
-    /// Takes a place among the live orders, or says what is full.
-    pub(super) fn reserve(&self, bytes: usize) -> Result<(), PushError> {
-        let live = self.orders.fetch_add(1, Ordering::Relaxed);
-        let held = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+/// Places and bytes in use, and how many there are.
+#[derive(Debug)]
+struct Use {
+    orders: AtomicUsize,
+    bytes: AtomicUsize,
+    orders_max: usize,
+    bytes_max: usize,
+}
+
+impl Use {
+    const fn new(orders_max: usize, bytes_max: usize) -> Self {
+        Self { orders: AtomicUsize::new(0), bytes: AtomicUsize::new(0), orders_max, bytes_max }
+    }
+
+    /// Takes a place, or says what is full.
+    fn reserve(&self, bytes: usize) -> Result<(), PushError> {
+        let (live, held) = self.take(bytes);
         let (what, limit) = if live >= self.orders_max {
             (Resource::Orders, self.orders_max)
         } else if held.saturating_add(bytes) > self.bytes_max {
@@ -208,23 +235,56 @@ impl Room {
         } else {
             return Ok(());
         };
-        // Nothing became free: who waits for that is not told.
         self.give_back(bytes);
         Err(PushError::Full { what, limit, retry_after: RETRY_AFTER })
     }
 
-    pub(super) fn release(&self, bytes: usize) {
-        self.give_back(bytes);
-        self.freed.notify_waiters();
+    /// Takes a place, be there one or not. What was in use before.
+    fn take(&self, bytes: usize) -> (usize, usize) {
+        (self.orders.fetch_add(1, Ordering::Relaxed), self.bytes.fetch_add(bytes, Ordering::Relaxed))
     }
 
     fn give_back(&self, bytes: usize) {
         self.orders.fetch_sub(1, Ordering::Relaxed);
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
+}
+
+impl Room {
+    fn new(orders: usize, bytes: usize) -> Self {
+        let share = |whole: usize| whole - whole / VOLATILE_PART;
+        let (all, durable) = (Use::new(orders, bytes), Use::new(share(orders), share(bytes)));
+        Self { all, durable, freed: Notify::new() }
+    }
+
+    /// Takes a place among the live orders, or says what is full.
+    pub(super) fn reserve(&self, bytes: usize, durable: bool) -> Result<(), PushError> {
+        if durable {
+            self.durable.reserve(bytes)?;
+        }
+        // Nothing becomes free by an error: who waits for that is not told.
+        self.all.reserve(bytes).inspect_err(|_| {
+            if durable {
+                self.durable.give_back(bytes);
+            }
+        })
+    }
+
+    /// Takes a place for a durable order of an earlier run, be there one or not.
+    pub(super) fn restore(&self, bytes: usize) {
+        let _full = (self.all.take(bytes), self.durable.take(bytes));
+    }
+
+    pub(super) fn release(&self, bytes: usize, durable: bool) {
+        self.all.give_back(bytes);
+        if durable {
+            self.durable.give_back(bytes);
+        }
+        self.freed.notify_waiters();
+    }
 
     pub(super) fn live_orders(&self) -> usize {
-        self.orders.load(Ordering::Relaxed)
+        self.all.orders.load(Ordering::Relaxed)
     }
 
     pub(super) const fn freed(&self) -> &Notify {
@@ -248,6 +308,13 @@ pub(super) struct Shared {
     pub(super) clock: Clock,
     pub(super) devices_max: usize,
     pub(super) events: broadcast::Sender<Event>,
+    /// The way to the thread that keeps durable orders, where there is one.
+    pub(super) outbox: Option<Queue>,
+    /// The highest number the outbox has kept: no device can honestly know a higher one of its log.
+    kept: AtomicU64,
+    pub(super) outbox_stats: Mutex<outbox::Stats>,
+    /// Every durable order below this number is over.
+    pub(super) lowest_kept: AtomicU64,
     /// Shards that run.
     running: AtomicUsize,
     /// Told once, when the last shard has ended.
@@ -261,21 +328,17 @@ impl core::fmt::Debug for Shared {
 }
 
 impl Shared {
-    pub(super) fn new(config: &ServerConfig, shards: usize) -> Self {
+    /// `kept`: with an outbox, whose highest number so far is this one.
+    pub(super) fn new(config: &ServerConfig, shards: usize, kept: Option<u64>) -> Self {
         let (events, _) = broadcast::channel(super::EVENTS_MAX);
+        let head = kept.unwrap_or(0);
         Self {
-            numbers: Mutex::new(Numbers { next: 1, stopped: false, draining: false }),
-            head: AtomicU64::new(0),
+            numbers: Mutex::new(Numbers { next: head.saturating_add(1), stopped: false, draining: false }),
+            head: AtomicU64::new(head),
             mailboxes: std::iter::repeat_with(Mailbox::default).take(shards).collect(),
             directory: RwLock::new(Directory::new(shards, config.devices)),
             pools: Pools::default(),
-            room: Room {
-                orders: AtomicUsize::new(0),
-                bytes: AtomicUsize::new(0),
-                orders_max: config.orders,
-                bytes_max: config.bytes,
-                freed: Notify::new(),
-            },
+            room: Room::new(config.orders, config.bytes),
             keys: Keys::default(),
             flights: Flights::default(),
             versions: Versions::default(),
@@ -283,9 +346,20 @@ impl Shared {
             clock: Clock::start(),
             devices_max: config.devices,
             events,
+            outbox: kept.map(|_| Queue::default()),
+            kept: AtomicU64::new(head),
+            outbox_stats: Mutex::default(),
+            lowest_kept: AtomicU64::new(u64::MAX),
             running: AtomicUsize::new(shards),
             ended: Notify::new(),
         }
+    }
+
+    /// With a clock that was started before.
+    pub(super) fn with_clock(self, clock: Clock) -> Self {
+        let mut shared = self;
+        shared.clock = clock;
+        shared
     }
 
     pub(super) fn directory(&self) -> RwLockReadGuard<'_, Directory> {
@@ -311,6 +385,16 @@ impl Shared {
         self.head.load(Ordering::Relaxed)
     }
 
+    /// The highest number the outbox has kept.
+    pub(super) fn kept_head(&self) -> u64 {
+        self.kept.load(Ordering::Acquire)
+    }
+
+    /// The outbox has kept the order with this number.
+    pub(super) fn note_kept(&self, number: u64) {
+        self.kept.fetch_max(number, Ordering::AcqRel);
+    }
+
     /// The next number; the caller holds `numbers` until its messages are in their mailboxes.
     pub(super) fn number(&self, numbers: &mut Numbers) -> u64 {
         let number = numbers.next;
@@ -330,6 +414,11 @@ impl Shared {
         if let Some(mailbox) = self.mailboxes.get(shard) {
             mailbox.bell.ring();
         }
+    }
+
+    /// Rings the bells of these shards, a bit each.
+    pub(super) fn ring_all(&self, shards: u64) {
+        (0..self.mailboxes.len()).filter(|shard| shards >> shard & 1 == 1).for_each(|shard| self.ring(shard));
     }
 
     /// Hands a message to a shard; false if the server has stopped.
@@ -372,14 +461,39 @@ impl Shared {
     /// Takes a device off the list and tells its shard; false if there is none at this position.
     ///
     /// Both happen under one lock: an order that was resolved before is in the mailbox before, so its mark never falls
-    /// to a device that gets the same index later.
+    /// to a device that gets the same index later. With an outbox the order may still wait for the disk, and so does the
+    /// removal, behind it.
     pub(super) fn remove(&self, position: u32) -> bool {
         let removed = self.update(|directory| {
-            let Place { shard, local } = directory.remove(position)?;
-            self.put(shard, Message::Remove(local));
-            Some(shard)
+            let place = directory.remove(position)?;
+            let waits = self
+                .outbox
+                .as_ref()
+                .is_some_and(|queue| queue.put(Job::Removed(position, Some(place))).is_ok());
+            if !waits {
+                directory.vacate(position, 0);
+                self.put(place.shard, Message::Remove(place.local));
+            }
+            Some(place.shard)
         });
         removed.inspect(|&shard| self.ring(shard)).is_some()
+    }
+
+    /// What is known of the device at this position has changed: the outbox shall have it, unless it has.
+    pub(super) fn record_device(&self, position: u32) {
+        if let Some(queue) = &self.outbox
+            && self.update(|directory| directory.note_changed(position))
+        {
+            // A stopped server keeps no more.
+            let _ = queue.put(Job::Device(position));
+        }
+    }
+
+    /// Cancels an order at all its shards; false if the server has stopped.
+    pub(super) fn cancel(&self, state: &State) -> bool {
+        let shards = (0..self.mailboxes.len()).filter(|&shard| state.goes_to(shard));
+        let sent = shards.filter(|&shard| self.send(shard, Message::Cancel(state.number)));
+        sent.count() == state.shards()
     }
 
     /// Who a device is, as far as that is known, and where.
@@ -418,7 +532,7 @@ mod tests {
         );
         let conn = crate::driver::server::ConnConfig::default();
         let config = ServerConfig { fleet, conn, devices: 2, orders: 1, bytes: 1, seed: 0, shards: Some(2) };
-        let shared = Shared::new(&config, 2);
+        let shared = Shared::new(&config, 2, None);
         shared.shard_ended(0);
         assert!(!shared.send(1, Message::Stop), "no new work");
         shared.tell_all(|| Message::Stop);
@@ -433,5 +547,22 @@ mod tests {
         assert!(!room.take(1));
         room.give_back(1);
         assert!(room.take(1));
+    }
+
+    #[test]
+    fn a_quarter_is_kept_for_orders_that_wait_for_no_disk() {
+        let room = Room::new(8, 800);
+        for _ in 0..6 {
+            assert_eq!(room.reserve(100, true), Ok(()));
+        }
+        let full = |what, limit| Err(PushError::Full { what, limit, retry_after: RETRY_AFTER });
+        assert_eq!(room.reserve(1, true), full(Resource::Orders, 6));
+        assert_eq!((room.reserve(100, false), room.reserve(100, false)), (Ok(()), Ok(())));
+        assert_eq!(room.reserve(0, false), full(Resource::Orders, 8));
+        room.release(100, true);
+        room.release(100, true);
+        assert_eq!(room.reserve(201, true), full(Resource::Bytes, 600));
+        assert_eq!(room.reserve(200, true), Ok(()));
+        assert_eq!(room.live_orders(), 7);
     }
 }
