@@ -85,10 +85,61 @@ fn fleet(store: Store, bytes: &[u8], buffer: &mut [u8]) {
     ));
     black_box((fleet.view(device), fleet.fence_heard()));
     fleet.take_over(now(), black_box(7));
+    durable(&mut fleet, bytes);
     fleet.handle_closed(now(), device, black_box(Closed::Eof));
     black_box(fleet.remove_device(now(), device));
     fleet.drain(now(), black_box(core::time::Duration::from_secs(3)));
     fleet.stop(now());
+}
+
+/// What there is of the durable log: its ends, its sessions, what an earlier run left, and another log in its place.
+#[cfg(feature = "fleet")]
+#[inline(never)]
+fn durable<'b, D, O>(fleet: &mut push::Fleet<D, O, &'b [u8], [u8; 4]>, bytes: &'b [u8])
+where
+    D: push::fleet::DeviceStorage,
+    O: push::fleet::OrderStorage<&'b [u8], [u8; 4]>,
+{
+    use push::DeviceIndex;
+    use push::config::LogId;
+    use push::fleet::{By, DeviceTrace, LogEntry, NewOrder};
+    use wire_format::frame::order::KindFlags;
+    use wire_format::frame::outcome::Code;
+    use wire_format::ids::{Lane, Lineage};
+
+    let device = black_box(DeviceIndex(0));
+    let trace = black_box(DeviceTrace { boot: 1, open: false, upto: [1; 4], ended: [1; 4] });
+    black_box(trace.mark(black_box(Lane::Bulk), black_box(9)));
+    fleet.restore_device(device, trace);
+    fleet.note_head(black_box(true), black_box(9));
+    let order = NewOrder {
+        number: black_box(10),
+        lane: black_box(Lane::Normal),
+        kind_flags: black_box(KindFlags::NONE),
+        lifetime: black_box(None),
+        frame: bytes,
+        first: device,
+        marks: black_box([0xF4; 4]),
+    };
+    let _ = black_box(fleet.restore(now(), order).is_ok());
+    let entry = LogEntry {
+        number: black_box(10),
+        device,
+        device_ms: black_box(1),
+        code: black_box(Code::DUPLICATE),
+        first_code: black_box(Code::BUSY),
+        by: black_box(By::Device),
+    };
+    black_box(fleet.logged(now(), entry));
+    fleet.traced(now(), device, black_box(1));
+    super::see(&mut *fleet);
+    fleet.abandon_durable(now());
+    black_box(fleet.poll_event().is_some());
+    super::see(&mut *fleet);
+    let mut log = LogId::new(black_box(Lineage([3; 16])), black_box(4), black_box(11));
+    log.runs.push(black_box(5), black_box(12));
+    black_box((log.runs.knows(black_box(4), black_box(3), black_box(11)), log.runs.iter().count()));
+    black_box(fleet.renew(now(), log, black_box(11)));
 }
 
 #[cfg(feature = "receiver")]
