@@ -130,46 +130,49 @@ fn order(number: u64, flags: KindFlags) -> Order<'static> {
     Order { kind_flags: flags, ..wire::order(number, tillwire::Lane::Normal, b"by hand") }
 }
 
+/// What stands in the files of a journal.
+fn contents(store: &Store) -> Vec<Vec<u8>> {
+    let read = |file: u8| std::fs::read(store.path(&format!("journal/{file:016x}.log"))).unwrap_or_default();
+    [1, 2].map(read).to_vec()
+}
+
+fn address(listening: &Value) -> std::net::SocketAddr {
+    listening["address"].as_str().and_then(|text| text.parse().ok()).expect("an address")
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_before_an_outcome_is_settled_it_is_told_again_and_the_order_not_repeated() {
-    let store = Store::new("journal-done", 105);
-    let (device, listening) = start(&store, &["--later-ms", "300"]);
-    let address = listening["address"].as_str().and_then(|text| text.parse().ok()).expect("an address");
-    let again = Delivery { replay: true, ..FRESH };
-    for flags in [KindFlags::NONE, KindFlags::IDEMPOTENT] {
-        let number = 1 + u64::from(flags == KindFlags::IDEMPOTENT);
-        let mut server = Wire::connect(address, number).await;
-        server.send(&[sent(FRESH, &order(number, flags))]).await;
+async fn killed_when_an_order_was_done_and_nobody_was_told_it_is_told_later_and_not_repeated() {
+    for (net, flags) in [(105, KindFlags::NONE), (110, KindFlags::IDEMPOTENT)] {
+        let store = Store::new(&format!("journal-done-{net}"), net);
+        let (device, listening) = start(&store, &["--later-ms", "500"]);
+        let mut server = Wire::connect(address(&listening), 1).await;
+        server.send(&[sent(FRESH, &order(1, flags))]).await;
         device.wait_for_event("order");
-        // Its application is at work for a while, and nobody is there to be told of its end.
+        let begun = contents(&store);
+        // Its application is at work, and nobody will be there to be told of its end.
         drop(server);
+        let ended = async {
+            while contents(&store) == begun {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, ended).await.expect("its end is written down");
+        device.kill();
+        let (_device, listening) = start(&store, &[]);
+        assert_eq!(listening["journal"], "whole");
+        let mut server = Wire::connect(address(&listening), 1).await;
+        server.send(&[sent(Delivery { replay: true, ..FRESH }, &order(1, flags))]).await;
+        let heard = server.until_ended(1).await;
+        assert!(matches!(heard[0], Said::Ended { number: 1, code: APPLIED, .. }), "{heard:?}");
+        assert_eq!(store.ledger(TILL).len(), 1, "it did not run again");
     }
-    let ended = |said: &Said| matches!(said, Said::Ended { .. });
-    // Both are told to whoever asks; nobody settles them.
-    let mut server = Wire::connect(address, 2).await;
-    server.until(2, ended).await;
-    drop(server);
-    device.kill();
-    let (_device, listening) = start(&store, &[]);
-    assert_eq!(listening["journal"], "whole");
-    let address = listening["address"].as_str().and_then(|text| text.parse().ok()).expect("an address");
-    let mut server = Wire::connect(address, 2).await;
-    let frames = [KindFlags::NONE, KindFlags::IDEMPOTENT].into_iter().zip(1..);
-    let frames: Vec<_> = frames.map(|(flags, number)| sent(again, &order(number, flags))).collect();
-    server.send(&frames).await;
-    let heard = server.until(2, ended).await;
-    for number in [1, 2] {
-        let told = |said: &Said| matches!(said, Said::Ended { number: n, code: APPLIED, .. } if *n == number);
-        assert!(heard.iter().any(told), "{number}: {heard:?}");
-    }
-    assert_eq!(store.ledger(TILL).len(), 2, "nothing ran again");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_doubt_is_told_in_every_session_until_it_is_settled() {
     let store = Store::new("journal-settled", 106);
     let (device, listening) = start(&store, &["--later-ms", FOR_EVER]);
-    let address = listening["address"].as_str().and_then(|text| text.parse().ok()).expect("an address");
+    let address = address(&listening);
     let mut server = Wire::connect(address, 1).await;
     server.send(&[sent(FRESH, &order(1, KindFlags::NONE))]).await;
     device.wait_for_event("order");
