@@ -56,7 +56,7 @@ fn run(command: Command, json: bool) -> error::Outcome {
         #[cfg(target_os = "linux")]
         Command::BenchPeers(args) => return bench::peers::run(*args),
         #[cfg(target_os = "linux")]
-        Command::BenchContestant(args) => return bench::contestant::run(*args),
+        Command::BenchContestant(args) => return bench::contestant::run(args.clone()),
         #[cfg(target_os = "linux")]
         Command::BenchOwed(args) => return bench::owed::run(*args),
         #[cfg(target_os = "linux")]

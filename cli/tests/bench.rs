@@ -147,6 +147,36 @@ fn a_stopped_device_is_noticed_and_gets_what_it_missed() {
     assert!(number(summary, "/ratio_p99") > 0.0, "{summary}");
 }
 
+#[test]
+fn an_outbox_is_measured_beside_none_and_on_bad_disks() {
+    let words = ["bench", "durable", "--devices", "50", "--rounds", "2", "--pushers", "16", "--seconds", "1"];
+    let output = run(&[&words[..], &["--cycles", "1", "--json"]].concat());
+    let lines = json_lines(&output);
+    assert_eq!(code(&output), 0, "{} {lines:?}", stderr(&output));
+    let of = |bench: &str, event: &str| {
+        let lines = lines.iter().filter(|line| line["bench"] == bench && line["event"] == event);
+        lines.cloned().collect::<Vec<_>>()
+    };
+    let fanout = of("durable-fanout", "contestant");
+    let [durable, volatile] = &fanout[..] else { panic!("{lines:?}") };
+    assert_eq!((&durable["contestant"], &volatile["contestant"]), (&"durable".into(), &"tillwire".into()));
+    assert!(number(durable, "/commits_per_round") >= 2.0, "the push, and its outcomes: {durable}");
+    assert_eq!(number(volatile, "/commits_per_round"), 0.0, "{volatile}");
+    for path in ["/ratio_cpu", "/ratio_last_ack"] {
+        assert!(number(&of("durable-fanout", "summary")[0], path) > 0.0, "{path}");
+    }
+    let orders = of("durable-orders", "summary");
+    for path in ["/orders_per_s", "/disk_syncs_per_s", "/orders_per_commit", "/ratio_to_volatile"] {
+        assert!(number(&orders[0], path) > 0.0, "{path} in {orders:?}");
+    }
+    let phases = of("durable-pace", "phase");
+    let named: Vec<_> = phases.iter().map(|line| line["disk"].clone()).collect();
+    assert_eq!(named, ["plain", "slow", "full"]);
+    assert!(number(&phases[1], "/syncs") > 0.0, "slow, and at work: {phases:?}");
+    assert_eq!(number(&phases[2], "/durable_accepted"), 0.0, "{phases:?}");
+    assert!(number(&phases[2], "/durable_refused") > 0.0, "{phases:?}");
+}
+
 /// A section each, and the summary; in a debug build beside other tests only what is counted means something.
 #[test]
 fn a_small_store_finds_its_server_in_every_section() {

@@ -81,7 +81,7 @@ pub(super) fn run(args: Args, json: bool) -> Outcome {
 
 /// A contestant whose devices are all connected.
 fn start(who: Who, setup: Setup, port: u16) -> Result<(Child, Connected), Failure> {
-    let mut contestant = duel::contestant(who, setup, port)?;
+    let mut contestant = duel::contestant(who, None, setup, port)?;
     let connected = Connected::of(&mut contestant)?;
     Ok((contestant, connected))
 }

@@ -1,6 +1,7 @@
 //! A contestant in a process of its own: connects to the devices, says so, and pushes one order or many to all of them
 //! whenever it is told. Everything is measured here, on the one thread that serves the sockets.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -26,6 +27,8 @@ const SETTLE_FOR: Duration = Duration::from_secs(2);
 pub(super) enum Who {
     /// This library.
     Tillwire,
+    /// This library with an outbox on disk.
+    Durable,
     /// The hand-written loop.
     RawEpoll,
 }
@@ -34,13 +37,14 @@ impl Who {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Tillwire => "tillwire",
+            Self::Durable => "durable",
             Self::RawEpoll => "raw-epoll",
         }
     }
 }
 
 /// The hidden command.
-#[derive(clap::Args, Clone, Copy, Debug)]
+#[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Args {
     #[arg(long)]
     who: Who,
@@ -52,6 +56,9 @@ pub(crate) struct Args {
     /// Run on this core.
     #[arg(long)]
     core: Option<usize>,
+    /// Where the outbox is.
+    #[arg(long)]
+    outbox: Option<PathBuf>,
 }
 
 /// What a contestant is to do.
@@ -92,6 +99,10 @@ pub(super) trait Contestant {
     fn round(&mut self) -> Result<u64, Failure>;
     /// Goes on with whatever it does unasked for that long.
     fn rest(&mut self, span: Duration);
+    /// Commits of its outbox so far.
+    fn commits(&self) -> u64 {
+        0
+    }
     /// Says goodbye.
     fn end(self: Box<Self>);
 }
@@ -104,7 +115,9 @@ pub(crate) fn run(args: Args) -> Outcome {
     let (before, before_pss) = (machine::resident_bytes(), machine::proportional_bytes());
     let (begun, cpu) = (machine::now(), machine::thread_cpu());
     let mut contestant: Box<dyn Contestant> = match args.who {
-        Who::Tillwire => Box::new(Tillwire::connect(args.task, store)?),
+        Who::Tillwire | Who::Durable => {
+            Box::new(Tillwire::connect(args.task, store, args.outbox.as_deref())?)
+        }
         Who::RawEpoll => Box::new(RawEpoll::connect(args.task, store)?),
     };
     let (connected, cpu) = (machine::now() - begun, machine::thread_cpu() - cpu);
@@ -125,7 +138,7 @@ pub(crate) fn run(args: Args) -> Outcome {
     }));
     let mut told = lines();
     let rest = Duration::from_millis(args.rest_ms);
-    let mut counted = machine::thread_cpu();
+    let mut counted = Counted::now(contestant.as_ref());
     while contestant.wait(&mut told).is_some() {
         out::json(&measured(contestant.as_mut(), rest, &mut counted)?);
     }
@@ -133,12 +146,26 @@ pub(crate) fn run(args: Args) -> Outcome {
     Ok(Verdict::AllRight)
 }
 
-/// One round. CPU time is counted from the end of the round before (`counted`), so that nothing done between rounds,
-/// while another contestant has its turn, goes unseen.
+/// What was counted when a round ended.
+#[derive(Clone, Copy, Debug)]
+struct Counted {
+    thread: Duration,
+    process: Duration,
+    commits: u64,
+}
+
+impl Counted {
+    fn now(contestant: &dyn Contestant) -> Self {
+        Self { commits: contestant.commits(), thread: machine::thread_cpu(), process: machine::process_cpu() }
+    }
+}
+
+/// One round. It counts from the end of the round before (`counted`), so that nothing done between rounds, while another
+/// contestant has its turn, goes unseen.
 fn measured(
     contestant: &mut dyn Contestant,
     rest: Duration,
-    counted: &mut Duration,
+    counted: &mut Counted,
 ) -> Result<Value, Failure> {
     let mut applied = Ok(0);
     let (mut last_ack, mut cpu_last_ack) = (Duration::ZERO, Duration::ZERO);
@@ -149,14 +176,16 @@ fn measured(
         cpu_last_ack = machine::thread_cpu() - cpu;
         contestant.rest(rest);
     });
-    let end = machine::thread_cpu();
-    let cpu_all = end - core::mem::replace(counted, end);
+    let end = Counted::now(contestant);
+    let before = core::mem::replace(counted, end);
     Ok(json!({
         "event": "round",
         "applied": applied?,
         "last_ack_us": micros(last_ack),
         "cpu_ns_to_last_ack": nanos(cpu_last_ack),
-        "cpu_ns": nanos(cpu_all),
+        "cpu_ns": nanos(end.thread - before.thread),
+        "process_cpu_ns": nanos(end.process - before.process),
+        "commits": end.commits - before.commits,
         "allocations": counts.allocations,
     }))
 }

@@ -1,5 +1,6 @@
 //! Two contestants in turns, each with devices of its own.
 
+use std::path::Path;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -37,7 +38,7 @@ impl Setup {
 /// Both rows and how they came about.
 #[derive(Debug)]
 pub(super) struct Duel {
-    /// Ours, then the yardstick.
+    /// The one that is measured, then what it is measured by.
     pub(super) rows: [Row; 2],
     /// Server and devices had a core each.
     pub(super) pinned: bool,
@@ -49,8 +50,9 @@ impl Duel {
     /// How the ratios came about, in a line.
     pub(super) fn how(&self, congestion: Option<&str>) -> String {
         let rounds = self.rows.iter().map(|row| row.rounds.len()).min().unwrap_or_default();
+        let [ours, other] = self.rows.each_ref().map(|row| row.who.name());
         format!(
-            "ratios: tillwire / raw-epoll, median (quarters) of {rounds} pairs taken in turns; {}; congestion control {}; \
+            "ratios: {ours} / {other}, median (quarters) of {rounds} pairs taken in turns; {}; congestion control {}; \
              load {:.1} before",
             if self.pinned { "server and devices on a core each" } else { "NOT PINNED to cores" },
             congestion.unwrap_or("unknown"),
@@ -59,14 +61,25 @@ impl Duel {
     }
 }
 
-/// Connects both and lets them take turns for `rounds` rounds that count.
+/// The library, beside the hand-written loop.
 pub(super) fn run(setup: Setup, rounds: u32, what: &str) -> Result<Duel, Failure> {
+    between([Who::Tillwire, Who::RawEpoll], None, setup, rounds, what)
+}
+
+/// Connects both and lets them take turns for `rounds` rounds that count. A durable one has its outbox in this directory.
+pub(super) fn between(
+    who: [Who; 2],
+    outbox: Option<&Path>,
+    setup: Setup,
+    rounds: u32,
+    what: &str,
+) -> Result<Duel, Failure> {
     let load_1m = machine::load_1m();
     let bar = bar(u64::from(WARM_UP + rounds), what);
-    let mut ours = Stand::start(Who::Tillwire, setup)?;
-    let mut raw = Stand::start(Who::RawEpoll, setup)?;
+    let mut ours = Stand::start(who[0], outbox, setup)?;
+    let mut raw = Stand::start(who[1], outbox, setup)?;
     let connected = [ours.connected()?, raw.connected()?];
-    let mut rows = [Row::new(Who::Tillwire), Row::new(Who::RawEpoll)];
+    let mut rows = who.map(Row::new);
     for (row, connected) in rows.iter_mut().zip(&connected) {
         row.user_bytes_per_device = connected.user_bytes_per_device;
     }
@@ -138,10 +151,10 @@ impl Connected {
 
 impl Stand {
     /// Starts both; the devices run when this returns, the contestant is still connecting.
-    pub(super) fn start(who: Who, setup: Setup) -> Result<Self, Failure> {
+    pub(super) fn start(who: Who, outbox: Option<&Path>, setup: Setup) -> Result<Self, Failure> {
         files_for(setup.devices)?;
         let (peers, port) = devices(setup.window)?;
-        let contestant = contestant(who, setup, port)?;
+        let contestant = contestant(who, outbox, setup, port)?;
         Ok(Self { contestant, peers, device_cpu: Duration::ZERO })
     }
 
@@ -162,6 +175,8 @@ impl Stand {
             last_ack_us: number("last_ack_us"),
             cpu_ns: number("cpu_ns"),
             cpu_ns_to_last_ack: number("cpu_ns_to_last_ack"),
+            process_cpu_ns: number("process_cpu_ns"),
+            commits: number("commits"),
             device_cpu_ns: u64::try_from(devices.as_nanos()).unwrap_or(u64::MAX),
             allocations: number("allocations"),
         })
@@ -199,7 +214,7 @@ pub(super) fn devices(window: Window) -> Result<(Child, u16), Failure> {
 }
 
 /// Starts a process with a contestant, on the first core.
-pub(super) fn contestant(who: Who, setup: Setup, port: u16) -> Result<Child, Failure> {
+pub(super) fn contestant(who: Who, outbox: Option<&Path>, setup: Setup, port: u16) -> Result<Child, Failure> {
     let core = machine::two_cores().map(|(first, _)| format!("--core={first}"));
     let Setup { devices, payload, orders, rest_ms, .. } = setup;
     let mut words = vec!["bench-contestant".to_owned()];
@@ -207,5 +222,6 @@ pub(super) fn contestant(who: Who, setup: Setup, port: u16) -> Result<Child, Fai
     words.extend([format!("--devices={devices}"), format!("--payload={payload}")]);
     words.extend([format!("--orders={orders}"), format!("--rest-ms={rest_ms}")]);
     words.extend(core);
+    words.extend(outbox.filter(|_| who == Who::Durable).map(|path| format!("--outbox={}", path.display())));
     Child::start(&words)
 }

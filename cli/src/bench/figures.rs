@@ -13,6 +13,10 @@ pub(super) struct Round {
     /// Since the round before ended.
     pub(super) cpu_ns: u64,
     pub(super) cpu_ns_to_last_ack: u64,
+    /// Of all threads, since the round before ended.
+    pub(super) process_cpu_ns: u64,
+    /// Commits of the outbox, each of which is one sync.
+    pub(super) commits: u64,
     /// Of the process with the devices.
     pub(super) device_cpu_ns: u64,
     pub(super) allocations: u64,

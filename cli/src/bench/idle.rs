@@ -52,7 +52,7 @@ pub(super) fn run(args: Args, json: bool) -> Outcome {
     say_debug_build();
     let Args { devices, owed, payload } = args;
     let setup = Setup { devices, payload: 0, orders: 1, rest_ms: 0, window: Window::DEFAULT };
-    let mut stand = Stand::start(Who::Tillwire, setup)?;
+    let mut stand = Stand::start(Who::Tillwire, None, setup)?;
     let connected = stand.connected()?;
     stand.end();
     let offline = if owed == 0 { None } else { Some(Offline::measure(devices, owed, payload)?) };

@@ -15,6 +15,11 @@ pub(super) fn thread_cpu() -> Duration {
     span(clock_gettime(ClockId::ThreadCPUTime))
 }
 
+/// What all threads of this process have had of a CPU, in user space and in the kernel.
+pub(super) fn process_cpu() -> Duration {
+    span(clock_gettime(ClockId::ProcessCPUTime))
+}
+
 fn span(time: Timespec) -> Duration {
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     Duration::from_secs(seconds) + Duration::from_nanos(u64::try_from(time.tv_nsec).unwrap_or_default())
@@ -91,6 +96,7 @@ mod tests {
         let (begun, cpu) = (now(), thread_cpu());
         let sum = (0..200_000_u64).fold(0, |sum: u64, n| core::hint::black_box(sum.wrapping_add(n)));
         assert!(sum > 0 && now() > begun && thread_cpu() > cpu);
+        assert!(process_cpu() >= cpu, "of which this thread is one");
         assert!(resident_bytes() > 100_000, "a process has some memory");
         assert!(cpu_of(std::process::id()).is_none_or(|cpu| !cpu.is_zero()));
     }

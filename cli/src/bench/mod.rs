@@ -6,6 +6,7 @@ mod connect;
 pub(crate) mod contestant;
 pub(crate) mod discovery;
 mod duel;
+mod durable;
 mod fanout;
 mod figures;
 mod idle;
@@ -45,6 +46,8 @@ enum What {
     Connect(connect::Args),
     /// One device stands still: what the others notice of it, and how soon the server does.
     Stall(stall::Args),
+    /// What an outbox on disk costs: beside none, in orders per second, and while its disk is slow or full.
+    Durable(durable::Args),
     /// Memory of devices that do nothing: connected ones, and ones that are away and owed orders.
     Idle(idle::Args),
     /// A store of devices finds its server: how long, how loud, and what learning a device costs.
@@ -58,6 +61,7 @@ pub(crate) fn run(args: &Args, json: bool) -> Outcome {
         What::Pipeline(args) => pipeline::run(*args, json),
         What::Connect(args) => connect::run(*args, json),
         What::Stall(args) => stall::run(*args, json),
+        What::Durable(args) => durable::run(args, json),
         What::Idle(args) => idle::run(*args, json),
         What::Discovery(args) => discovery::run(args, json),
     }

@@ -1,5 +1,6 @@
 //! The contestant `tillwire`: a store server as an application runs it, on one thread with a runtime of its own.
 
+use std::path::Path;
 use std::time::Duration;
 
 use tillwire::{FanOut, Order, Outcome, Quorum, Security, StaticDevice, Store, StoreServer, Target};
@@ -32,7 +33,7 @@ pub(super) struct Tillwire {
 
 impl Tillwire {
     /// Starts the server with every device by address and waits until all are connected.
-    pub(super) fn connect(task: Task, store: Store) -> Result<Self, Failure> {
+    pub(super) fn connect(task: Task, store: Store, outbox: Option<&Path>) -> Result<Self, Failure> {
         let begun = machine::now();
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure::broken(format!("no runtime: {error}"), ""))?;
@@ -44,6 +45,10 @@ impl Tillwire {
                 .no_discovery()
                 .live_orders(orders.saturating_add(ORDERS_BESIDE))
                 .capacity(usize::try_from(task.devices).unwrap_or(usize::MAX));
+            let builder = match outbox {
+                Some(path) => builder.outbox(path),
+                None => builder,
+            };
             let server =
                 (0..task.devices).fold(builder, |builder, index| builder.device(device(index, task.port)));
             let server = server.start().await.map_err(|error| start::failure(&error))?;
@@ -56,7 +61,8 @@ impl Tillwire {
     }
 }
 
-fn device(index: u32, port: u16) -> StaticDevice {
+/// The device with this number, by address.
+pub(super) fn device(index: u32, port: u16) -> StaticDevice {
     let address = peers::address(index);
     StaticDevice { id: Some(peers::id(address)), ..StaticDevice::at((address, port).into()) }
 }
@@ -154,6 +160,11 @@ impl Contestant for Tillwire {
 
     fn rest(&mut self, span: Duration) {
         self.runtime.block_on(async { tokio::time::sleep(span).await });
+    }
+
+    fn commits(&self) -> u64 {
+        let stats = self.runtime.block_on(self.server.stats());
+        stats.and_then(|stats| stats.push.outbox).map_or(0, |outbox| outbox.commits)
     }
 
     fn end(self: Box<Self>) {
