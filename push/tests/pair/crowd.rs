@@ -75,7 +75,7 @@ impl Crowd {
         config.run = 1_000;
         let slots = vec![DeviceSlot::EMPTY; devices].into_boxed_slice();
         let mut fleet = Fleet::new(config, slots, (0..orders).map(|_| OrderSlot::EMPTY).collect(), now, 1);
-        let oracle = Oracle::default();
+        let oracle = Oracle::new(false);
         let peers = (0..devices).map(|at| {
             let config = ReceiverConfig::new(id_of(at), store(), at as u64 + 1);
             oracle.record(now, Happened::Boot { device: at as u32, boot: config.boot });

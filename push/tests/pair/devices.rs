@@ -27,7 +27,13 @@ impl World {
     }
 
     pub(crate) fn serve_device(&mut self, device: usize) {
-        self.take_waiting(device);
+        loop {
+            self.record(device);
+            self.take_waiting(device);
+            if !self.record(device) {
+                break;
+            }
+        }
         let (mut scratch, len) = (core::mem::take(&mut self.scratch), self.devices[device].scratch);
         while let Some(receiver) = &mut self.devices[device].receiver {
             let Some(transmit) = receiver.poll_transmit(self.now, &mut scratch[..len]) else { break };
@@ -47,8 +53,10 @@ impl World {
             }
         }
         while let Some(event) = self.devices[device].receiver.as_mut().and_then(Receiver::poll_event) {
-            if let Event::Unanswered { ask } = event {
-                self.device_is_unanswered(device, ask.0);
+            match event {
+                Event::Unanswered { ask } => self.device_is_unanswered(device, ask.0),
+                Event::JournalFailed if self.devices[device].dies => return self.crash(device),
+                _ => {}
             }
         }
     }
@@ -160,7 +168,7 @@ impl World {
                 Some(Heard::Answer(ask, payload)) => self.device_is_answered(at, ask, &payload),
                 None => {}
             }
-            if used == 0 {
+            if used == 0 && !self.record(at) {
                 return;
             }
         }

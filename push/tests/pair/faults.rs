@@ -17,7 +17,8 @@ impl World {
         let wait = self.rng.between(MS * 50, MS * 3_000);
         self.later(wait, Act::Fault);
         let device = self.rng.below(self.devices.len() as u64) as usize;
-        match self.rng.below(32) {
+        match self.rng.below(36) {
+            32..=35 => self.spoil(device),
             0..=11 => self.cut(device),
             12..=17 => self.crash(device),
             18..=19 => self.leave(device),
@@ -55,8 +56,9 @@ impl World {
         let stats = self.devices[device].receiver.take().map(|receiver| receiver.stats().clone());
         self.totals.add_stats(&stats.expect("it was up"));
         let it = &mut self.devices[device];
-        (it.work, it.frozen) = (None, false);
+        (it.work, it.frozen, it.dies) = (None, false, false);
         self.questions.forget_device(device);
+        self.lose_unsynced(device);
         let told = self.chance(50);
         let links: Vec<_> =
             self.links.iter().filter(|(_, link)| link.device == device).map(|(at, _)| *at).collect();
@@ -109,6 +111,8 @@ impl World {
         let config = ReceiverConfig { boot, ..device.config.clone() };
         let memory = memory(&config);
         device.receiver = Some(Receiver::new(config, memory, now));
+        self.remember(at);
+        self.record(at);
     }
 
     pub(crate) fn freeze(&mut self, at: usize) {

@@ -6,6 +6,7 @@
 mod crowd;
 mod devices;
 mod faults;
+mod journal;
 mod network;
 mod oracle;
 mod orders;

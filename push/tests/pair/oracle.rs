@@ -22,14 +22,13 @@ pub(crate) struct Oracle {
     history: History,
 }
 
-impl Default for Oracle {
-    fn default() -> Self {
-        let limits = Limits { late: Some(LATE_MAX), settled: true, ..Limits::default() };
+impl Oracle {
+    /// `journal`: the devices keep one.
+    pub(crate) fn new(journal: bool) -> Self {
+        let limits = Limits { late: Some(LATE_MAX), settled: true, journal, ..Limits::default() };
         Self { history: History::new(limits) }
     }
-}
 
-impl Oracle {
     /// Writes it down; a broken promise ends the run, with all that happened to the orders it is about.
     pub(crate) fn record(&self, now: Instant, event: Event) {
         if let Some(violation) = self.history.record(since_start(now), event) {
@@ -129,7 +128,10 @@ pub(crate) fn check_end(who: &str, why: Ended) {
     let late = why == Ended::Refused { code: reject::Code::STALE_FENCE };
     let leaves = why == Ended::Refused { code: reject::Code::DRAINING }
         || matches!(why, Ended::Rejected { code: reject::Code::DRAINING, .. });
-    assert!(allowed || late || leaves || is_lease_held(why), "{who}: {why}");
+    // Its journal takes no write.
+    let fails = matches!(why, Ended::JournalFailed | Ended::Refused { code: reject::Code::BUSY })
+        || matches!(why, Ended::Rejected { code: reject::Code::BUSY, .. });
+    assert!(allowed || late || leaves || fails || is_lease_held(why), "{who}: {why}");
 }
 
 /// Lineages of this world are a byte repeated.

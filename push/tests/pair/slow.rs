@@ -53,7 +53,7 @@ impl Line {
         fleet.add_device(now, NewDevice { id: Some(id(0)), address: Some(address(0)) }).unwrap();
         let config = ReceiverConfig { parts: true, ..ReceiverConfig::new(id(0), store(), BOOT) };
         let memory = memory(&config);
-        let oracle = Oracle::default();
+        let oracle = Oracle::new(false);
         oracle.record(now, Happened::Boot { device: 0, boot: BOOT });
         Self {
             now,

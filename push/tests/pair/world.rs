@@ -16,6 +16,7 @@ use wire_format::ids::{NodeId, Store};
 use wire_format::rng::Rng;
 use wire_format::time::Instant;
 
+use crate::journal::Tape;
 use crate::network::Link;
 use crate::oracle::{Oracle, lineage_of, order_id};
 use crate::orders::{Book, Knobs};
@@ -159,6 +160,10 @@ pub(crate) struct Device {
     pub(crate) frozen: bool,
     pub(crate) work: Option<Work>,
     pub(crate) scratch: usize,
+    /// Its journal, in every second world.
+    pub(crate) tape: Option<Tape>,
+    /// The next failure of its journal is its last.
+    pub(crate) dies: bool,
 }
 
 macro_rules! totals {
@@ -205,7 +210,10 @@ totals!(
     resets,
     refused_dials,
     cut_writes,
-    dead
+    dead,
+    remembered,
+    journals_failed,
+    torn
 );
 
 #[derive(Debug)]
@@ -251,7 +259,8 @@ impl World {
         let mut rng = Rng::new(seed);
         let now = Instant::from_millis(1_000);
         let count = 1 + rng.below(5) as usize;
-        let devices: Vec<_> = (0..count).map(|at| Device::new(&mut rng, at)).collect();
+        let journal = rng.below(2) == 0;
+        let devices: Vec<_> = (0..count).map(|at| Device::new(&mut rng, at, journal)).collect();
         let mut world = Self {
             fleet: fleet(now, 1, 1, count, seed),
             now,
@@ -269,7 +278,7 @@ impl World {
             linked: vec![None; count],
             next_number: 1,
             delay: MS * (1 + rng.below(40) as u32),
-            oracle: Oracle::default(),
+            oracle: Oracle::new(journal),
             totals: Totals::default(),
             steps: 0,
             scratch: vec![0; 10_000],
@@ -474,13 +483,14 @@ impl Totals {
 }
 
 impl Device {
-    fn new(rng: &mut Rng, at: usize) -> Self {
+    fn new(rng: &mut Rng, at: usize, journal: bool) -> Self {
         let mut config = ReceiverConfig::new(id(at), store(), 1);
         config.window_orders = 1 + rng.below(8) as u16;
         config.window_bytes = [512, 900, 16_384][rng.below(3) as usize];
         config.max_body = 1_024;
         let scratch = push::receiver::SCRATCH_MIN + rng.below(2_000) as usize;
-        Self { config, receiver: None, boot: 0, frozen: false, work: None, scratch }
+        let tape = journal.then(Tape::default);
+        Self { config, receiver: None, boot: 0, frozen: false, work: None, scratch, tape, dies: false }
     }
 }
 

@@ -502,8 +502,11 @@ impl Checker {
                 let ran = |run: &Run| run.counts() && (!facts.idempotent || Some(run.boot) == now);
                 if runs.iter().any(ran) { Err(Rule::EffectDespite) } else { Ok(()) }
             }
-            // What may run again is asked about again, unless the application took it back meanwhile.
-            Code::IN_DOUBT if facts.idempotent && !self.cancelled.contains(&order) => Err(Rule::WrongCode),
+            // What may run again is asked about again, unless the application took it back meanwhile, or the same request
+            // came under its key before and is in doubt.
+            Code::IN_DOUBT if facts.idempotent && !by_key && !self.cancelled.contains(&order) => {
+                Err(Rule::WrongCode)
+            }
             Code::DUPLICATE if runs.is_empty() && !by_key => Err(Rule::NoEffect),
             Code::IN_DOUBT | Code::DUPLICATE | Code::POISON | Code::UNKNOWN => Ok(()),
             _ => Err(Rule::WrongCode),
