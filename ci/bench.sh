@@ -4,5 +4,5 @@ source "$(dirname "$0")/lib.sh"
 
 have valgrind || packages valgrind || skip "valgrind cannot be installed, and it counts the instructions"
 # Only the benches: without their names every package's unit tests would be built once more, optimised.
-cargo bench --quiet --locked -p tillwire --bench speed --bench icount --no-run
+cargo bench --quiet --locked -p tillwire --bench speed --bench icount --bench outbox --no-run
 cargo bench --quiet --locked -p tillwire --bench icount

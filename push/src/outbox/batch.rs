@@ -145,3 +145,31 @@ impl<D: Disk> Outbox<D> {
         batch.sessions.iter().try_for_each(|session| self.append(now, &Entry::Session(session)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(device: u32) -> Outcome {
+        let code = Code::APPLIED;
+        Outcome { number: 1, device, code, first_code: code, by_device: true, last: false }
+    }
+
+    #[test]
+    fn batches_at_their_limits_and_one_past_each() {
+        let (mut batch, start) = (Batch::new(), Instant::ZERO);
+        assert_eq!((batch.is_empty(), batch.poll_timeout()), (true, None));
+        for device in 1..BATCH_MAX as u32 {
+            batch.push(start, outcome(device));
+        }
+        assert_eq!(batch.poll_timeout(), Some(start + BATCH_WITHIN));
+        assert!(!batch.is_due(start + (BATCH_WITHIN - Duration::from_micros(1))));
+        assert!(batch.is_due(start + BATCH_WITHIN));
+        batch.push(start, outcome(0));
+        assert!(batch.is_due(start));
+        let full = batch.take(Batch::new());
+        assert_eq!((full.outcomes().len(), batch.is_empty()), (BATCH_MAX, true));
+        batch.push_session(start, Session { device: 1, ..Session::default() });
+        assert!(batch.is_due(start), "its device waits");
+    }
+}

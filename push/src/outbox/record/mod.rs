@@ -237,6 +237,31 @@ mod tests {
         }
     }
 
+    /// The block called so in the document.
+    fn block(name: &str) -> Vec<u8> {
+        let document = include_str!("../../../../docs/OUTBOX.md");
+        let (_, rest) = document.split_once(&format!("```record {name}\n")).unwrap();
+        let (hex, _) = rest.split_once("```").unwrap();
+        hex.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect()
+    }
+
+    #[test]
+    fn the_blocks_of_the_document_are_what_is_written_and_read() {
+        let names = [
+            "ORDER", "RETRY", "CANCEL", "OUTCOMES", "DEVICE", "REMOVED", "SESSION", "FENCE", "RUN", "KEY",
+            "MARK", "NOTE",
+        ];
+        for (kind, name) in (1..).zip(names) {
+            let bytes = block(name);
+            let record = Record::parse(kind, &bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(emitted(&record), (kind, bytes), "{name}");
+        }
+        let bytes = block("ORDER");
+        let Ok(Record::Order(order)) = Record::parse(kind::ORDER, &bytes) else { panic!("an order") };
+        assert_eq!((order.frame.number(), order.frame.key(), order.marks.targets().len()), (7, 0x2A, 1_010));
+        assert_eq!((order.frame.lifetime_ms(), order.frame.check()), (Some(60_000), Ok(())));
+    }
+
     #[test]
     fn an_unknown_kind_is_told_so() {
         for kind in [0, 13, 255] {

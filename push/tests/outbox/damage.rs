@@ -1,0 +1,182 @@
+//! Files that were cut or changed: what stands around the damage is found, and the damage is told.
+
+use push::outbox::log::{Life, Log};
+use push::outbox::{Batch, Now, Outbox, Outcome, Restored, Session};
+use testkit::disk::SimDisk;
+use wire_format::frame::outcome::Code;
+use wire_format::ids::Lineage;
+use wire_format::time::Instant;
+
+use super::model::Model;
+use super::shop::{SMALL, Shop};
+
+/// A disk with records of every kind, each in a commit of its own, in two segments.
+fn full_disk() -> SimDisk {
+    let mut shop = Shop::new();
+    for number in 1..=12 {
+        shop.order(number, number % 2 * number, &[0, 1, number as u32 % 7 + 2]);
+        shop.commit();
+    }
+    (shop, _) = shop.restart(1_000);
+    for number in [1, 3, 4] {
+        shop.ended(number, Code::APPLIED, &[0, 1, number as u32 % 7 + 2]);
+        shop.session(1, number, true, [number; 4]);
+        shop.commit();
+    }
+    shop.ended(6, Code::BUSY, &[0]);
+    shop.commit();
+    shop.disk
+}
+
+fn open(disk: &SimDisk) -> Restored {
+    Outbox::open(disk.clone(), SMALL, Now::default(), 9).unwrap().1
+}
+
+/// Bytes of a segment up to the last that is not zero.
+fn used(bytes: &[u8]) -> usize {
+    bytes.iter().rposition(|&byte| byte != 0).unwrap() + 1
+}
+
+/// Where the records of a segment begin.
+fn records(bytes: &[u8]) -> Vec<usize> {
+    (128..bytes.len()).step_by(8).filter(|&at| bytes[at..].starts_with(b"TWLR")).collect()
+}
+
+#[test]
+fn a_file_cut_anywhere_in_its_last_records_loses_these_and_no_other() {
+    let disk = full_disk();
+    let whole = Model::of(&open(&disk.copy(1)));
+    let (segment, bytes) = disk.files().pop().unwrap();
+    let begins = records(&bytes);
+    let last = begins[begins.len() - 2];
+    for cut in last..used(&bytes) {
+        let copy = disk.copy(1);
+        copy.put(segment, bytes[..cut].to_vec());
+        let found = open(&copy);
+        assert_eq!(found.recovery.damaged, [], "cut at {cut}");
+        let differences = Model::of(&found).differences(&whole);
+        assert!(differences.len() <= 4, "cut at {cut}: {differences:#?}");
+        assert_eq!(found.head, 12);
+    }
+}
+
+#[test]
+fn a_file_cut_in_its_header_holds_nothing_and_is_told() {
+    let disk = full_disk();
+    let (segment, bytes) = disk.files().pop().unwrap();
+    for cut in 0..128 {
+        let copy = disk.copy(1);
+        copy.put(segment, bytes[..cut].to_vec());
+        let found = open(&copy);
+        // What is left of it may still be what an opening had begun.
+        assert_eq!(found.orders.len(), 12, "cut at {cut}");
+    }
+}
+
+#[test]
+fn any_flipped_bit_of_the_last_4_kib_costs_one_record_and_is_told() {
+    let disk = full_disk();
+    let whole = Model::of(&open(&disk.copy(1)));
+    for (segment, bytes) in disk.files() {
+        let end = used(&bytes);
+        for bit in
+            (end.saturating_sub(4_096) * 8..end * 8).step_by(if cfg!(debug_assertions) { 7 } else { 1 })
+        {
+            let copy = disk.copy(1);
+            assert!(copy.flip(segment, bit));
+            let found = open(&copy);
+            let differences = Model::of(&found).differences(&whole);
+            // An order's outcome is a change of the order and of its key, of a session and of what follows from it.
+            assert!(differences.len() <= 5, "bit {bit} of {segment}: {differences:#?}");
+            let recovery = &found.recovery;
+            let told = recovery.damaged_records + recovery.torn_records + recovery.torn_bytes;
+            assert!(differences.is_empty() || told > 0, "bit {bit} of {segment}: {differences:#?}");
+        }
+    }
+}
+
+#[test]
+fn a_record_that_rotted_is_lost_when_it_should_be_written_again_and_is_told() {
+    let mut shop = Shop::new();
+    for number in 1..=40 {
+        shop.order(number, 0, &[0]);
+        shop.commit();
+    }
+    let (segment, bytes) = shop.disk.files().remove(0);
+    // The first order: behind RUN, MARK and ten devices.
+    let at = records(&bytes)[12];
+    assert!(shop.disk.flip(segment, (at + 40) * 8));
+    let mut lost = vec![];
+    for number in 41..=400 {
+        shop.order(number, 0, &[0]);
+        shop.commit();
+        shop.ended(number, Code::APPLIED, &[0]);
+        shop.commit();
+        lost.extend(shop.outbox.take_lost());
+    }
+    assert_eq!(lost, [push::outbox::Lost::Order(1)]);
+    let (_, found) = shop.restart(0);
+    assert_eq!(
+        found.orders.iter().map(|order| order.number).collect::<Vec<_>>(),
+        (2..=40).collect::<Vec<_>>()
+    );
+    assert_eq!(found.recovery.damaged_records, 0, "its segment is gone");
+}
+
+#[test]
+fn stretches_of_damage_at_their_limit_and_one_past_it() {
+    let disk = SimDisk::new(1);
+    let (mut log, _) = Log::open(disk.clone(), SMALL, Lineage([1; 16]), 1, |_, _, _| Life::Live).unwrap();
+    for _ in 0..65 * 2 + 1 {
+        log.append(1, Life::Live, &[b"eight by"]).unwrap();
+        log.commit().unwrap();
+    }
+    let (segment, bytes) = disk.files().remove(0);
+    for (count, at) in records(&bytes).into_iter().skip(1).step_by(2).take(65).enumerate() {
+        assert!(disk.flip(segment, (at + 33) * 8));
+        let (_, recovery) = Log::open(disk.copy(1), SMALL, Lineage::NONE, 1, |_, _, _| Life::Live).unwrap();
+        assert_eq!(recovery.damaged.len(), (count + 1).min(64));
+        assert_eq!(recovery.damaged_records, count as u64 + 1);
+    }
+}
+
+#[test]
+fn records_that_are_not_understood_at_their_limit_and_one_past_it() {
+    let disk = SimDisk::new(1);
+    let (mut log, _) = Log::open(disk.clone(), SMALL, Lineage([1; 16]), 1, |_, _, _| Life::Live).unwrap();
+    for count in 1..=65_u64 {
+        log.append(99, Life::Live, &[b"of a newer version"]).unwrap();
+        log.commit().unwrap();
+        let found = open(&disk.copy(1));
+        assert_eq!((found.unreadable_records, found.unreadable.len() as u64), (count, count.min(64)));
+        assert_eq!((found.unreadable[0].kind, found.unreadable[0].sequence), (99, 1));
+    }
+}
+
+#[test]
+fn a_batch_is_logged_by_order_and_code_and_twice_is_no_harm() {
+    let mut shop = Shop::new();
+    shop.order(1, 0, &[0, 1, 2, 3]);
+    shop.order(2, 0, &[0, 1]);
+    shop.commit();
+    let (mut batch, now) = (Batch::new(), Instant::ZERO);
+    for (number, device, code) in [(1, 3, 1), (2, 1, 8), (1, 0, 1), (1, 2, 8), (1, 0, 1)] {
+        let (code, by_device, last) = (Code(code), true, false);
+        batch.push(now, Outcome { number, device, code, first_code: code, by_device, last });
+    }
+    batch.push_session(now, Session { device: 3, boot: 5, open: true, upto: [0, 0, 1, 0], ended: [0; 4] });
+    let records = shop.outbox.stats().records;
+    for _ in 0..2 {
+        shop.outbox.append_batch(shop.now, &batch).unwrap();
+    }
+    shop.commit();
+    assert_eq!(shop.outbox.stats().records, records + 2 * 4, "three groups and a session");
+    let (_, found) = shop.restart(0);
+    let marks: Vec<_> = found
+        .orders
+        .iter()
+        .map(|order| order.marks.iter().map(|(_, mark)| mark.0).collect::<Vec<_>>())
+        .collect();
+    assert_eq!(marks, [vec![1, 0xF0, 8, 1], vec![0xF0, 8]]);
+    assert_eq!((found.devices[3].session.ended, found.devices[3].session.boot), ([0, 0, 1, 0], 5));
+}
