@@ -174,7 +174,11 @@ impl<D: Disk> Outbox<D> {
     fn begin_run(&mut self, now: Now, bodies: &mut Bodies) -> Result<(), OpenError> {
         self.bury();
         let openings = self.book.runs.iter().map(|(_, run)| run.openings).max().unwrap_or(0);
-        let run = record::Run { run: self.run, first: self.head + 1, openings: openings.saturating_add(1) };
+        let run = record::Run {
+            run: self.run,
+            first: self.head.saturating_add(1),
+            openings: openings.saturating_add(1),
+        };
         let (wall_ms, age_ms) = (now.wall_ms, self.age_ms(now));
         self.put(&Record::Run(run), super::OVER_CARRIED)?;
         self.put(&Record::Mark(record::Mark { head: self.head, wall_ms, age_ms }), super::OVER_CARRIED)?;
@@ -199,9 +203,18 @@ impl<D: Disk> Outbox<D> {
             let gone = now.wall_ms.saturating_sub(live.accepted_ms).max(age_ms.saturating_sub(live.age_ms));
             Some(Duration::from_millis(ms.saturating_sub(gone).max(1)))
         };
+        // Both by number: taken off side by side.
+        let mut frames = core::mem::take(&mut bodies.frames).into_iter().peekable();
+        let mut frame = |number| loop {
+            match frames.next_if(|(framed, _)| *framed <= number) {
+                Some((framed, frame)) if framed == number => return frame,
+                Some(_) => {}
+                None => return Vec::new(),
+            }
+        };
         let orders = book.orders.iter().map(|(&number, live)| RestoredOrder {
             number,
-            frame: bodies.frames.remove(&number).unwrap_or_default(),
+            frame: frame(number),
             lane: live.lane,
             remaining: match live.root {
                 0 => remaining(live),

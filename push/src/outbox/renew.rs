@@ -48,7 +48,7 @@ impl<D: Disk> Outbox<D> {
         }
         let openings = self.book.runs.iter().map(|(_, run)| run.openings).max().unwrap_or(0);
         let (lineage, run) = (random_lineage(&mut self.rng), self.rng.next_u64().max(1));
-        let first = self.book.head.max(self.head) + 1;
+        let first = self.book.head.max(self.head).saturating_add(1);
         let mark = record::Mark { head: first - 1, wall_ms: now.wall_ms, age_ms };
         self.log.renew(lineage);
         let mut records = vec![Record::Run(record::Run { run, first, openings }), Record::Mark(mark)];

@@ -180,6 +180,9 @@ impl Targets {
         let count = reader.u32("count")? as usize;
         let mut runs = Builder::default();
         let added = match form {
+            LIST if count == 1 => {
+                return Self::one(reader.u32("targets")?).ok_or_else(|| start.error("targets", Fault::Range));
+            }
             LIST => {
                 let list = reader.bytes("targets", count.saturating_mul(4))?;
                 list.chunks_exact(4).try_for_each(|number| runs.add(number_of(number), number_of(number)))

@@ -11,6 +11,7 @@ mod datagram;
 mod frame_stream;
 mod journal;
 mod lister;
+mod outbox;
 mod payloads;
 mod roster_ops;
 mod roster_snapshot;
@@ -19,6 +20,7 @@ mod session_ops;
 pub use datagram::datagram;
 pub use frame_stream::frame_stream;
 pub use journal::journal;
+pub use outbox::{outbox_files, outbox_records};
 pub use payloads::payloads;
 pub use roster_ops::roster_ops;
 pub use roster_snapshot::roster_snapshot;
@@ -34,6 +36,8 @@ pub const TARGETS: &[Target] = &[
     ("datagram", datagram),
     ("frame_stream", frame_stream),
     ("journal", journal),
+    ("outbox_files", outbox_files),
+    ("outbox_records", outbox_records),
     ("payloads", payloads),
     ("roster_ops", roster_ops),
     ("roster_snapshot", roster_snapshot),
@@ -59,6 +63,7 @@ pub fn seeds() -> Vec<Seed> {
     seeds.extend(vectors.iter().filter(|vector| vector.is_datagram()).map(datagram_seed));
     frame_stream::seeds(&vectors, &mut seeds);
     journal::seeds(&mut seeds);
+    outbox::seeds(&mut seeds);
     payloads::seeds(&vectors, &mut seeds);
     roster_ops::seeds(&mut seeds);
     roster_snapshot::seeds(&mut seeds);

@@ -321,7 +321,7 @@ impl<D: Disk> Log<D> {
             None => Start::Continues,
         };
         // Whatever becomes of it, the name is used up.
-        self.next_segment += 1;
+        self.next_segment = self.next_segment.saturating_add(1);
         let [b0, b1, b2, b3, ..] = self.rng.next_u64().to_le_bytes();
         let salt = u32::from_le_bytes([b0, b1, b2, b3]);
         let bytes = self.settings.segment_bytes.max((DATA_START + self.pending.len()) as u64);

@@ -61,7 +61,7 @@ impl<D: Disk> Log<D> {
         mut visit: impl FnMut(u64, u8, &[u8]) -> Life,
     ) -> Result<(Self, Recovery), OpenError> {
         let mut numbers = disk.segments()?;
-        let next_segment = numbers.last().map_or(1, |last| last + 1);
+        let next_segment = numbers.last().map_or(1, |last| last.saturating_add(1));
         let mut heads = heads(&mut disk, &numbers)?;
         let stale = sort_out(&mut disk, &mut numbers, &mut heads)?;
         let mut finding = Finding::default();

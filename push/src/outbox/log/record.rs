@@ -4,7 +4,7 @@
 //! | --- | --- | --- | --- |
 //! | 0 | 4 | magic | the bytes `TWLR` |
 //! | 4 | 4 | length | bytes of the body, at most [`BODY_MAX`] |
-//! | 8 | 8 | sequence | +1 from record to record of one log, from 1 |
+//! | 8 | 8 | sequence | +1 from record to record of one log, from 1, below 2^62 |
 //! | 16 | 1 | kind | what the body is; this floor does not look at it |
 //! | 17 | 1 | flags | 0x01 END: the last record of a commit; the rest zero |
 //! | 18 | 2 | – | zero |
@@ -23,6 +23,9 @@ pub(super) const HEADER_LEN: usize = 32;
 pub const BODY_MAX: usize = 9 << 20;
 /// Where a record may begin.
 pub(super) const ALIGN: usize = 8;
+
+/// No log gets as far: adding to a sequence never overflows.
+pub(super) const SEQUENCE_END: u64 = 1 << 62;
 
 const MAGIC: [u8; 4] = *b"TWLR";
 const END: u8 = 0x01;
@@ -56,7 +59,8 @@ impl Header {
         let (end, body_crc, commit) = (flags & END != 0, u32_at(20)?, u32_at(24)?);
         let header = Self { len: u32_at(4)?, sequence, kind, end, body_crc, commit };
         let zeros = flags & !END == 0 && [zero0, zero1] == [0, 0];
-        (zeros && header.len as usize <= BODY_MAX).then_some(header)
+        let fits = header.len as usize <= BODY_MAX && sequence < SEQUENCE_END;
+        (zeros && fits).then_some(header)
     }
 
     pub(super) fn emit(&self, salt: u32) -> [u8; HEADER_LEN] {
@@ -124,7 +128,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_written_is_found(sequence: u64, salt: u32, body in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn what_was_written_is_found(sequence in 0..SEQUENCE_END, salt: u32, body in proptest::collection::vec(any::<u8>(), 0..200)) {
             let bytes = record(sequence, &body, salt);
             let Found::Record(header, found) = look(&bytes, 0, salt) else { panic!("it is there") };
             prop_assert_eq!((header.sequence, header.kind, header.end, found), (sequence, 7, false, &body[..]));

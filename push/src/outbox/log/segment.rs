@@ -66,7 +66,7 @@ impl Head {
             salt: u32::from_le_bytes(*bytes.get(40..)?.first_chunk()?),
             start,
         };
-        right.then_some(head)
+        (right && head.first < record::SEQUENCE_END).then_some(head)
     }
 
     pub(super) fn emit(&self) -> [u8; DATA_START] {
