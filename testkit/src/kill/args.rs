@@ -11,7 +11,7 @@ Kills a server and its devices, again and again, while orders flow, and compares
 
   --times N       kills (100)
   --devices N     devices, 1 to 16 (5)
-  --pushers N     pushers at a time, 1 to 32 (6)
+  --pushers N     pushers at a time, 1 to 32 (8)
   --seed N        what is drawn comes from it (from the clock)
   --disk D        plain, full, or slow[=MS] (plain; slow is 200 ms)
   --volatile      a server without outbox

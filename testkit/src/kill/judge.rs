@@ -26,8 +26,6 @@ const SHOWN: usize = 5;
 /// Everything a judgement rests on.
 #[derive(Clone, Debug, Default)]
 struct Evidence {
-    /// Nothing survives the server, and devices keep no journal.
-    volatile: bool,
     /// Every push has to be taken.
     no_refusals: bool,
     deeds: BTreeMap<u64, Standing>,
@@ -75,7 +73,6 @@ pub(super) fn judge(world: World) -> Result<Report, Failure> {
 fn evidence(world: &World) -> Evidence {
     let devices = 0..world.options.devices;
     let mut evidence = Evidence {
-        volatile: world.options.volatile,
         no_refusals: world.options.disk != Disk::Full,
         deeds: world.deeds().clone(),
         seen: std::mem::take(&mut *world.seen()),
@@ -95,7 +92,7 @@ fn evidence(world: &World) -> Evidence {
 impl Court {
     /// Hears the whole case.
     fn hear(evidence: Evidence) -> Self {
-        let limits = Limits { late: Some(LATE), journal: !evidence.volatile, ..Limits::default() };
+        let limits = Limits { late: Some(LATE), journal: true, ..Limits::default() };
         let mut court = Self {
             names: ledger::names(evidence.deeds.values().map(|standing| &standing.deed)),
             history: History::new(limits),
@@ -146,19 +143,28 @@ impl Court {
 
     /// Writes down every order first: a device may have had it before its push was answered.
     fn accept(&mut self) {
-        let mut firsts = BTreeMap::new();
+        let mut numbers: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
         for line in self.evidence.ledgers.iter().flatten() {
             if let Some(name) = self.names.get(&line.digest) {
-                firsts.entry(*name).or_insert(line.number);
+                numbers.entry(*name).or_default().insert(line.number);
             }
         }
         for standing in self.evidence.deeds.values().filter(|standing| standing.refused.is_none()) {
-            let Some(order) = self.id(standing, firsts.get(&standing.deed.name).copied()) else { continue };
-            let facts = Box::new(facts(standing));
-            self.history.record(Duration::ZERO, Event::Accepted { order, facts });
+            let name = standing.deed.name;
+            let seen = numbers.remove(&name).unwrap_or_default();
+            let Some(order) = self.id(standing, seen.first().copied()) else { continue };
+            let facts = facts(standing);
+            self.history.record(Duration::ZERO, Event::Accepted { order, facts: Box::new(facts.clone()) });
             let asked = standing.deed.keyed && standing.answer.is_some_and(|answer| answer.durable);
             if !asked && standing.outcomes.len() < standing.deed.targets.len() {
                 self.history.record(Duration::ZERO, Event::Unanswered { order });
+            }
+            // A device that was busy gets it once more, under a number behind the first one's. Its end is told of that one.
+            for number in seen.into_iter().filter(|number| *number > order.number) {
+                let attempt = OrderId { number, ..order };
+                let facts = Box::new(Facts { attempt_of: Some(order), ..facts.clone() });
+                self.history.record(Duration::ZERO, Event::Accepted { order: attempt, facts });
+                self.history.record(Duration::ZERO, Event::Unanswered { order: attempt });
             }
         }
     }
@@ -229,7 +235,6 @@ impl Court {
             let Some(name) = self.names.get(&line.digest) else { continue };
             let standing = &self.evidence.deeds[name];
             let Some(order) = self.id(standing, Some(line.number)) else { continue };
-            // Another number than the one that was answered is an order nobody accepted.
             let order = OrderId { number: line.number, ..order };
             let device = u32::from(device);
             let redelivered = line.redelivered;
@@ -240,25 +245,27 @@ impl Court {
         }
     }
 
-    /// An order has one number, whoever asks and as often as it is handed over; durable ones stand in one lineage.
+    /// An order has one number, whoever asks; all orders of a log stand in one lineage.
     fn numbers(&mut self) {
         let mut lineages = BTreeSet::new();
         let mut problems = Vec::new();
-        let mut by_name: BTreeMap<u64, BTreeSet<(String, u64)>> = BTreeMap::new();
         for line in self.evidence.ledgers.iter().flatten() {
-            let Some(name) = self.names.get(&line.digest) else { continue };
-            by_name.entry(*name).or_default().insert((line.lineage.clone(), line.number));
-            if self.evidence.deeds[name].answer.is_some_and(|answer| answer.durable) {
+            let standing = self.names.get(&line.digest).and_then(|name| self.evidence.deeds.get(name));
+            if standing.and_then(|standing| standing.answer).is_some_and(|answer| answer.durable) {
                 lineages.insert(line.lineage.clone());
             }
-        }
-        for (name, ids) in by_name.iter().filter(|(_, ids)| ids.len() > 1) {
-            problems.push(format!("order {name:x} was handed over under several numbers: {ids:?}"));
         }
         for standing in self.evidence.deeds.values().filter(|standing| !standing.others.is_empty()) {
             let (name, first) = (standing.deed.name, standing.answer.map(|answer| answer.number));
             problems
                 .push(format!("the push of {name:x} was answered {first:?}, and then {:?}", standing.others));
+        }
+        for standing in self.evidence.deeds.values() {
+            if let Some(why) = &standing.disowned {
+                let (name, first) = (standing.deed.name, standing.answer.map(|answer| answer.number));
+                problems
+                    .push(format!("the push of {name:x} was answered {first:?}, and then refused: {why}"));
+            }
         }
         if lineages.len() > 1 {
             problems.push(format!("the durable log changed its lineage: {lineages:?}"));
@@ -286,30 +293,11 @@ impl Court {
 
     /// What was accepted as durable and cannot be asked for has to stand in the ledgers.
     fn missing(&mut self) {
-        let mut handed: BTreeSet<(u64, u8)> = BTreeSet::new();
-        for (device, lines) in (0..).zip(&self.evidence.ledgers) {
-            handed.extend(lines.iter().filter_map(|line| Some((*self.names.get(&line.digest)?, device))));
-        }
-        for standing in self.evidence.deeds.values() {
-            let deed = &standing.deed;
-            let durable = standing.answer.is_some_and(|answer| answer.durable);
-            let sure =
-                deed.idempotent && deed.lifetime_ms.is_none() && deed.supersede.is_none() && !deed.cancel;
-            if !durable || deed.keyed || !sure {
-                continue;
-            }
-            let absent = deed.targets.iter().filter(|device| {
-                !standing.outcomes.contains_key(device) && !handed.contains(&(deed.name, **device))
-            });
-            self.problems.extend(absent.map(|device| {
-                let answer = standing.answer;
-                format!(
-                    "order {:x} ({answer:?}) was accepted and never came to device {}",
-                    deed.name,
-                    device + 1
-                )
-            }));
-        }
+        let absent = absent(&self.evidence.deeds, &self.names, &self.evidence.ledgers);
+        self.problems.extend(absent.into_iter().map(|(name, device)| {
+            let answer = self.evidence.deeds.get(&name).and_then(|standing| standing.answer);
+            format!("order {name:x} ({answer:?}) was accepted and never came to device {}", device + 1)
+        }));
         if self.evidence.no_refusals {
             let refused = self.evidence.deeds.values().filter_map(|standing| {
                 Some(format!("order {:x} was refused: {}", standing.deed.name, standing.refused.as_ref()?))
@@ -333,6 +321,30 @@ impl Court {
         }
         report
     }
+}
+
+/// Durable orders without a key that must have come to a device, whatever happened, and did not: those that may run again,
+/// and that nothing but their effect can end.
+pub(super) fn absent(
+    deeds: &BTreeMap<u64, Standing>,
+    names: &BTreeMap<String, u64>,
+    ledgers: &[Vec<Line>],
+) -> Vec<(u64, u8)> {
+    let mut handed: BTreeSet<(u64, u8)> = BTreeSet::new();
+    for (device, lines) in (0..).zip(ledgers) {
+        handed.extend(lines.iter().filter_map(|line| Some((*names.get(&line.digest)?, device))));
+    }
+    let mut absent = Vec::new();
+    for standing in deeds.values() {
+        let deed = &standing.deed;
+        let durable = standing.answer.is_some_and(|answer| answer.durable);
+        let sure = deed.idempotent && deed.lifetime_ms.is_none() && deed.supersede.is_none() && !deed.cancel;
+        if durable && !deed.keyed && sure {
+            let of = deed.targets.iter().map(|device| (deed.name, *device));
+            absent.extend(of.filter(|of| !standing.outcomes.contains_key(&of.1) && !handed.contains(of)));
+        }
+    }
+    absent
 }
 
 fn count(report: &mut Report, standing: &Standing) {

@@ -79,14 +79,14 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// Five devices, six pushers and a hundred kills on a plain disk; program and directory have to be named.
+    /// Five devices, eight pushers and a hundred kills on a plain disk; program and directory have to be named.
     fn default() -> Self {
         Self {
             program: PathBuf::new(),
             dir: PathBuf::new(),
             times: 100,
             devices: 5,
-            pushers: 6,
+            pushers: 8,
             seed: 0,
             net: 177,
             volatile: false,
@@ -150,9 +150,13 @@ impl Failure {
 /// # Errors
 ///
 /// Whatever is wrong; the directory is kept then.
-pub fn run(options: Options) -> Result<Report, Failure> {
+pub fn run(mut options: Options) -> Result<Report, Failure> {
     std::fs::create_dir_all(&options.dir)
         .map_err(Failure::io(format!("make the directory {}", options.dir.display())))?;
+    // Who enters another namespace begins in another directory.
+    options.dir = options.dir.canonicalize().map_err(Failure::io("name the directory"))?;
+    let program = format!("find the program {}", options.program.display());
+    options.program = options.program.canonicalize().map_err(Failure::io(program))?;
     let dir = options.dir.clone();
     // Ledgers of another campaign would be judged with this one's.
     let mut files = std::fs::read_dir(&dir).map_err(Failure::io("read the directory"))?;

@@ -9,7 +9,7 @@ use super::{Disk, Options};
 /// Bytes of a payload at most, beside the 8 of its name.
 const PAYLOAD_MAX: u64 = 600;
 /// The same where segments of the log shall be full soon.
-const LARGE_MAX: u64 = 20_000;
+const LARGE_MAX: u64 = 60_000;
 /// Orders of this kind are rejected by one of the devices.
 pub(super) const REJECTED_KIND: &str = "0x8009";
 /// Short enough to be over while a device is away.
@@ -100,7 +100,8 @@ impl Plan {
         let lane = if supersede.is_some() { Lane::Normal } else { self.lane() };
         let cancel = supersede.is_none() && self.percent(6);
         let short = supersede.is_none() && self.percent(8);
-        let wait_ms = if cancel { 0 } else { self.rng.below(400) };
+        // Some wait for outcomes; of the others they are asked for later.
+        let wait_ms = if cancel || self.percent(50) { 0 } else { self.rng.below(300) };
         Deed {
             name,
             keyed: self.percent(85),

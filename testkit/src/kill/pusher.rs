@@ -161,7 +161,9 @@ fn heard(world: &World, deed: &Deed, run: u32, answer: &Value) -> bool {
         _ => {
             let why = answer["error"].as_str().unwrap_or("an answer nobody knows").to_owned();
             if let Some(standing) = world.deeds().get_mut(&deed.name) {
-                standing.refused.get_or_insert(why);
+                let refused =
+                    if standing.answer.is_some() { &mut standing.disowned } else { &mut standing.refused };
+                refused.get_or_insert(why);
             }
             true
         }

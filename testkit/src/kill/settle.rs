@@ -8,7 +8,7 @@ use wire_format::ids::Lane;
 use super::plan::Deed;
 use super::pusher::{self, Line};
 use super::world::{Standing, World, pause};
-use super::{Disk, Failure};
+use super::{Disk, Failure, judge, ledger};
 
 /// Callers that ask for what is left.
 const CALLERS: usize = 6;
@@ -30,6 +30,7 @@ pub(super) fn run(world: &World) -> Result<(), Failure> {
     world.go_on();
     let until = world.since() + world.options.patience;
     ask_for_all(world, until)?;
+    wait_for_the_rest(world, until)?;
     for at in 0..LAST_ORDERS {
         let deed = last(world, at);
         world.deeds().insert(deed.name, Standing::new(deed, world.since(), 0));
@@ -84,6 +85,22 @@ fn ask_for_all(world: &World, until: Duration) -> Result<(), Failure> {
             }
         });
         pause(Duration::from_millis(20));
+    }
+}
+
+/// What has no key cannot be asked for; it shows in the ledgers when it has come.
+fn wait_for_the_rest(world: &World, until: Duration) -> Result<(), Failure> {
+    let deeds = world.deeds().clone();
+    let names = ledger::names(deeds.values().map(|standing| &standing.deed));
+    loop {
+        world.check()?;
+        // A line may be half written now; the judge reads when nobody writes.
+        let devices = 0..world.options.devices;
+        let ledgers: Vec<_> = devices.map(|at| ledger::read(&world.ledger(at)).unwrap_or_default()).collect();
+        if judge::absent(&deeds, &names, &ledgers).is_empty() || world.since() > until {
+            return Ok(());
+        }
+        pause(Duration::from_millis(100));
     }
 }
 

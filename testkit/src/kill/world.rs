@@ -57,6 +57,8 @@ pub(super) struct Standing {
     pub(super) run: u32,
     pub(super) answer: Option<Answer>,
     pub(super) refused: Option<String>,
+    /// It had been accepted, and was refused when it was asked for again.
+    pub(super) disowned: Option<String>,
     /// It was sent so often.
     pub(super) pushes: u32,
     /// Told outcomes.
@@ -85,6 +87,7 @@ impl Standing {
             run,
             answer: None,
             refused: None,
+            disowned: None,
             pushes: 0,
             outcomes: BTreeMap::new(),
             others: Vec::new(),
@@ -118,6 +121,8 @@ pub(super) struct World {
     deeds: Mutex<BTreeMap<u64, Standing>>,
     stopped: AtomicBool,
     full: AtomicBool,
+    /// It was, since this server was started.
+    was_full: AtomicBool,
     began: Instant,
 }
 
@@ -141,6 +146,7 @@ impl World {
             deeds: Mutex::default(),
             stopped: AtomicBool::new(false),
             full: AtomicBool::new(false),
+            was_full: AtomicBool::new(false),
             began: now(),
         };
         (0..world.options.devices).try_for_each(|at| world.start_device(at))?;
@@ -232,6 +238,7 @@ impl World {
         if process.is_running() {
             return Ok(());
         }
+        self.was_full.store(self.is_full(), Ordering::Relaxed);
         let run = self.run.fetch_add(1, Ordering::Relaxed) + 1;
         self.see(What::Server { run });
         process.start()
@@ -261,6 +268,7 @@ impl World {
     pub(super) fn fill(&self, full: bool) -> Result<(), Failure> {
         self.note(if full { "the disk is full" } else { "the disk has room" });
         self.full.store(full, Ordering::Relaxed);
+        self.was_full.fetch_or(full, Ordering::Relaxed);
         if full { self.prepared.fill() } else { self.prepared.free() }
     }
 
@@ -273,7 +281,9 @@ impl World {
     pub(super) fn check(&self) -> Result<(), Failure> {
         let server = self.server().check();
         match server {
-            Err(Failure::Ended { status, .. }) if self.is_full() && status == NOT_STARTED => {
+            Err(Failure::Ended { status, .. })
+                if self.was_full.load(Ordering::Relaxed) && status == NOT_STARTED =>
+            {
                 self.note("the server did not start on a full disk");
                 self.fill(false)?;
                 self.start_server()?;

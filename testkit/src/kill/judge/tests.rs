@@ -116,10 +116,20 @@ fn what_runs_twice_is_found() {
     let mut unflagged = Case::new([answered(deed(1, |deed| deed.idempotent = true), 7)]);
     unflagged.runs(1, 7, false).boot().runs(1, 7, false).told(1, Code::APPLIED);
     unflagged.finds("came again without saying so");
-    // Under its key it ran once and once more: two numbers.
+    // Under its key it ran once and once more: as another order, or as one before that nobody answered for.
     let mut repeated = case();
-    repeated.runs(1, 6, false).runs(1, 7, false).told(1, Code::APPLIED);
-    repeated.finds("was handed over under several numbers");
+    repeated.runs(1, 7, false).boot().runs(1, 9, false).told(1, Code::APPLIED);
+    repeated.finds("must not run twice and did");
+    let mut before = case();
+    before.runs(1, 6, false).runs(1, 7, false).told(1, Code::APPLIED);
+    before.finds("was never accepted");
+}
+
+#[test]
+fn a_further_attempt_has_a_number_behind_the_first() {
+    let mut attempt = Case::new([answered(deed(1, |_| ()), 7)]);
+    attempt.runs(1, 9, false).told(1, Code::APPLIED);
+    assert_eq!(attempt.problems(), [""; 0]);
 }
 
 #[test]
@@ -147,6 +157,10 @@ fn what_changes_is_found() {
     number.runs(1, 7, false).told(1, Code::APPLIED);
     number.0.deeds.get_mut(&1).unwrap().others.push(9);
     number.finds("was answered Some(7), and then [9]");
+    let mut disowned = case();
+    disowned.runs(1, 7, false).told(1, Code::APPLIED);
+    disowned.0.deeds.get_mut(&1).unwrap().disowned = Some("no room".into());
+    disowned.finds("was answered Some(7), and then refused: no room");
     let mut lineage = Case::new([answered(deed(1, |_| ()), 7), answered(deed(2, |_| ()), 8)]);
     lineage.runs(1, 7, false).told(1, Code::APPLIED).runs(2, 8, false).told(2, Code::APPLIED);
     lineage.0.ledgers[0][1].lineage = "bb".into();
