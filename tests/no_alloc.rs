@@ -1,6 +1,7 @@
 //! After warm-up, the threads that serve sockets allocate nothing: per order, outcome, ping or refresh.
 
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -70,9 +71,10 @@ async fn devices() -> Vec<Device> {
     devices
 }
 
-async fn server(shards: usize) -> StoreServer {
+async fn server(shards: usize, outbox: Option<PathBuf>) -> StoreServer {
     let builder =
         StoreServer::builder(store()).security(Security::open_network()).no_discovery().shards(shards);
+    let builder = outbox.into_iter().fold(builder, tillwire::ServerBuilder::outbox);
     let listed = (1..=DEVICES).map(|n| StaticDevice::at((Ipv4Addr::new(127, 9, 1, n), PORT).into()));
     listed.fold(builder, tillwire::ServerBuilder::device).start().await.unwrap()
 }
@@ -93,9 +95,9 @@ async fn push(server: &StoreServer, orders: usize) {
     }
 }
 
-fn measure(shards: usize) -> (Counts, Counts) {
+fn measure(shards: usize, outbox: Option<PathBuf>) -> (Counts, Counts) {
     let devices = serve(devices);
-    let server = serve(move || server(shards));
+    let server = serve(move || server(shards, outbox));
     let store = &server.started;
     let application = Builder::new_current_thread().enable_all().build().unwrap();
     application.block_on(async {
@@ -126,6 +128,12 @@ fn measure(shards: usize) -> (Counts, Counts) {
 fn serving_orders_allocates_nothing() {
     for shards in [1, 2] {
         let nothing = <(Counts, Counts)>::default();
-        assert_eq!(measure(shards), nothing, "{shards} shards: what the server, and the devices, allocated");
+        let counted = measure(shards, None);
+        assert_eq!(counted, nothing, "{shards} shards: what the server, and the devices, allocated");
+        // The thread that writes the outbox serves no sockets.
+        let outbox = std::env::temp_dir().join(format!("tillwire-no-alloc-{}", std::process::id()));
+        let counted = measure(shards, Some(outbox.clone()));
+        let _ = std::fs::remove_dir_all(outbox);
+        assert_eq!(counted, nothing, "the same of durable orders");
     }
 }

@@ -37,8 +37,6 @@ pub(super) struct Ledger {
     pub(super) attempts: Vec<u64>,
     /// The end of its lifetime, on the shard's clock.
     pub(super) deadline: Instant,
-    /// It has waited for the disk so long that what its header says of its lifetime is not so any more.
-    pub(super) late: bool,
     /// Who wants each outcome as it comes.
     pub(super) listeners: Vec<Listener>,
 }
@@ -47,8 +45,7 @@ impl Ledger {
     /// Of an order that was pushed. Marks and histogram come from pools.
     pub(super) fn new(state: Arc<State>, marks: Vec<u8>, latency: Box<Histogram>) -> Self {
         let (attempts, listeners) = (Vec::new(), Vec::new());
-        let (deadline, late) = (Instant::NEVER, false);
-        Self { marks, latency, state, chain: None, attempts, deadline, late, listeners }
+        Self { marks, latency, state, chain: None, attempts, deadline: Instant::NEVER, listeners }
     }
 
     /// The part of the shard, once it is done.

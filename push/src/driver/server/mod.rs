@@ -58,7 +58,7 @@ use std::sync::{Arc, Mutex};
 use tokio::runtime::RuntimeFlavor;
 use tokio::sync::{broadcast, oneshot};
 use tokio::task::JoinHandle;
-use wire_format::ids::{DeviceKind, NodeId, Tags};
+use wire_format::ids::{DeviceKind, Lineage, NodeId, Tags};
 
 pub use ask::{ASKED_MAX, AskError, Asked, Questions};
 pub use conn::{ConnConfig, Poller};
@@ -186,6 +186,13 @@ pub enum Event {
         id: Option<NodeId>,
         /// Where it is dialled.
         address: Option<SocketAddr>,
+    },
+    /// After [`Event::Forked`]: the durable log has begun anew. Orders are accepted again.
+    Renewed {
+        /// Its lineage.
+        lineage: Lineage,
+        /// Its first run.
+        run: u64,
     },
     /// A device has lost its journal: what it had been sent, and may have done, is in doubt, or is sent again if it may run
     /// twice.

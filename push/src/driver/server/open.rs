@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, mpsc};
 
 use tokio::sync::oneshot;
+use wire_format::ids::Lineage;
 
 use super::positions::Positions;
 use super::restore::Restorer;
@@ -19,6 +20,10 @@ use crate::outbox::{OpenError, Outbox, Restored, Unreadable};
 /// What a server found in its outbox when it started.
 #[derive(Clone, Debug)]
 pub struct Recovered {
+    /// Whose log it is: new when it was made, and after a fork.
+    pub lineage: Lineage,
+    /// The id of this opening.
+    pub run: u64,
     /// Numbers of the orders that go on, rising; further attempts are not among them. See [`Server::fan_out`].
     pub orders: Vec<u64>,
     /// Devices that are listed.
@@ -39,6 +44,8 @@ impl From<&Restored> for Recovered {
     fn from(restored: &Restored) -> Self {
         let first = restored.orders.iter().filter(|order| order.attempt.is_none());
         Self {
+            lineage: restored.lineage,
+            run: restored.run,
             orders: first.map(|order| order.number).collect(),
             devices: restored.devices.len(),
             keys: restored.keys.len(),

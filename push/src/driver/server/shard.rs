@@ -251,18 +251,15 @@ impl Shard {
             order.marks.deadline = order.lifetime.map_or(Instant::NEVER, |lifetime| now + lifetime);
         }
         use SubmitFault::{KeyLane, ShorterLife, VersionNotRising};
-        // A header that was written too long ago promises too much.
-        let late = order.marks.late;
-        let submitted =
-            match if late { self.fleet.restore(now, order) } else { self.fleet.submit(now, order) } {
-                // A version that waited for the disk comes after a newer one that did not: the device sees to it.
-                Err(SubmitError { why: VersionNotRising { .. } | KeyLane { .. } | ShorterLife, order })
-                    if order.marks.state.durable =>
-                {
-                    self.fleet.restore(now, order)
-                }
-                submitted => submitted,
-            };
+        let submitted = match self.fleet.submit(now, order) {
+            // A version that waited for the disk comes after a newer one that did not: the device sees to it.
+            Err(SubmitError { why: VersionNotRising { .. } | KeyLane { .. } | ShorterLife, order })
+                if order.marks.state.durable =>
+            {
+                self.fleet.restore(now, order)
+            }
+            submitted => submitted,
+        };
         match submitted {
             Ok(Submitted { refused: 0, .. }) => {}
             Ok(_) => self.count_refused(now, number, chain),

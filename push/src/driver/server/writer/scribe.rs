@@ -144,6 +144,8 @@ impl<K: Keeper> Scribe<K> {
         }
         let log = self.keeper.renew()?;
         self.shared.tell_all(|| Message::Renew(Box::new(log), self.shared.kept_head()));
+        // Nobody listening is not an error.
+        let _ = self.shared.events.send(Event::Renewed { lineage: log.lineage, run: log.run });
         self.renewals += 1;
         self.abandoned = false;
         self.pending.pop_front();

@@ -1,6 +1,7 @@
 //! An order that waits for the disk.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use wire_format::time::Instant;
 
@@ -64,9 +65,11 @@ impl Waiting {
         let mut bells = 0;
         let waited = shared.clock.now().since(self.since);
         for (shard, mut order) in self.orders {
+            // What its header says was so when it was pushed: one that waited long is sent with what is left.
             order.lifetime = order.lifetime.map(|lifetime| {
-                order.marks.late = waited > FRESH_MAX.min(lifetime / 64);
-                if order.marks.late { lifetime.saturating_sub(waited) } else { lifetime }
+                let is_fresh = waited <= FRESH_MAX.min(lifetime / 64);
+                let left = lifetime.saturating_sub(waited).max(Duration::from_millis(1));
+                if is_fresh { lifetime } else { left }
             });
             shared.put(shard, Message::Submit(order));
             bells |= 1 << shard;
