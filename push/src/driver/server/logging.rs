@@ -152,7 +152,7 @@ mod tests {
             shard.log(at(ms), end(ms));
             shard.hand_over_log(at(ms));
         }
-        assert!(queue.take(&mut jobs, &shared.clock, None));
+        assert!(queue.take(&mut jobs, &shared.clock, None, Duration::ZERO));
         assert_eq!(jobs.len(), BATCHES_MAX);
         assert_eq!(shard.logging.poll_timeout(), None, "nothing is due while these wait");
         let mut logged = 0;
@@ -163,7 +163,7 @@ mod tests {
             assert!(shard.logging.batch.is_empty(), "all of it at once");
             // Nothing waits any more after the last one.
             if logged < 5_000 {
-                assert!(queue.take(&mut jobs, &shared.clock, Some(at(0))));
+                assert!(queue.take(&mut jobs, &shared.clock, Some(at(0)), Duration::ZERO));
             }
         }
         assert_eq!((logged, shard.logging.under_way, shard.logging.spare.len()), (5_000, 0, 2));

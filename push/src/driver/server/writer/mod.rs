@@ -55,6 +55,9 @@ pub(super) trait Keeper: Send + 'static {
     /// To be called now and then also without anything to write.
     fn commit(&mut self) -> Result<(), OutboxFault>;
 
+    /// Whether there is something for the next commit: compaction leaves some behind the one before.
+    fn is_pending(&self) -> bool;
+
     /// Goes on under a new name: no order and no session that was kept is there any more.
     fn renew(&mut self) -> Result<LogId, OutboxFault>;
 

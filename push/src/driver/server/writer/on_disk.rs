@@ -77,6 +77,10 @@ impl<D: Disk + Send + 'static> Keeper for OnDisk<D> {
         self.outbox.commit(now).map_err(|error| (&error).into())
     }
 
+    fn is_pending(&self) -> bool {
+        self.outbox.pending() > 0
+    }
+
     fn renew(&mut self) -> Result<LogId, OutboxFault> {
         let now = self.now();
         let renewed = self.outbox.renew(now).map_err(|error| OutboxFault::from(&error))?;

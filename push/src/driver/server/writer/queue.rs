@@ -21,9 +21,6 @@ pub const WAITING_MAX: usize = 1_024;
 /// Bytes of the durable orders that wait for the disk: eight of the largest payloads, or 1,024 of the largest orders.
 pub const WAITING_BYTES_MAX: usize = 64 << 20;
 
-/// How long the thread sleeps at most: the log learns how the time goes.
-const IDLE_WITHIN: Duration = Duration::from_secs(60);
-
 /// Something to be kept, with what goes on when it is.
 #[derive(Debug)]
 pub(in super::super) enum Job {
@@ -124,13 +121,14 @@ impl Queue {
         Ok(())
     }
 
-    /// Moves what waits behind what is in `into`, once there is something or a minute is over; false at the end. `until`: what failed is tried
+    /// Moves what waits behind what is in `into`, once there is something or `idle` is over; false at the end. `until`: what failed is tried
     /// again then, and before that only an order is a reason to try.
     pub(in super::super) fn take(
         &self,
         into: &mut VecDeque<Job>,
         clock: &Clock,
         until: Option<Instant>,
+        idle: Duration,
     ) -> bool {
         let mut jobs = lock(&self.jobs);
         while jobs.door == Door::Open {
@@ -142,7 +140,7 @@ impl Queue {
             if ready {
                 break;
             }
-            let left = left.unwrap_or(IDLE_WITHIN);
+            let left = left.unwrap_or(idle);
             let (again, waited) = self.rung.wait_timeout(jobs, left).unwrap_or_else(PoisonError::into_inner);
             jobs = again;
             if waited.timed_out() {

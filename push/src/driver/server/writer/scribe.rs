@@ -21,6 +21,10 @@ const AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// The longest such time: a disk that was full has room again, and a person looks.
 const AGAIN_AFTER_MAX: Duration = Duration::from_secs(5);
 
+/// How long the thread sleeps at most: the log learns how the time goes.
+const IDLE_WITHIN: Duration = Duration::from_secs(60);
+/// How long what compaction has left waits for company.
+const LEFT_WITHIN: Duration = Duration::from_millis(50);
 /// How often is looked whether whoever is waited for is there at all.
 const LOOK_AFTER: Duration = Duration::from_millis(100);
 
@@ -79,7 +83,8 @@ impl<K: Keeper> Scribe<K> {
         loop {
             let again = self.failing.map(|failing| failing.at);
             let waits = self.jobs.is_empty() || again.is_some();
-            if waits && !queue.take(&mut self.jobs, &shared.clock, again) {
+            let idle = if self.keeper.is_pending() { LEFT_WITHIN } else { IDLE_WITHIN };
+            if waits && !queue.take(&mut self.jobs, &shared.clock, again, idle) {
                 break;
             }
             let last = queue.is_closing();
@@ -95,11 +100,14 @@ impl<K: Keeper> Scribe<K> {
     /// waits until it is.
     fn turn(&mut self, queue: &Queue) {
         self.fault = None;
+        let mut wrote = true;
         let done = if self.is_forked() {
             self.pending.append(&mut self.jobs);
             self.renew(queue)
         } else {
             self.append(queue);
+            // A disk that is asked for nothing works.
+            wrote = self.keeper.is_pending();
             self.keeper.commit()
         };
         if done.is_err() {
@@ -118,7 +126,7 @@ impl<K: Keeper> Scribe<K> {
         self.kept.append(&mut self.jobs);
         core::mem::swap(&mut self.jobs, &mut self.kept);
         self.publish();
-        self.note_failing(fault);
+        self.note_failing(fault, wrote);
         // Who waits for room finds some.
         self.shared.room.freed().notify_waiters();
     }
@@ -313,15 +321,15 @@ impl<K: Keeper> Scribe<K> {
     }
 
     /// Says so when it begins to fail, and when it works again.
-    fn note_failing(&mut self, fault: Option<OutboxFault>) {
+    fn note_failing(&mut self, fault: Option<OutboxFault>, wrote: bool) {
         let now = self.shared.clock.now();
         let event = match (fault, self.failing) {
             (None, None) => return,
-            (None, Some(_)) => {
+            (None, Some(_)) if wrote => {
                 self.failing = None;
                 Event::OutboxBack
             }
-            (Some(_), Some(Failing { after, at })) => {
+            (_, Some(Failing { after, at })) => {
                 // An order that came in between is no reason to lose patience.
                 if at <= now {
                     let after = (after * 2).min(AGAIN_AFTER_MAX);

@@ -24,6 +24,8 @@ struct Paper {
     /// In words, a commit a line.
     commits: Vec<Vec<String>>,
     pending: Vec<String>,
+    /// What compaction leaves for the next commit.
+    left: Option<String>,
     /// Commits wait while it is held.
     held: bool,
     /// Commits that are under way or over.
@@ -101,6 +103,8 @@ impl Keeper for Notes {
         }
         if !pending.is_empty() {
             paper.commits.push(pending);
+            let left = paper.left.take();
+            paper.pending.extend(left);
         }
         Ok(())
     }
@@ -113,6 +117,10 @@ impl Keeper for Notes {
         let sessions =
             sessions.map(|session| format!("session of {} upto {:?}", session.device, session.upto));
         self.note(ends.chain(sessions))
+    }
+
+    fn is_pending(&self) -> bool {
+        self.with(|paper| !paper.pending.is_empty())
     }
 
     fn renew(&mut self) -> Result<LogId, OutboxFault> {
@@ -306,6 +314,36 @@ async fn what_is_heard_of_a_device_is_kept_once() {
     notes.with(|paper| paper.fails = false);
     until(|| notes.committed().len() == 2).await;
     assert_eq!(notes.committed(), [["device 3 zone 3"], ["device 3 zone 9"]]);
+}
+
+#[tokio::test]
+async fn what_compaction_leaves_is_written_without_waiting_for_more() {
+    let (server, notes) = server(64);
+    notes.with(|paper| paper.left = Some("carried".to_owned()));
+    server.push(&order(), &zone(0)).await.unwrap();
+    until(|| notes.committed().concat().contains(&"carried".to_owned())).await;
+    notes.with(|paper| paper.left = Some("carried again".to_owned()));
+    server.push(&order(), &zone(0)).await.unwrap();
+    until(|| notes.committed().concat().contains(&"carried again".to_owned())).await;
+}
+
+#[tokio::test]
+async fn a_disk_that_is_asked_for_nothing_is_not_back() {
+    let (server, notes) = server(64);
+    let mut events = server.subscribe();
+    server.push(&order(), &zone(0)).await.unwrap();
+    notes.with(|paper| paper.fails = true);
+    server.push(&order(), &zone(0)).await.unwrap_err();
+    assert!(matches!(event(&mut events).await, Event::OutboxFailed { .. }));
+    // Nothing is kept of a push that failed: the next commits have nothing to write.
+    let begun = notes.with(|paper| {
+        paper.fails = false;
+        paper.begun
+    });
+    notes.begun(begun + 2).await;
+    assert!(events.try_recv().is_err());
+    server.push(&order(), &zone(0)).await.unwrap();
+    assert!(matches!(event(&mut events).await, Event::OutboxBack));
 }
 
 /// Pushes that wait for the disk.
