@@ -39,6 +39,8 @@ pub struct Directory {
     path: PathBuf,
     /// The segment written to last.
     open: Option<(u64, File)>,
+    /// Where segments are being set aside, until all of them are there.
+    aside: Option<PathBuf>,
     _lock: File,
 }
 
@@ -53,7 +55,7 @@ impl Directory {
             std::fs::TryLockError::Error(error) => error,
             std::fs::TryLockError::WouldBlock => io::ErrorKind::WouldBlock.into(),
         })?;
-        Ok(Self { path: path.to_owned(), open: None, _lock: lock })
+        Ok(Self { path: path.to_owned(), open: None, aside: None, _lock: lock })
     }
 
     fn name(&self, segment: u64) -> PathBuf {
@@ -137,13 +139,20 @@ impl Disk for Directory {
 
     fn set_aside(&mut self, segments: &[u64]) -> io::Result<()> {
         self.open = None;
-        let aside = self.new_aside()?;
+        let aside = self.aside.take().map_or_else(|| self.new_aside(), Ok)?;
+        self.aside = Some(aside.clone());
         for &segment in segments.iter().rev() {
             let name = self.name(segment);
-            std::fs::rename(&name, aside.join(name.file_name().unwrap_or_default()))?;
+            match std::fs::rename(&name, aside.join(name.file_name().unwrap_or_default())) {
+                // It went when this was tried before.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                moved => moved?,
+            }
         }
         sync_names(&aside)?;
-        sync_names(&self.path)
+        sync_names(&self.path)?;
+        self.aside = None;
+        Ok(())
     }
 }
 
@@ -182,4 +191,42 @@ fn write_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
         offset += written as u64;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_keeps_segments_and_one_user() {
+        let path = std::env::temp_dir().join(format!("tillwire-outbox-disk-{}", std::process::id()));
+        let mut disk = Directory::open(&path).unwrap();
+        assert_eq!(Directory::open(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(disk.segments().unwrap(), Vec::<u64>::new());
+        for segment in [1, 0x1F, 2] {
+            disk.create(segment, 4_096, b"head").unwrap();
+        }
+        assert_eq!(disk.create(2, 4_096, b"head").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(disk.segments().unwrap(), [1, 2, 0x1F]);
+        disk.write(2, 4_000, b"at the end").unwrap();
+        disk.sync(2).unwrap();
+        let mut bytes = vec![];
+        disk.read(2, &mut bytes).unwrap();
+        assert_eq!(
+            (bytes.len(), &bytes[..4], &bytes[4_000..4_010]),
+            (4_096, &b"head"[..], &b"at the end"[..])
+        );
+        disk.read_head(2, &mut bytes).unwrap();
+        assert_eq!(bytes.len(), 128);
+        disk.remove(1).unwrap();
+        disk.set_aside(&[1, 2, 0x1F]).unwrap();
+        assert_eq!(disk.segments().unwrap(), Vec::<u64>::new());
+        disk.create(2, 128, b"another").unwrap();
+        disk.set_aside(&[2]).unwrap();
+        let aside = |directory: &str| std::fs::read_dir(path.join(directory)).unwrap().count();
+        assert_eq!((aside("aside-1"), aside("aside-2")), (2, 1));
+        drop(disk);
+        assert!(Directory::open(&path).is_ok(), "the lock went with its user");
+        std::fs::remove_dir_all(path).unwrap();
+    }
 }
