@@ -51,9 +51,10 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         lane.open = lane.open.saturating_sub(1);
         let alone = lane.open == 0 && !lane.has_held();
         if alone {
-            let note = self.note_end();
+            let note = self.note();
             self.ring.release_one(place, note);
             self.floors.raise(place.log, place.lane, place.number);
+            self.note_ends();
         } else {
             self.lane_mut(place.lane).set_held(true);
             self.release(place.log, place.lane);
@@ -65,7 +66,7 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         let note = self.note();
         if let Some(last) = self.ring.release(log, lane, note) {
             self.floors.raise(log, lane, last);
-            self.note_end();
+            self.note_ends();
         }
         let state = self.lane_mut(lane);
         if state.open == 0 {

@@ -265,12 +265,11 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         if self.is_journalled() { Note::RECORD } else { Note::NONE }
     }
 
-    /// An order ends.
-    pub(super) const fn note_end(&mut self) -> Note {
-        if self.is_journalled() {
+    /// Orders have ended, perhaps: what is still held has not.
+    pub(super) fn note_ends(&mut self) {
+        if self.is_journalled() && self.ring.pending().is_some() {
             self.keep.flags |= DUE;
         }
-        self.note()
     }
 
     /// An order that must not run twice is about to begin.

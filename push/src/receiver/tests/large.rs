@@ -254,3 +254,47 @@ fn an_option_this_device_must_know_and_does_not_refuses_the_order() {
         assert_eq!(world.said(conn), [Said::Outcomes { durable: false, entries }]);
     }
 }
+
+fn journalled() -> World {
+    let config = world().receiver.config().clone();
+    World::booted(config, Tape::default())
+}
+
+#[test]
+fn fetching_is_no_start_and_a_power_cut_amid_it_leaves_no_doubt() {
+    let mut world = journalled();
+    let conn = world.session();
+    world.feed(conn, &large(5, 3, None)).unwrap();
+    let seen = world.tape().records.len();
+    serve(&mut world, conn, 3, 0, 11 * PIECE);
+    assert_eq!((world.pieces.len(), world.tape().records.len()), (11, seen));
+    let mut world = world.reboot(0);
+    let (conn, said) = world.meet();
+    assert_eq!(said.len(), 1, "nothing began: {said:?}");
+    world.feed(conn, &large(5, 3, None)).unwrap();
+    // This boot has no piece of it.
+    serve(&mut world, conn, 3, 0, SIZE);
+    assert_eq!((world.begun(), world.pieces.len()), (vec![5], 25));
+}
+
+#[test]
+fn a_large_order_begins_when_it_is_whole_and_its_start_is_synced() {
+    let mut world = journalled();
+    let conn = world.session();
+    world.feed(conn, &large(5, 3, None)).unwrap();
+    serve(&mut world, conn, 3, 0, 24 * PIECE);
+    let tape = world.tape.take().unwrap();
+    world.feed(conn, &part(3, 24 * PIECE)).unwrap();
+    assert_eq!((world.begun(), world.receiver.wants_record(world.now)), (vec![], true));
+    // Its session ends before it begins: what was fetched is kept, and nothing is asked for again.
+    world.tape = Some(tape);
+    let (conn, _) = world.reconnect(conn);
+    world.feed(conn, &large(5, 3, None)).unwrap();
+    assert_eq!((world.begun(), world.pieces.len()), (vec![5], 25));
+    assert!(world.pieces.iter().all(|piece| piece.0 == world.tickets[0]));
+    let entries = vec![(Lane::Bulk, 5, APPLIED, 0)];
+    let said = world.said(conn);
+    assert_eq!(said, [Said::Outcomes { durable: false, entries }], "no WANT");
+    let world = world.reboot(0);
+    assert_eq!(world.receiver.owed(), 1);
+}

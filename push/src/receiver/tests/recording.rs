@@ -270,3 +270,50 @@ fn a_device_without_a_journal_writes_nothing_and_waits_for_nothing() {
     assert_eq!(world.receiver.poll_record(&mut [0; 64]), None);
     assert_eq!((world.begun(), world.said(conn)), (vec![1], vec![outcomes(&[(1, APPLIED, 0)])]));
 }
+
+#[test]
+fn what_is_at_work_when_its_lineage_goes_ends_for_its_key_alone() {
+    for reboot in [false, true] {
+        let mut world = World::journalled(4);
+        let head = |byte| LogHead { lineage: Lineage([byte; 16]), run: 1, head: 0 };
+        let hello = |byte| Hello { durable: head(byte), ..hello() };
+        let conn = world.session_with(&hello(1));
+        world.verdict = Verdict::Later;
+        world.feed(conn, &keyed(true, Lane::Normal, 5, [77, 0, 0])).unwrap();
+        for byte in [2, 3] {
+            world.session_with(&hello(byte));
+        }
+        assert_eq!((world.begun(), world.receiver.owed(), world.receiver.stats().forgotten), (vec![5], 0, 1));
+        if reboot {
+            world = world.reboot(0);
+        } else {
+            let seen = world.tape().records.len();
+            world.complete(5, Verdict::Applied);
+            assert_eq!(world.tape().records.len(), seen, "nobody waits for its end");
+        }
+        world.verdict = Verdict::Applied;
+        let conn = world.session_with(&hello(3));
+        world.feed(conn, &keyed(true, Lane::Normal, 9, [77, 0, 0])).unwrap();
+        let first = if reboot { Code::IN_DOUBT } else { APPLIED };
+        let entries = vec![(Lane::Normal, 9, Code::DUPLICATE, first.0)];
+        assert_eq!(world.said(conn), [Said::Outcomes { durable: true, entries }]);
+        assert_eq!(world.begun(), []);
+        // Its lane is free.
+        world.feed(conn, &keyed(true, Lane::Normal, 10, [0; 3])).unwrap();
+        assert_eq!(world.begun(), [10]);
+    }
+}
+
+#[test]
+fn what_ends_behind_one_at_work_costs_nothing_before_that_has_ended() {
+    let (mut world, conn, _) = served(8);
+    world.feed(conn, &idempotent(3)).unwrap();
+    world.verdict = Verdict::Later;
+    world.feed(conn, &[order(4), order(5)].concat()).unwrap();
+    let (mut seen, syncs) = (world.tape().records.len(), world.tape().syncs);
+    world.feed(conn, &cancel(&[5])).unwrap();
+    assert_eq!((world.tape().syncs, world.receiver.wants_record(world.now)), (syncs, false));
+    world.complete(4, Verdict::Applied);
+    assert_eq!(world.tape().news(&mut seen), [end(4, 2, APPLIED), end(5, 2, Code::CANCELLED)]);
+    assert_eq!(world.tape().syncs, syncs + 1);
+}
