@@ -227,6 +227,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             return;
         }
         slot.boot = trace.boot;
+        slot.set(flag::RESTORED, true);
         slot.set(flag::NAMED_DURABLE, trace.upto.into_iter().chain(trace.ended).any(|number| number != 0));
         for ((track, upto), ended) in Tracks::of(true).zip(trace.upto).zip(trace.ended) {
             let state = slot.track_mut(track);

@@ -47,8 +47,12 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     /// which is as bad as a boot.
     pub(super) fn resume(&mut self, index: u32, welcome: &Welcome<'_>, rebooted: bool) {
         let keeps = welcome.floors_persisted && !welcome.journal_lost;
+        if self.devices.at(index).is(flag::RESTORED) && !welcome.floors_persisted {
+            self.disbelieve(index);
+        }
         let poison = self.strike(index, welcome, rebooted);
-        let resumed = flag::DOUBT | flag::REPEATS | flag::BEGUN | flag::FORGOT | flag::FORGOT_DURABLE;
+        let doubts = flag::FORGOT | flag::FORGOT_DURABLE | flag::RESTORED;
+        let resumed = flag::DOUBT | flag::REPEATS | flag::BEGUN | doubts;
         self.devices.at_mut(index).set(resumed, false);
         for durable in [false, true] {
             let floors = self.floors_of(welcome, durable);
@@ -74,6 +78,14 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         }
         if self.devices.at(index).is(flag::DOUBT | flag::TRACE | flag::JOURNAL_LOST) {
             self.tell.push_back(&mut self.devices, index);
+        }
+    }
+
+    /// Without a journal a device knows what it ended in its boot alone, and the log does not say in which that was.
+    fn disbelieve(&mut self, index: u32) {
+        let device = self.devices.at_mut(index);
+        for track in Tracks::of(true) {
+            device.track_mut(track).ended = 0;
         }
     }
 

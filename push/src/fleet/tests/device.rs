@@ -141,6 +141,19 @@ impl Device {
         self.forget();
     }
 
+    /// A journal that is read after a boot says what was begun and not ended: nobody knows what came of it.
+    pub(super) fn doubt_begun(&mut self) {
+        if !self.persisted || self.journal_lost {
+            return;
+        }
+        for begun in core::mem::take(&mut self.started) {
+            if let Some(at) = self.kept.iter().position(|entry| entry.number == begun.number) {
+                let entry = self.kept.remove(at);
+                self.apply(Entry { code: Code::IN_DOUBT, ..entry });
+            }
+        }
+    }
+
     /// Loses all it knows of both logs.
     pub(super) fn forget(&mut self) {
         self.lineage = Lineage::NONE;

@@ -165,6 +165,7 @@ impl World {
             }
             Op::Cut { device } => self.cut(device),
             Op::Reboot { device } => {
+                self.devices[device].doubt_begun();
                 self.devices[device].reboot();
                 self.cut(device);
             }

@@ -156,6 +156,27 @@ fn a_floor_below_a_logged_end_means_that_the_journal_was_lost() {
 }
 
 #[test]
+fn what_a_device_without_a_journal_ended_in_an_earlier_boot_is_not_held_against_it() {
+    let mut world = World::durable(1, 8);
+    world.submit_once(Lane::Normal);
+    world.devices[0].reboot();
+    world.devices[0].habit = Habit::Ack;
+    world.cut(0);
+    world.advance(20_000);
+    let number = world.submit_once(Lane::Normal);
+    let trace = DeviceTrace { boot: 2, ended: [0, 0, 1, 0], ..closed([0, 0, number, 0]) };
+    let mut world = restarted(world, &[trace]);
+    world.restore(order(number, ONCE, &[Mark::REPEAT]));
+    world.devices[0].started = vec![StartedEntry { durable: true, ..begun(number, Lane::Normal, false) }];
+    world.start();
+    assert_eq!(world.outcomes(), [], "it is at work there");
+    world.devices[0].finish(Code::APPLIED);
+    world.advance(5_000);
+    assert_eq!(world.outcomes(), [(0, number, Code::APPLIED)]);
+    assert_eq!(world.devices[0].durable.settled[2], number);
+}
+
+#[test]
 fn a_journal_the_device_lost_is_told_of() {
     let mut world = interrupted();
     world.devices[0].persisted = true;
