@@ -128,6 +128,12 @@ impl Mark {
         self.0 & UNLOGGED == LINGERING || self.0 == Self::RECALLED.0
     }
 
+    /// Of the durable log: whether its end came before a byte of it left, and the log does not have it.
+    pub(crate) const fn is_unsaid(self) -> bool {
+        let told = self.0 >= UNLOGGED && self.0 < Self::PENDING.0;
+        told || matches!(self, Self::WITHDRAWN | Self::OVERTAKEN | Self::OVERFLOWED)
+    }
+
     /// Whether no SETTLED may cover it yet: it was written, and has no outcome or none that is logged.
     pub(crate) const fn is_held(self) -> bool {
         self.is_out() || self.is_waiting() || self.is_lingering()

@@ -37,6 +37,12 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         let waits = |&slot: &u32| self.orders.at(slot).mark(index).is_waiting();
         let waiting = (0..self.orders.len()).filter(waits).count();
         assert_eq!(usize::from(device.waiting), waiting, "unlogged ends of device {index}");
+        let unsaid = |&slot: &u32| {
+            self.orders.at(slot).track.is_durable() && self.orders.at(slot).mark(index).is_unsaid()
+        };
+        let unsaid = (0..self.orders.len()).filter(unsaid).count();
+        let gone = matches!(device.state, State::Free);
+        assert!(gone || usize::from(device.unsaid) == unsaid, "ends of device {index} nobody wrote down");
         assert_eq!(device.skewed & !Tracks::of(true).0, 0, "device {index}");
         assert_eq!(device.bytes, bytes, "bytes of device {index}");
         assert_eq!(device.receipt_since == wire_format::time::Instant::NEVER, bytes == 0);

@@ -259,6 +259,9 @@ pub struct DeviceSlot {
     pub(crate) skewed: u8,
     /// Orders that ended in this session and are not logged.
     pub(crate) waiting: u16,
+    /// Orders of the durable log that ended before they were written ([`Mark::is_unsaid`]): until the log has that, nothing
+    /// that may stand behind one of them is written. After a crash such an order would be sent, behind its time.
+    pub(crate) unsaid: u16,
     /// Beginnings of sessions that were told and are not in the log yet: until then nothing of the durable log is written.
     pub(crate) untraced: u32,
     pub(crate) due: u16,
@@ -317,6 +320,7 @@ impl DeviceSlot {
         busy: 0,
         skewed: 0,
         waiting: 0,
+        unsaid: 0,
         untraced: 0,
         links: [Link::OUT; link::COUNT],
         partial: Partial::None,

@@ -82,7 +82,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                 *device.track_mut(track) = TrackState::EMPTY;
                 device.busy &= !track.bit();
             }
-            (device.skewed, device.waiting, device.untraced) = (0, 0, 0);
+            (device.skewed, device.waiting, device.unsaid, device.untraced) = (0, 0, 0, 0);
             device.set(flag::TRACE | flag::TRACED | flag::FORKED | flag::JOURNAL_LOST, false);
             let refused = device.state == State::Idle && device.why == Ended::FloorAhead;
             self.greet_anew(now, index);

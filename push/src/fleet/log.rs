@@ -132,6 +132,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             return true;
         }
         self.count_logged(index, slot, was);
+        self.count_said(index, was);
         let by_device = entry.by == By::Device;
         let device_ms = entry.device_ms;
         let mut end = End { code: entry.code, first_code: code, device_ms, by_device, forgotten: false };
@@ -139,6 +140,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         if again.is_none() && end.first_code != code {
             // It is not tried again, and that is an end of its own.
             self.orders.at_mut(slot).set_mark(index, Mark::unlogged(end.first_code));
+            self.count_unsaid(index);
             self.tell_log(index, number, End::by_server(end.first_code));
         } else {
             let item = self.mark_over(now, index, slot, end, again);
@@ -148,6 +150,18 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         self.wake_if_owed(index);
         self.finish_if_over(slot);
         true
+    }
+
+    /// An order of the durable log ended on this device before a byte of it left.
+    pub(super) fn count_unsaid(&mut self, index: u32) {
+        let device = self.devices.at_mut(index);
+        device.unsaid = device.unsaid.saturating_add(1);
+    }
+
+    /// The log has the end of an order of the durable log with this mark.
+    pub(super) fn count_said(&mut self, index: u32, was: Mark) {
+        let device = self.devices.at_mut(index);
+        device.unsaid = device.unsaid.saturating_sub(u16::from(was.is_unsaid()));
     }
 
     /// The beginning of a session is told once every older end is logged: what a crash leaves of the log must not say that a

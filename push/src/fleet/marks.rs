@@ -181,6 +181,10 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             return;
         }
         let item = self.mark_over(now, index, slot, end, again);
+        if track.is_durable() {
+            // Its log is given up.
+            self.count_said(index, was);
+        }
         self.unsort(index, slot, was);
         let state = self.devices.at_mut(index).track_mut(track);
         if end.by_device {
@@ -265,6 +269,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             self.unsort(index, slot, was);
         }
         self.end_transfer(index, slot);
+        if mark.is_unsaid() && !was.is_unsaid() {
+            self.count_unsaid(index);
+        }
         self.orders.at_mut(slot).set_mark(index, mark);
         self.unsuspect(index, slot, end);
         self.tell_log(index, number, end);
@@ -320,6 +327,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         }
         order.set_mark(index, mark);
         self.unsort(index, slot, was);
+        if durable {
+            self.count_unsaid(index);
+        }
         self.settle_if_owed(self.now, index);
     }
 

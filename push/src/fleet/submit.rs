@@ -46,7 +46,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             if *mark == Mark::PENDING.0 {
                 let index = u32::try_from(offset).map_or(u32::MAX, |offset| first.saturating_add(offset));
                 if let Some(code) = self.owe(index, slot, track, key) {
-                    *mark = self.refuse(track, key, code).0;
+                    *mark = self.refuse(index, track, key, code).0;
                     submitted.refused = submitted.refused.saturating_add(1);
                 } else {
                     submitted.targets = submitted.targets.saturating_add(1);
@@ -150,13 +150,15 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     }
 
     /// The mark of a target that does not get the order. Of the durable log it ends as soon as the log has that.
-    fn refuse(&mut self, track: Track, key: Key, code: Code) -> Mark {
+    fn refuse(&mut self, index: u32, track: Track, key: Key, code: Code) -> Mark {
         if track.is_durable() {
-            return match code {
+            let mark = match code {
                 Code::OVERFLOW => Mark::OVERFLOWED,
                 Code::SUPERSEDED => Mark::OVERTAKEN,
-                _ => Mark::UNMEANT,
+                _ => return Mark::UNMEANT,
             };
+            self.count_unsaid(index);
+            return mark;
         }
         if !key.retry {
             self.stats.outcomes.count(code);

@@ -312,7 +312,10 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                         credit.take(track, len);
                     }
                     Judged::Never(_) if self.told.is_full() => return,
-                    Judged::Never(code) => self.mark_ended(now, index, slot, End::by_server(code)),
+                    Judged::Never(code) => {
+                        self.mark_ended(now, index, slot, End::by_server(code));
+                        durable &= self.takes_durable(index);
+                    }
                 }
             }
         }
@@ -323,10 +326,12 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         other == NONE || self.orders.at(slot).number < self.orders.at(other).number
     }
 
-    /// Whether orders of the durable log may be written to the device: its session is in that log.
+    /// Whether orders of the durable log may be written to the device: its session is in that log, and so is the end of
+    /// everything that will not be written.
     fn takes_durable(&self, index: u32) -> bool {
         let device = self.devices.at(index);
-        !self.forked && device.untraced == 0 && device.flags & (flag::TRACE | flag::TRACED) == flag::TRACED
+        let known = device.untraced == 0 && device.unsaid == 0;
+        !self.forked && known && device.flags & (flag::TRACE | flag::TRACED) == flag::TRACED
     }
 
     fn judge_order(&self, now: Instant, index: u32, slot: u32) -> Judged {

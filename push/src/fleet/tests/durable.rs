@@ -281,6 +281,21 @@ fn what_ends_unsent_is_logged_too() {
 }
 
 #[test]
+fn what_ended_unsent_is_in_the_log_before_anything_is_written_behind_it() {
+    let mut world = World::durable(1, 8);
+    world.logs = false;
+    let never = world.submit_to(Lane::Normal, None, 60_000, &[0]);
+    let behind = world.submit(Lane::Normal);
+    world.durable = false;
+    let volatile = world.submit(Lane::Normal);
+    assert_eq!(logged(&world), [(never, 0, Code::TOO_LARGE, By::Server)]);
+    // After a crash in this moment nobody would know that it shall not be sent any more, and it would come after the other.
+    assert_eq!(world.devices[0].numbers(), [volatile]);
+    world.log();
+    assert_eq!(world.devices[0].numbers(), [volatile, behind]);
+}
+
+#[test]
 fn a_device_that_owes_too_much_overflows_in_the_log() {
     let max = usize::from(crate::config::OWED_MAX);
     let mut world = World::with(1, max + 1, durable_log);
