@@ -197,7 +197,15 @@ async fn an_order_is_delivered_once_over_a_restart_and_its_report_goes_on() {
 
         // What is over everywhere is known by its key, device by device.
         let server = place.start(lan.server([]).shards(3)).await;
-        let over = server.push(&order(7), &Target::all()).await.unwrap().report().await;
+        let fan_out = server.push(&order(7), &Target::all()).await.unwrap();
+        let (mut outcomes, mut told) = (fan_out.outcomes(), Vec::new());
+        while let Some(outcome) = outcomes.next().await {
+            assert_eq!(outcome.code, Outcome::APPLIED);
+            told.push(outcome.id.unwrap());
+        }
+        told.sort_unstable();
+        assert_eq!(told, [id(1), id(2), id(3), id(4)]);
+        let over = fan_out.report().await;
         assert_eq!((over.number(), over.count(Outcome::APPLIED), over.unsettled()), (number, 4, 0));
         let ids: Vec<_> = over.devices().iter().map(|device| device.id.unwrap()).collect();
         assert_eq!(ids, [id(1), id(2), id(3), id(4)]);
@@ -411,6 +419,10 @@ async fn devices_keep_their_places_and_those_given_by_address_are_not_listed_twi
     let listed: Vec<_> = server.devices().await.iter().map(|device| device.push.id.unwrap()).collect();
     assert_eq!(listed, [id(1), id(3)], "the removed one is gone");
     assert_eq!(server.recovered().unwrap().fence, fence);
+    let old = server.push(&order(1), &Target::all()).await.unwrap().report().await;
+    assert_eq!((old.count(Outcome::APPLIED), old.unsettled()), (3, 0), "what it did counts");
+    let ids: Vec<_> = old.devices().iter().map(|device| device.id).collect();
+    assert_eq!(ids, [Some(id(1)), Some(id(3)), None]);
     drop(server);
     let server = place.start(by_address()).await;
     assert_eq!(server.devices().await.len(), 3);

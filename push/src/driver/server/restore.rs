@@ -213,9 +213,10 @@ impl<'s> Restorer<'s> {
             key.marks.iter().filter(|&(position, _)| self.shared.directory().anchor(position).is_none());
         let gone: Vec<u8> = gone.map(|(_, mark)| mark.0).collect();
         debug_assert_eq!(known + gone.len(), key.marks.targets().len());
+        let going = shares.iter().fold(0_u64, |bits, share| bits | 1 << share.shard);
         let first = DeviceIndex(0);
         shares.push(Share { shard: shards, first, marks: gone });
-        let state = State::new(key.number, key.marks.targets().len(), 0, shards + 1).in_outbox(true);
+        let state = State::new(key.number, key.marks.targets().len(), going, shards + 1).in_outbox(true);
         let state = Arc::new(state.named(key.key, 0, &self.shared.results));
         state.keep(Ok(()));
         key.marks.iter().filter_map(|(_, mark)| mark.code()).for_each(|code| state.count(code));

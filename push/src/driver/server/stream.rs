@@ -82,6 +82,9 @@ impl FanOut {
                 self.state.with_part(shard, |part| tell_all(shard, part, &listener));
             }
         }
+        // Devices that are gone, of an order that was over when the server was started.
+        let nowhere = self.shared.mailboxes.len();
+        self.state.with_part(nowhere, |part| tell_all(nowhere, part, &listener));
         Outcomes { told, fan_out: self.clone() }
     }
 }
