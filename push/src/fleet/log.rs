@@ -137,8 +137,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         let device_ms = entry.device_ms;
         let mut end = End { code: entry.code, first_code: code, device_ms, by_device, forgotten: false };
         let again = self.judge_logged(now, index, slot, &mut end);
-        if again.is_none() && end.first_code != code {
-            // It is not tried again, and that is an end of its own.
+        let last = by_device && code.is_attempt_end();
+        if again.is_none() && (end.first_code != code || last) {
+            // It is not tried again, and that is an end of its own: the log would take it for an attempt's.
             self.orders.at_mut(slot).set_mark(index, Mark::unlogged(end.first_code));
             self.count_unsaid(index);
             self.tell_log(index, number, End::by_server(end.first_code));

@@ -56,6 +56,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             let was = Mark(*mark);
             if was != Mark::NOT_TARGETED && !was.is_final() {
                 let index = u32::try_from(offset).map_or(u32::MAX, |offset| first.saturating_add(offset));
+                if was == Mark::REPEAT {
+                    self.restore_upto(index, track, order.number);
+                }
                 *mark = self.restore_one(index, slot, track, was, &mut restored).0;
             }
         }
@@ -67,6 +70,14 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             self.sweep_again(slot);
         }
         Ok(Submitted { targets, refused })
+    }
+
+    /// What may have been written stays so: a trace that says less would be believed after the next restart.
+    fn restore_upto(&mut self, index: u32, track: Track, number: u64) {
+        if self.has_device(index) {
+            let state = self.devices.at_mut(index).track_mut(track);
+            state.upto = state.upto.max(number);
+        }
     }
 
     fn check_restored(&self, order: &NewOrder<B, M>) -> Result<Checked, SubmitFault> {

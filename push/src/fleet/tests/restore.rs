@@ -102,6 +102,18 @@ fn what_the_same_boot_did_not_begin_is_sent_again_with_what_is_left_of_its_lifet
 }
 
 #[test]
+fn what_an_unended_session_may_have_got_is_in_the_next_trace() {
+    let trace = DeviceTrace { open: true, ..closed([0; 4]) };
+    let mut world = restarted(interrupted(), &[trace]);
+    world.logs = false;
+    world.restore(order(1, AGAIN, &[trace.mark(Lane::Normal, 1)]));
+    world.restore(order(2, ONCE, &[trace.mark(Lane::Normal, 2)]));
+    world.start();
+    // If the server goes down now, the next one must not believe that they were never written.
+    assert_eq!(traces::traces(&world), [(0, 1, true, [0, 0, 2, 0])]);
+}
+
+#[test]
 fn a_new_boot_without_a_journal_leaves_what_may_have_been_done_in_doubt() {
     let mut world = interrupted();
     world.devices[0].reboot();

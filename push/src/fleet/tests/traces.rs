@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn traces(world: &World) -> Vec<(u32, u64, bool, [u64; 4])> {
+pub(super) fn traces(world: &World) -> Vec<(u32, u64, bool, [u64; 4])> {
     let traces = world.events.iter().filter_map(|event| match event {
         Event::Trace(trace) => Some((trace.device.0, trace.boot, trace.open, trace.upto)),
         _ => None,
