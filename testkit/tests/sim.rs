@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use testkit::sim::{self, Campaign, Plan, Scene};
 
 /// Seeds of one `cargo test`. `TILLWIRE_SEEDS=5000` runs so many, `TILLWIRE_FROM=1000` from that one on.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 200;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()

@@ -23,6 +23,9 @@ pub struct Limits {
     pub settled: bool,
     /// Devices keep a journal: what a device told as ended stays behind it over its boots.
     pub journal: bool,
+    /// Servers restart with their logs: an order that ended unsent, and whose end a crash kept from being logged, is asked
+    /// about again, and a device that is past it answers that it has ended.
+    pub restarts: bool,
 }
 
 macro_rules! rules {
@@ -473,8 +476,10 @@ impl Checker {
         match code {
             Code::APPLIED | Code::FAILED | Code::REJECTED_KIND | Code::REJECTED_PAYLOAD => {
                 let answered = runs.iter().any(|run| run.answer == Some(code));
+                let ended = |run: &Run| run.answer.is_some_and(|code| !code.is_attempt_end());
                 match (answered, runs) {
-                    _ if answered || (runs.is_empty() && by_key) => Ok(()),
+                    // What only began, or tried, has no end of its own; one with its key from another log may have.
+                    _ if answered || (by_key && !runs.iter().any(ended)) => Ok(()),
                     // The core rejects some payloads itself, without asking the handler.
                     (false, []) if code == Code::REJECTED_PAYLOAD => Ok(()),
                     (false, []) => Err(Rule::NoEffect),
@@ -502,15 +507,27 @@ impl Checker {
                 let ran = |run: &Run| run.counts() && (!facts.idempotent || Some(run.boot) == now);
                 if runs.iter().any(ran) { Err(Rule::EffectDespite) } else { Ok(()) }
             }
-            // What may run again is asked about again, unless the application took it back meanwhile, or the same request
-            // came under its key before and is in doubt.
-            Code::IN_DOUBT if facts.idempotent && !by_key && !self.cancelled.contains(&order) => {
+            // What may run again is asked about again, unless the application took it back meanwhile.
+            // Of one with its key from another log it may be all that is known.
+            Code::IN_DOUBT
+                if facts.idempotent
+                    && !self.shares_its_key(order, facts, device)
+                    && !self.cancelled.contains(&order) =>
+            {
                 Err(Rule::WrongCode)
             }
-            Code::DUPLICATE if runs.is_empty() && !by_key => Err(Rule::NoEffect),
+            Code::DUPLICATE if runs.is_empty() && !by_key && !self.limits.restarts => Err(Rule::NoEffect),
             Code::IN_DOUBT | Code::DUPLICATE | Code::POISON | Code::UNKNOWN => Ok(()),
             _ => Err(Rule::WrongCode),
         }
+    }
+
+    /// Whether there is an order of another log with its key for this device: that may have begun and left a doubt.
+    fn shares_its_key(&self, order: OrderId, facts: &Facts, device: u32) -> bool {
+        facts.key != 0
+            && self.orders.iter().any(|(other, its)| {
+                its.key == facts.key && other.log != order.log && its.targets.contains(&device)
+            })
     }
 
     /// Whether there is an order for this device that supersedes this one.

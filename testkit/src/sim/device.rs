@@ -1,16 +1,19 @@
 //! The devices and their drivers: they accept, read, hand over and write.
 
+use push::receiver::journal::Found;
 use push::receiver::{
     Delivered, DeskSlot, Item, KeySlot, LOGS, LOGS_FIRMWARE, LogSlot, Memory, OutcomeSlot, Receiver,
     ReceiverConfig, Ticket, VersionSlot,
 };
-use wire_format::ids::{NodeId, Store};
+use wire_format::ids::{Lane, NodeId, Store as Shop};
 use wire_format::time::Instant;
 
 use super::check::check_end;
+use super::ledger::Ledger;
 use super::names::Probe;
 use super::network::LinkId;
-use super::plan::{DeviceSpec, MS};
+use super::plan::{DeviceSpec, Keeps, MS};
+use super::store::{Medium, Store, StoreError};
 use super::work::Work;
 use super::world::{Act, World};
 use crate::history::{Event, OrderId};
@@ -32,6 +35,7 @@ pub(super) type TheReceiver = Receiver<Boxes, 4>;
 pub(super) struct Given {
     pub(super) ticket: Ticket,
     pub(super) order: OrderId,
+    pub(super) lane: Lane,
     pub(super) redelivered: bool,
 }
 
@@ -52,14 +56,23 @@ pub(super) struct Device {
     pub(super) dribbles_until: Instant,
     /// It dies after so many further steps, by a power cut or not, and comes back after that.
     pub(super) die_in: Option<(u32, bool, std::time::Duration)>,
+    /// Its journal, and what that is kept in.
+    pub(super) store: Option<Store>,
+    pub(super) medium: Medium,
+    /// Orders that were answered since the journal was written to last.
+    pub(super) answered: Vec<(OrderId, Lane)>,
+    /// It will be read again at once.
+    pub(super) reads_on: bool,
     /// The server was told to forget it.
     pub(super) removed: bool,
+    /// It was, and is listed again: what it owed before, nobody settles.
+    pub(super) listed_again: bool,
     /// When its timer will be looked at.
     pub(super) armed: Instant,
 }
 
 impl Device {
-    pub(super) fn new(at: usize) -> Self {
+    pub(super) fn new(at: usize, keeps: Keeps, seed: u64) -> Self {
         Self {
             at,
             receiver: None,
@@ -71,7 +84,12 @@ impl Device {
             dials_fail_until: Instant::ZERO,
             dribbles_until: Instant::ZERO,
             die_in: None,
+            store: None,
+            medium: Medium::new(keeps, seed ^ at as u64),
+            answered: Vec::new(),
+            reads_on: false,
             removed: false,
+            listed_again: false,
             armed: Instant::NEVER,
         }
     }
@@ -82,8 +100,8 @@ impl Device {
     }
 }
 
-pub(super) fn store() -> Store {
-    Store::new(7, "PARIS-12").expect("a code")
+pub(super) fn store() -> Shop {
+    Shop::new(7, "PARIS-12").expect("a code")
 }
 
 pub(super) const fn device_id(at: usize) -> NodeId {
@@ -119,14 +137,70 @@ impl World {
             return;
         }
         let (boot, now) = (self.rng.next_u64() | 1, self.now);
-        self.ledger.record(now, Event::Boot { device: at as u32, boot });
         let spec = &self.plan.devices[at];
         let config = config(spec, at, boot);
         let memory = memory(spec, &config);
         let device = &mut self.devices[at];
-        device.boot = boot;
-        device.receiver = Some(Receiver::new(config, memory, now));
+        let mut receiver = Receiver::new(config, memory, now);
+        let mut store = device.medium.open();
+        if let Some(store) = &mut store {
+            match receiver.replay(now, store) {
+                Ok(Found::Damaged) => self.probe(Probe::JournalDamaged),
+                Ok(_) => {}
+                Err(why) => return self.does_not_boot(at, &why),
+            }
+        }
+        self.ledger.record(now, Event::Boot { device: at as u32, boot });
+        let device = &mut self.devices[at];
+        (device.boot, device.receiver, device.store) = (boot, Some(receiver), store);
         self.serve_device(at);
+    }
+
+    /// A device that cannot read its journal does not serve: it is switched on once more.
+    fn does_not_boot(&mut self, at: usize, why: &StoreError) {
+        self.note_of(at, format_args!("device {at} does not boot: {why}"));
+        let medium = &self.devices[at].medium;
+        if medium.is_dead() {
+            medium.crash();
+        }
+        self.later(MS * 500, Act::Boot { device: at });
+    }
+
+    /// Writes to the journal what it has to know. Whether something was written.
+    fn record(&mut self, at: usize) -> bool {
+        let now = self.now;
+        let device = &mut self.devices[at];
+        let (Some(receiver), Some(store)) = (&mut device.receiver, &mut device.store) else { return false };
+        let ends = !device.answered.is_empty();
+        match receiver.record(now, store) {
+            Ok(false) => return false,
+            Ok(true) => self.ends_are_kept(at),
+            Err(_) if device.medium.is_dead() => {
+                self.probe(if ends { Probe::D7 } else { Probe::D3 });
+                self.crash_device(at, true, MS * 700);
+                return false;
+            }
+            Err(why) => {
+                self.probe(Probe::D9);
+                self.note_of(at, format_args!("device {at} cannot write to its journal: {why}"));
+                return false;
+            }
+        }
+        if self.dies(at) {
+            self.probe(if ends { Probe::D8 } else { Probe::D5 });
+            return false;
+        }
+        if !self.devices[at].reads_on {
+            self.devices[at].reads_on = true;
+            self.at(now, Act::ReadAll { device: at });
+        }
+        true
+    }
+
+    pub(super) fn read_on_all(&mut self, at: usize) {
+        self.devices[at].reads_on = false;
+        self.read_all(at);
+        self.with_receiver(at, |_, _| ());
     }
 
     /// One step of the device's own is done: it may have been its last.
@@ -184,7 +258,10 @@ impl World {
 
     /// Everything the receiver wants, until it wants nothing.
     pub(super) fn serve_device(&mut self, at: usize) {
+        self.record(at);
         self.take_waiting(at);
+        // What was answered just now must be written down before it is said.
+        self.record(at);
         let (mut scratch, len) = (core::mem::take(&mut self.scratch), self.plan.devices[at].scratch);
         while let Some(receiver) = &mut self.devices[at].receiver {
             let Some(transmit) = receiver.poll_transmit(self.now, &mut scratch[..len]) else { break };
@@ -303,8 +380,7 @@ impl World {
                 Ok(input) => {
                     let used = input.consumed;
                     if let Some(Item::Order(delivered)) = input.item {
-                        given =
-                            Some((delivered.ticket, delivered.redelivered, known(&self.ledger, &delivered)));
+                        given = Some(known(&self.ledger, &delivered));
                     }
                     used
                 }
@@ -318,10 +394,8 @@ impl World {
                 it.down.unread = unread;
             }
             match given {
-                Some((ticket, redelivered, Ok(order))) => {
-                    self.begin(at, Given { ticket, order, redelivered })
-                }
-                Some((.., Err(why))) => self.ledger.fail(now, "NotWhatWasPushed", Some(at), &[], why),
+                Some(Ok(given)) => self.begin(at, given),
+                Some(Err(why)) => self.ledger.fail(now, "NotWhatWasPushed", Some(at), &[], why),
                 None => {}
             }
             if self.dies(at) || used == 0 {
@@ -336,11 +410,10 @@ impl World {
             let now = self.now;
             let Some(receiver) = &mut self.devices[at].receiver else { return };
             let Some(delivered) = receiver.poll_order(now) else { return };
-            let (ticket, redelivered) = (delivered.ticket, delivered.redelivered);
             match known(&self.ledger, &delivered) {
-                Ok(order) => {
+                Ok(given) => {
                     self.probe(Probe::Parked);
-                    self.begin(at, Given { ticket, order, redelivered });
+                    self.begin(at, given);
                 }
                 Err(why) => return self.ledger.fail(now, "NotWhatWasPushed", Some(at), &[], why),
             }
@@ -352,6 +425,8 @@ impl World {
 }
 
 /// Which order this is, if it is one as it was pushed.
-fn known(ledger: &super::ledger::Ledger, delivered: &Delivered<'_>) -> Result<OrderId, String> {
-    ledger.recognize(delivered.lineage, &delivered.order)
+fn known(ledger: &Ledger, delivered: &Delivered<'_>) -> Result<Given, String> {
+    let order = ledger.recognize(delivered.lineage, &delivered.order)?;
+    let (ticket, lane, redelivered) = (delivered.ticket, delivered.order.lane, delivered.redelivered);
+    Ok(Given { ticket, order, lane, redelivered })
 }

@@ -107,6 +107,45 @@ pub(super) enum Fault {
         after: Duration,
         first: First,
     },
+    /// The power goes in the middle of the disk's operation after so many.
+    DiskDies {
+        after: u64,
+    },
+    DiskFails {
+        after: u32,
+    },
+    DiskFull {
+        lasts: Duration,
+    },
+    DiskSlow {
+        lasts: Duration,
+        takes: Duration,
+    },
+    WallJump {
+        by_ms: i64,
+    },
+    JournalDies {
+        device: usize,
+        after: u32,
+    },
+    JournalFails {
+        device: usize,
+        after: u32,
+    },
+    /// The device loses its power, and what it kept.
+    JournalWiped {
+        device: usize,
+        away: Duration,
+    },
+    /// The same, but for a bit.
+    JournalRots {
+        device: usize,
+        bit: u64,
+        away: Duration,
+    },
+    WallFrozen {
+        lasts: Duration,
+    },
 }
 
 impl Fault {
@@ -135,6 +174,16 @@ impl Fault {
             Self::Pause { .. } => FaultKind::ServerPause,
             Self::Drain { .. } => FaultKind::ServerDrain,
             Self::TakeOver { .. } => FaultKind::TakeOver,
+            Self::DiskDies { .. } => FaultKind::DiskDies,
+            Self::DiskFails { .. } => FaultKind::DiskFails,
+            Self::DiskFull { .. } => FaultKind::DiskFull,
+            Self::DiskSlow { .. } => FaultKind::DiskSlow,
+            Self::WallJump { .. } => FaultKind::WallJump,
+            Self::JournalDies { .. } => FaultKind::JournalDies,
+            Self::JournalFails { .. } => FaultKind::JournalFails,
+            Self::JournalWiped { .. } => FaultKind::JournalWiped,
+            Self::JournalRots { .. } => FaultKind::JournalRots,
+            Self::WallFrozen { .. } => FaultKind::WallFrozen,
         }
     }
 }
@@ -174,7 +223,8 @@ fn draw_fault(plan: &Plan, rng: &mut Rng) -> Fault {
     let count = plan.devices.len() as u64;
     let device = rng.below(count) as usize;
     let away = rng.between(MS * 50, MS * 4_000);
-    match rng.below(100) {
+    match rng.below(112) {
+        100..=111 => draw_journal_fault(rng, device, away),
         0..=12 => Fault::Cut { device, silent: rng.below(5) < 2 },
         13..=17 => Fault::ResetAtByte { device, bytes: rng.below(2_000) as usize },
         18..=21 => Fault::Dribble { device, lasts: draw_span(rng, MS * 100, SECOND * 4, SECOND * 20) },
@@ -198,6 +248,15 @@ fn draw_fault(plan: &Plan, rng: &mut Rng) -> Fault {
     }
 }
 
+fn draw_journal_fault(rng: &mut Rng, device: usize, away: Duration) -> Fault {
+    match rng.below(12) {
+        0..=6 => Fault::JournalDies { device, after: rng.below(12) as u32 },
+        7..=9 => Fault::JournalFails { device, after: rng.below(8) as u32 },
+        10 => Fault::JournalWiped { device, away },
+        _ => Fault::JournalRots { device, bit: rng.next_u64() >> 8, away },
+    }
+}
+
 fn draw_partition(rng: &mut Rng, device: usize) -> Fault {
     let (down, up) = [(true, true), (true, true), (true, false), (false, true)][rng.below(4) as usize];
     Fault::Partition { device, down, up, lasts: draw_span(rng, MS * 100, SECOND * 9, SECOND * 70) }
@@ -205,14 +264,34 @@ fn draw_partition(rng: &mut Rng, device: usize) -> Fault {
 
 fn draw_server_fault(plan: &Plan, rng: &mut Rng) -> Fault {
     let away = draw_span(rng, MS * 10, SECOND * 3, SECOND * 60);
-    match rng.below(20) {
+    match rng.below(if plan.durable { 40 } else { 20 }) {
         0..=8 => Fault::CrashServer { power: rng.below(2) == 0, when: draw_when(rng), away },
-        9..=13 => Fault::Pause { lasts: draw_span(rng, MS * 600, SECOND * 9, SECOND * 600) },
-        14..=15 => Fault::Drain { within: rng.between(Duration::ZERO, SECOND * 5) },
-        _ if plan.servers > 1 => {
+        9..=12 => Fault::Pause { lasts: draw_span(rng, MS * 600, SECOND * 9, SECOND * 600) },
+        13..=14 => Fault::Drain { within: rng.between(Duration::ZERO, SECOND * 5) },
+        15..=19 if plan.servers > 1 => {
             let first = [First::Dies, First::StandsStill, First::GoesOn][rng.below(3) as usize];
             Fault::TakeOver { after: away, first }
         }
-        _ => Fault::Pause { lasts: rng.between(MS * 600, SECOND * 3) },
+        15..=19 => Fault::Pause { lasts: rng.between(MS * 600, SECOND * 3) },
+        _ => draw_disk_fault(rng),
+    }
+}
+
+fn draw_disk_fault(rng: &mut Rng) -> Fault {
+    let lasts = draw_span(rng, MS * 100, SECOND * 4, SECOND * 20);
+    match rng.below(16) {
+        0..=6 => Fault::DiskDies { after: rng.below(20) },
+        7..=9 => Fault::DiskFails { after: rng.below(10) as u32 },
+        10 => Fault::DiskFull { lasts },
+        11..=13 => {
+            let takes = [MS * 50, MS * 200, SECOND, SECOND * 5][rng.below(4) as usize];
+            Fault::DiskSlow { lasts, takes }
+        }
+        14 => Fault::WallFrozen { lasts },
+        _ => {
+            // Back or forth, by seconds or by years.
+            let most = [10_000, 86_400_000, 315_360_000_000][rng.below(3) as usize];
+            Fault::WallJump { by_ms: rng.below(2 * most) as i64 - most as i64 }
+        }
     }
 }

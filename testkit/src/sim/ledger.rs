@@ -13,7 +13,7 @@ use wire_format::time::Instant;
 use crate::history::{Checker, Event, Limits, OrderId, Rule, Violation};
 
 /// Lines of a history that are shown at most, at its beginning and at its end.
-const SHOWN: usize = 200;
+const SHOWN: usize = 300;
 
 /// A promise that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,8 +69,10 @@ pub(super) struct Wish {
     pub(super) supersede: Option<(u64, u64)>,
     pub(super) key: u64,
     pub(super) len: usize,
-    /// The order whose attempt it repeats, the first of them, and which repetition it is.
-    pub(super) repeats: Option<(u64, u64, u16)>,
+    /// It stands in the durable log.
+    pub(super) durable: bool,
+    /// The first order, and which repetition of it this is.
+    pub(super) repeats: Option<(u64, u16)>,
 }
 
 impl Wish {
@@ -92,7 +94,7 @@ impl Wish {
 
     pub(super) fn frame(&self, number: u64, lifetime: Option<Duration>, durable: bool) -> Vec<u8> {
         let (supersede_key, supersede_version) = self.supersede.unwrap_or_default();
-        let options = self.repeats.map(|(_, first, times)| retry_option(first, times)).unwrap_or_default();
+        let options = self.repeats.map(|(first, times)| retry_option(first, times)).unwrap_or_default();
         let payload = self.payload();
         let order = Order {
             number,
@@ -115,7 +117,7 @@ impl Wish {
     }
 
     /// What differs between the order handed over and the one asked for.
-    fn differs(&self, order: &Order<'_>) -> Option<&'static str> {
+    pub(super) fn differs(&self, order: &Order<'_>) -> Option<&'static str> {
         let checks = [
             (order.payload == self.payload(), "payload"),
             (order.order_key == self.key, "key"),
@@ -252,6 +254,7 @@ impl Ledger {
             detail: String::new(),
         };
         let concerns = |line: &Line| match line {
+            Line::Event(_) if failure.orders.is_empty() && failure.device.is_none() => true,
             Line::Event(event) => event.concerns(&violation),
             Line::Note(device, _) => {
                 device.is_none_or(|at| failure.device.is_none_or(|its| its == at as u32))

@@ -11,6 +11,8 @@
 //! | `world` | who is there; the queue of what comes next; the loop |
 //! | `network`, `wires` | connections: bytes that take their time, come in pieces, or not at all |
 //! | `server`, `device` | the drivers of both halves |
+//! | `durable`, `restart` | a server's outbox: what is written down when, and what a start finds |
+//! | `store` | a device's journal: what it is kept in |
 //! | `orders`, `work` | the applications on both sides |
 //! | `storm` | faults, as they are done to the world |
 //! | `ledger`, `check` | what was asked for, what became of it, and what may not be |
@@ -21,14 +23,17 @@ mod campaign;
 mod check;
 mod command;
 mod device;
+mod durable;
 mod fault;
 mod ledger;
 mod names;
 mod network;
 mod orders;
 mod plan;
+mod restart;
 mod server;
 mod shrink;
+mod store;
 mod storm;
 mod wires;
 mod work;

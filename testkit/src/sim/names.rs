@@ -54,6 +54,16 @@ names! {
         ServerPause = "servers paused";
         ServerDrain = "servers that leave in order";
         TakeOver = "takeovers";
+        DiskDies = "servers dead in the middle of a disk operation";
+        DiskFails = "disk operations that fail";
+        DiskFull = "disks full";
+        DiskSlow = "disks slow";
+        WallJump = "wall clocks that jump";
+        JournalDies = "devices dead in the middle of a write to the journal";
+        JournalFails = "journals that fail";
+        JournalWiped = "journals wiped";
+        JournalRots = "journals with a flipped bit";
+        WallFrozen = "wall clocks that stand still";
     }
 }
 
@@ -94,6 +104,25 @@ names! {
         CancelWon = "a cancellation in time";
         CancelLost = "a cancellation too late";
         WindowFull = "a window used to its last order";
+        S1 = "S1: the server died before an order was written";
+        S2 = "S2: the server died while an order was written or synced";
+        S3 = "S3: the server died with an order synced and nobody told";
+        S6 = "S6: the server died with an outcome heard and not logged";
+        D3 = "D3: the device died while it wrote that an order starts";
+        D5 = "D5: the device died with a start written and nothing begun";
+        D6 = "D6: the device died in the handler";
+        D7 = "D7: the device died with an effect and no end written";
+        D8 = "D8: the device died with an end written and not said";
+        D9 = "D9: a journal that cannot write";
+        D10 = "D10: a journal lost, and the server told so";
+        JournalDamaged = "a journal found damaged", rare;
+        FoundUntold = "an order found that nobody was told of";
+        Restored = "a durable order restored";
+        CommitFailed = "a commit that failed";
+        OutboxFull = "an order refused because the outbox is full", rare;
+        DiedAtStart = "a server that died while it started", rare;
+        StartFailed = "a start that failed because of the disk", rare;
+        RecordDamaged = "a record found damaged", rare;
         Draining = "a session refused while the device leaves", rare;
     }
 }

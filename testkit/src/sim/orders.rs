@@ -8,6 +8,7 @@ use push::{DeviceIndex, Mark};
 use wire_format::frame::outcome::Code;
 use wire_format::time::Instant;
 
+use super::durable::{Job, Waiting};
 use super::ledger::Wish;
 use super::names::Probe;
 use super::plan::MS;
@@ -15,8 +16,12 @@ use super::server::ORDERS;
 use super::world::{Act, World};
 use crate::history::{Event, Facts, OrderId};
 
-/// How long after the last fault the application still looks for a server that takes what has a key.
+/// How often the application looks for a server that takes what has a key.
 const PUSH_AGAIN: Duration = Duration::from_millis(500);
+/// A device that says "try again at once" is taken at its word this long after.
+const SOONEST: Duration = Duration::from_millis(100);
+/// A commit that took longer leaves less of an order's lifetime than its header says.
+const FRESH: Duration = Duration::from_millis(100);
 
 /// What is counted for an outcome.
 const fn probe_of(code: Code) -> Probe {
@@ -57,6 +62,7 @@ impl World {
             supersede,
             key: spec.key,
             len: spec.len,
+            durable: spec.durable,
             repeats: None,
         };
         self.push_wish(wish, order);
@@ -66,52 +72,55 @@ impl World {
     pub(super) fn push_wish(&mut self, wish: Wish, order: usize) {
         let spec = &self.plan.orders[order];
         let (at, cancel_after) = (self.active, spec.cancel_after);
-        let devices = 0..self.devices.len();
-        let present =
-            |device: &usize| !self.devices[*device].removed && self.servers[at].index[*device].is_some();
-        let targets: BTreeSet<_> = devices.filter(|device| spec.is_for(*device)).filter(present).collect();
-        let up = self.servers[at].fleet.is_some() && !self.servers[at].draining;
-        if targets.is_empty() || !up {
+        let server = &self.servers[at];
+        let present = |device: &usize| !self.devices[*device].removed && server.index[*device].is_some();
+        let targets: BTreeSet<_> =
+            (0..self.devices.len()).filter(|device| spec.is_for(*device)).filter(present).collect();
+        let up = server.fleet.is_some() && !server.draining;
+        if targets.is_empty() || !up || wish.until.is_some_and(|until| until <= self.now) {
             if wish.key != 0 && !up && !self.calm {
                 self.later(PUSH_AGAIN, Act::PushAgain { wish: Box::new(wish), order });
             }
             return;
         }
-        if let Ok(number) = self.submit(at, wish, &targets)
-            && let Some(after) = cancel_after
-        {
-            let boot = self.servers[at].boot;
-            self.later(after, Act::Cancel { server: at, boot, number });
+        if wish.durable {
+            if self.has_room(at) {
+                self.servers[at].durable.put(Job::Order(Waiting { wish, targets, cancel_after }));
+            }
+        } else if let Ok(number) = self.submit(at, wish, &targets) {
+            self.cancel_later(at, number, cancel_after);
         }
         self.serve_server(at);
     }
 
-    /// Hands an order to the fleet; its number, if it is taken.
+    fn cancel_later(&mut self, at: usize, number: u64, after: Option<Duration>) {
+        if let Some(after) = after {
+            let boot = self.servers[at].boot;
+            self.later(after, Act::Cancel { server: at, boot, number });
+        }
+    }
+
+    /// Whether the fleet has a place for one more durable order: a quarter is left to volatile ones.
+    fn has_room(&self, at: usize) -> bool {
+        let server = &self.servers[at];
+        let live = server.fleet.as_ref().map_or(0, |fleet| fleet.live_orders() as usize);
+        live + server.durable.waits() < ORDERS / 4 * 3
+    }
+
+    /// Hands a volatile order to the fleet; its number, if it is taken.
     fn submit(&mut self, at: usize, wish: Wish, targets: &BTreeSet<usize>) -> Result<u64, SubmitFault> {
         let (now, skip) = (self.now, self.rng.below(3));
         let server = &mut self.servers[at];
         let number = server.next_number;
         server.next_number += 1 + skip;
         let lifetime = wish.until.map(|until| until.since(now));
-        let mut marks = vec![Mark::NOT_TARGETED.0; server.device_of.len()];
-        for DeviceIndex(index) in targets.iter().filter_map(|device| server.index[*device]) {
-            marks[index as usize] = Mark::PENDING.0;
-        }
-        let new = NewOrder {
-            number,
-            lane: wish.lane,
-            kind_flags: wish.kind_flags(),
-            lifetime,
-            frame: wish.frame(number, lifetime, false),
-            first: DeviceIndex(0),
-            marks,
-        };
+        let new = new_order(number, &wish, lifetime, server.marks(targets));
         let Some(fleet) = &mut server.fleet else { return Err(SubmitFault::Stopped) };
         if let Err(error) = fleet.submit(now, new) {
             self.check_refusal(at, &wish, error.why);
             return Err(error.why);
         }
-        let (order, lineage) = (server.order(number), server.lineage);
+        let (order, lineage) = (OrderId { log: server.log, number }, server.lineage);
         let facts = facts(&wish, lifetime.map(|lifetime| now + lifetime), order.log, targets);
         self.ledger.knows(lineage, order, &wish);
         self.ledger.record(now, Event::Accepted { order, facts: Box::new(facts) });
@@ -126,6 +135,54 @@ impl World {
             }
         }
         Ok(number)
+    }
+
+    /// A durable order is on disk: its push returns, and the fleet gets it. `since` is when its lifetime began.
+    pub(super) fn accept_durable(&mut self, at: usize, number: u64, waiting: Waiting, since: Instant) {
+        let now = self.now;
+        let Waiting { wish, targets, cancel_after } = waiting;
+        let id = self.remember(at, number, &wish, &targets);
+        let server = &mut self.servers[at];
+        let lifetime = wish.until.map(|until| until.since(since).max(MS));
+        let new = new_order(number, &wish, lifetime, server.marks(&targets));
+        server.wishes.insert(number, wish.clone());
+        if let Some((root, _)) = wish.repeats {
+            server.trying.extend(targets.iter().map(|device| ((root, *device), Some(number))));
+        }
+        let Some(fleet) = &mut server.fleet else { return };
+        let left = |new: NewOrder<Vec<u8>, Vec<u8>>| NewOrder {
+            lifetime: wish.until.map(|until| until.since(now)),
+            ..new
+        };
+        let late = now.since(since) > FRESH;
+        let taken = if late {
+            fleet.restore(now, left(new)).map_err(|error| error.why)
+        } else {
+            // What an order says of versions and lifetimes is known only now; it is in the log already.
+            fleet.submit(now, new).or_else(|error| match error.why {
+                SubmitFault::ShorterLife
+                | SubmitFault::VersionNotRising { .. }
+                | SubmitFault::KeyLane { .. }
+                | SubmitFault::Stopped => fleet.restore(now, left(error.order)).map_err(|error| error.why),
+                why => Err(why),
+            })
+        };
+        if let Err(why) = taken
+            && !self.servers[at].draining
+        {
+            self.ledger.fail(now, "NotSubmitted", None, &[id], why);
+        }
+        self.cancel_later(at, number, cancel_after);
+    }
+
+    /// A further attempt could not be kept: it is made later, under another number.
+    pub(super) fn attempt_not_kept(&mut self, at: usize, waiting: &Waiting) {
+        let Some((root, attempt)) = waiting.wish.repeats else { return };
+        let boot = self.servers[at].boot;
+        for device in waiting.targets.iter().copied() {
+            self.servers[at].trying.remove(&(root, device));
+            self.later(PUSH_AGAIN, Act::Retry { server: at, boot, number: root, device, attempt });
+        }
     }
 
     /// Whether the fleet had a reason to refuse this order.
@@ -153,22 +210,57 @@ impl World {
         if self.servers[at].taken_back.contains(&number) {
             self.probe(if code == Code::CANCELLED { Probe::CancelWon } else { Probe::CancelLost });
         }
-        self.ledger.record(self.now, Event::Outcome { order, device: device as u32, code });
+        let again = self.servers[at].durable.last_attempts.contains(&(number, device));
+        if !again || self.ledger.outcome(order, device) != Some(code) {
+            self.ledger.record(self.now, Event::Outcome { order, device: device as u32, code });
+        }
+        self.check_expiry(at, order, number, code);
         let server = &mut self.servers[at];
         server.told.push(number);
-        if let Some((of, ..)) = server.wishes.get(&number).and_then(|wish| wish.repeats) {
-            server.resolved.push((of, device, code));
+        let Some(wish) = server.wishes.get(&number) else { return };
+        if let Some((root, _)) = wish.repeats {
+            server.trying.remove(&(root, device));
+            // What this side ended itself, because another attempt follows, is no news to the first order.
+            let followed = server.followed.remove(&(number, device));
+            if !followed || !code.is_attempt_end() {
+                server.resolved.push((root, device, code));
+            }
+        }
+    }
+
+    /// Nothing expires before its time, unless a wall clock that jumped was all a start had to go by.
+    fn check_expiry(&mut self, at: usize, order: OrderId, number: u64, code: Code) {
+        let until = self.servers[at].wishes.get(&number).and_then(|wish| wish.until);
+        let early = code == Code::EXPIRED && until.is_none_or(|until| self.now < until);
+        if early && !self.walls_jumped {
+            self.ledger.fail(
+                self.now,
+                "ExpiredEarly",
+                None,
+                &[order],
+                format_args!("it lives until {until:?}"),
+            );
         }
     }
 
     /// The fleet hands an order back: every mark is final and is what was told.
     pub(super) fn settled(&mut self, at: usize, number: u64, marks: &[u8]) {
         let order = self.servers[at].order(number);
-        self.ledger.record(self.now, Event::Settled { order });
+        if !self.servers[at].durable.ghosts.remove(&number) {
+            self.ledger.record(self.now, Event::Settled { order });
+        }
         self.compare_marks(at, order, marks, true);
         let server = &mut self.servers[at];
         server.wishes.remove(&number);
         server.taken_back.retain(|of| *of != number);
+        if let Some(accepted) = server.durable.accepted.remove(&number) {
+            server.durable.settled.insert(number, accepted);
+        }
+        let handed: Vec<_> =
+            server.durable.handed.range((number, 0)..=(number, usize::MAX)).map(|(key, _)| *key).collect();
+        for key in handed {
+            server.durable.handed.remove(&key);
+        }
     }
 
     /// Marks of an order and the outcomes told agree.
@@ -203,20 +295,21 @@ impl World {
     /// Tells orders how the attempts ended they go by. Whether there were any.
     pub(super) fn resolve_attempts(&mut self, at: usize) -> bool {
         let resolved = core::mem::take(&mut self.servers[at].resolved);
-        let (busy, now) = (!resolved.is_empty(), self.now);
+        let busy = !resolved.is_empty();
         for (number, device, code) in resolved {
-            let server = &mut self.servers[at];
-            let (Some(fleet), Some(index)) = (&mut server.fleet, server.index[device]) else { continue };
-            let taken = fleet.resolve(now, number, index, code);
-            let order = server.order(number);
-            if !taken && self.ledger.outcome(order, device).is_none() {
-                self.ledger.fail(now, "NobodyWaits", Some(device), &[order], "for the end of an attempt");
-            }
+            self.resolve(at, number, device, code);
         }
         busy
     }
 
-    /// A device ended an attempt: the application tries again later, or leaves it at that.
+    fn resolve(&mut self, at: usize, number: u64, device: usize, code: Code) {
+        let now = self.now;
+        let server = &mut self.servers[at];
+        let (Some(fleet), Some(index)) = (&mut server.fleet, server.index[device]) else { return };
+        fleet.resolve(now, number, index, code);
+    }
+
+    /// A device ended an attempt: the application tries again later, if there is time for it.
     pub(super) fn attempt_ended(
         &mut self,
         at: usize,
@@ -230,71 +323,126 @@ impl World {
             device,
             format_args!("attempt {number} over on device {device}: {code}, again {retry_after:?}"),
         );
-        let forever = self.servers[at].wishes.get(&number).is_some_and(|wish| wish.until.is_none());
-        if forever || self.chance(80) {
-            let (wait, boot) = (retry_after + MS * self.rng.below(500) as u32, self.servers[at].boot);
-            self.later(wait, Act::Retry { server: at, boot, number, device });
+        let server = &mut self.servers[at];
+        let Some(wish) = server.wishes.get(&number) else { return };
+        let (until, repeats) = (wish.until, wish.repeats);
+        let (root, attempt) = repeats.unwrap_or((number, 0));
+        if repeats.is_some() {
+            // This attempt is done with the device; the first order goes on.
+            server.trying.remove(&(root, device));
+            server.followed.insert((number, device));
+            self.resolve(at, number, device, code);
         }
+        let wait = retry_after.max(SOONEST) + MS * self.rng.below(200) as u32;
+        if until.is_some_and(|until| self.now + wait >= until) {
+            return self.resolve(at, root, device, code);
+        }
+        let boot = self.servers[at].boot;
+        self.later(wait, Act::Retry { server: at, boot, number: root, device, attempt: attempt + 1 });
     }
 
-    pub(super) fn retry(&mut self, at: usize, boot: u64, number: u64, device: usize) {
-        let server = &self.servers[at];
+    pub(super) fn retry(&mut self, at: usize, boot: u64, (root, attempt): (u64, u16), device: usize) {
+        let server = &mut self.servers[at];
         let Some(index) = server.index[device] else { return };
-        let marks = server.fleet.as_ref().and_then(|fleet| fleet.marks(number)).map(|(_, marks)| marks);
-        let waits = marks.and_then(|marks| Mark(*marks.get(index.0 as usize)?).attempt_code()).is_some();
-        if server.boot != boot || !waits {
+        let marks = server.fleet.as_ref().and_then(|fleet| fleet.marks(root)).map(|(_, marks)| marks);
+        let mark = marks.and_then(|marks| marks.get(index.0 as usize)).map(|mark| Mark(*mark));
+        let waits = mark.is_some_and(|mark| mark.attempt_code().is_some() || mark == Mark::RETRYING);
+        if server.boot != boot || !waits || server.trying.contains_key(&(root, device)) {
             return;
         }
-        let Some(mut wish) = server.wishes.get(&number).cloned() else { return };
-        let (first, times) = wish.repeats.map_or((number, 0), |(_, first, times)| (first, times));
-        wish.repeats = Some((number, first, times + 1));
-        match self.submit(at, wish, &BTreeSet::from([device])) {
-            Ok(attempt) => {
-                let server = &mut self.servers[at];
-                let begins = server.fleet.as_mut().is_some_and(|fleet| fleet.retry_begins(number, index));
-                server.attempts.insert((number, device), attempt);
-                self.probe(Probe::Retried);
-                if !begins {
-                    let order = self.servers[at].order(number);
-                    self.ledger.fail(self.now, "NobodyWaits", Some(device), &[order], "for another attempt");
-                }
+        let Some(mut wish) = server.wishes.get(&root).cloned() else { return };
+        wish.repeats = Some((root, attempt));
+        if wish.until.is_some_and(|until| until <= self.now) {
+            return;
+        }
+        let targets = BTreeSet::from([device]);
+        let again = Act::Retry { server: at, boot, number: root, device, attempt };
+        if wish.durable {
+            if !self.has_room(at) {
+                return self.later(MS * 200, again);
             }
-            // Later, if there is room then. Its lifetime may end first.
-            Err(SubmitFault::Full) => self.later(MS * 200, Act::Retry { server: at, boot, number, device }),
-            Err(_) => {}
+            self.retry_begins(at, root, device, index, None);
+            self.servers[at].durable.put(Job::Order(Waiting { wish, targets, cancel_after: None }));
+        } else {
+            match self.submit(at, wish, &targets) {
+                Ok(number) => self.retry_begins(at, root, device, index, Some(number)),
+                // Later, if there is room then. Its lifetime may end first.
+                Err(SubmitFault::Full) => self.later(MS * 200, again),
+                Err(_) => {}
+            }
         }
         self.serve_server(at);
     }
 
-    /// The application takes an order back, and whatever it goes by.
+    fn retry_begins(&mut self, at: usize, root: u64, device: usize, index: DeviceIndex, number: Option<u64>) {
+        self.probe(Probe::Retried);
+        let server = &mut self.servers[at];
+        // What is at an end already has said so by now.
+        let over = number.is_some_and(|number| !server.wishes.contains_key(&number));
+        if let (Some(fleet), false) = (&mut server.fleet, over) {
+            fleet.retry_begins(root, index);
+            server.trying.insert((root, device), number);
+        }
+    }
+
+    /// The application takes an order back: what is durable once that is on disk.
     pub(super) fn cancel(&mut self, at: usize, boot: u64, number: u64) {
-        let now = self.now;
-        if self.servers[at].boot != boot || self.servers[at].fleet.is_none() {
+        let server = &mut self.servers[at];
+        if server.boot != boot || server.fleet.is_none() {
             return;
         }
-        let mut numbers = vec![number];
-        while let Some(number) = numbers.pop() {
+        if server.wishes.get(&number).is_some_and(|wish| wish.durable) {
+            server.durable.put(Job::Cancel { number });
+            self.kick_writer(at);
+        } else {
+            self.cancel_now(at, number);
+            self.serve_server(at);
+        }
+    }
+
+    /// Takes an order back, and whatever it goes by.
+    pub(super) fn cancel_now(&mut self, at: usize, number: u64) {
+        let now = self.now;
+        let trying = &self.servers[at].trying;
+        let attempts =
+            trying.iter().filter(|((root, _), _)| *root == number).filter_map(|(_, attempt)| *attempt);
+        let numbers: BTreeSet<_> = attempts.chain([number]).collect();
+        for number in numbers {
             let server = &mut self.servers[at];
             if server.fleet.as_mut().is_some_and(|fleet| fleet.cancel(now, number)) {
                 server.taken_back.push(number);
                 let order = server.order(number);
                 self.ledger.record(now, Event::Cancel { order });
             }
-            let attempts = self.servers[at].attempts.iter().filter(|((of, _), _)| *of == number);
-            numbers.extend(attempts.map(|(_, attempt)| *attempt));
         }
-        self.serve_server(at);
     }
 }
 
-fn facts(wish: &Wish, deadline: Option<Instant>, log: u64, targets: &BTreeSet<usize>) -> Facts {
+fn new_order(
+    number: u64,
+    wish: &Wish,
+    lifetime: Option<Duration>,
+    marks: Vec<u8>,
+) -> NewOrder<Vec<u8>, Vec<u8>> {
+    NewOrder {
+        number,
+        lane: wish.lane,
+        kind_flags: wish.kind_flags(),
+        lifetime,
+        frame: wish.frame(number, lifetime, wish.durable),
+        first: DeviceIndex(0),
+        marks,
+    }
+}
+
+pub(super) fn facts(wish: &Wish, deadline: Option<Instant>, log: u64, targets: &BTreeSet<usize>) -> Facts {
     Facts {
         lane: wish.lane,
         idempotent: wish.idempotent,
         deadline: deadline.map(|deadline| deadline.since(Instant::ZERO)),
         key: wish.key,
         supersede: wish.supersede,
-        attempt_of: wish.repeats.map(|(of, ..)| OrderId { log, number: of }),
+        attempt_of: wish.repeats.map(|(root, _)| OrderId { log, number: root }),
         targets: targets.iter().map(|at| *at as u32).collect(),
         again: false,
     }

@@ -35,9 +35,18 @@ impl Scene {
     }
 }
 
+/// Where a device keeps its journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keeps {
+    Nothing,
+    Files,
+    Flash,
+}
+
 /// A device.
 #[derive(Clone, Debug)]
 pub(super) struct DeviceSpec {
+    pub(super) keeps: Keeps,
     /// It is there at all: shrinking takes devices away and leaves the names of the others.
     pub(super) present: bool,
     pub(super) window_orders: u16,
@@ -72,6 +81,7 @@ pub(super) struct OrderSpec {
     pub(super) len: usize,
     pub(super) whom: Whom,
     pub(super) cancel_after: Option<Duration>,
+    pub(super) durable: bool,
 }
 
 impl OrderSpec {
@@ -89,6 +99,7 @@ pub(super) struct Knobs {
     cancels: u64,
     versions: u64,
     keys: u64,
+    durable: u64,
     pub(super) attempts: u64,
     pub(super) later: u64,
 }
@@ -100,6 +111,8 @@ pub struct Plan {
     pub(super) scene: Scene,
     pub(super) devices: Vec<DeviceSpec>,
     pub(super) servers: usize,
+    /// Servers have outboxes on disks.
+    pub(super) durable: bool,
     pub(super) orders: Vec<OrderSpec>,
     pub(super) faults: Vec<FaultSpec>,
     pub(super) knobs: Knobs,
@@ -124,7 +137,7 @@ impl Plan {
         };
         let quiet = matches!(scene, Scene::Day | Scene::Crowd);
         let knobs = if quiet {
-            Knobs { later: 5, versions: 5, keys: 20, ..Knobs::default() }
+            Knobs { later: 5, versions: 5, keys: 20, durable: 80, ..Knobs::default() }
         } else {
             draw_knobs(&mut rng)
         };
@@ -132,6 +145,7 @@ impl Plan {
             seed,
             scene,
             devices: (0..devices).map(|_| draw_device(&mut rng, quiet)).collect(),
+            durable: quiet || rng.below(8) != 0,
             servers: if quiet { 1 } else { 1 + usize::from(rng.below(3) == 0) },
             orders: Vec::new(),
             faults: Vec::new(),
@@ -180,8 +194,10 @@ impl Plan {
 
 fn draw_knobs(rng: &mut Rng) -> Knobs {
     let plain = rng.below(3) == 0;
+    let share = 1 + rng.below(3);
     let mut percent = |most: u64| if plain { 0 } else { rng.below(most + 1) };
     Knobs {
+        durable: [0, 50, 80, 100][share as usize],
         cancels: percent(40),
         versions: percent(60),
         keys: percent(40),
@@ -193,6 +209,7 @@ fn draw_knobs(rng: &mut Rng) -> Knobs {
 fn draw_device(rng: &mut Rng, quiet: bool) -> DeviceSpec {
     let small = !quiet && rng.below(4) == 0;
     DeviceSpec {
+        keeps: [Keeps::Nothing, Keeps::Files, Keeps::Files, Keeps::Flash][rng.below(4) as usize],
         present: true,
         window_orders: if quiet { 16 } else { 1 + rng.below(8) as u16 },
         window_bytes: if quiet { 16_384 } else { [512, 900, 16_384][rng.below(3) as usize] },
@@ -234,10 +251,11 @@ fn draw_orders(plan: &Plan, rng: &mut Rng) -> Vec<OrderSpec> {
 }
 
 fn draw_order(plan: &Plan, rng: &mut Rng, id: u32, at: Duration) -> OrderSpec {
-    let Knobs { cancels, versions, keys, .. } = plan.knobs;
+    let Knobs { cancels, versions, keys, durable, .. } = plan.knobs;
     let quiet = matches!(plan.scene, Scene::Day | Scene::Crowd);
     let mut chance = |percent: u64| rng.below(100) < percent;
     let versioned = chance(versions);
+    let durable = chance(durable) && plan.durable;
     let (mortal, idempotent, keyed, cancelled, long) =
         (chance(40), chance(50), chance(keys), chance(cancels), chance(if quiet { 1 } else { 4 }));
     let versioned = versioned.then(|| 1 + rng.below(3));
@@ -250,6 +268,7 @@ fn draw_order(plan: &Plan, rng: &mut Rng, id: u32, at: Duration) -> OrderSpec {
     let life = if quiet { (SECOND * 30, SECOND * 7_200) } else { (MS * 50, MS * 9_000) };
     OrderSpec {
         id,
+        durable,
         at,
         lane: Lane::ALL[versioned.unwrap_or_else(|| rng.below(4)) as usize & 3],
         idempotent,

@@ -1,10 +1,10 @@
 //! The servers and their drivers: they dial, read, write, and tell what their fleets say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use push::fleet::{DeviceSlot, Event as FleetEvent, Input, NewDevice, OrderSlot};
+use push::fleet::{DeviceSlot, DeviceTrace, Event as FleetEvent, Input, NewDevice, OrderSlot};
 use push::{DeviceIndex, DialError, Fleet, FleetConfig, Mark};
 use wire_format::frame::outcome::Code;
 use wire_format::ids::{Lineage, NodeId};
@@ -12,15 +12,19 @@ use wire_format::time::Instant;
 
 use super::check::{check_end, is_outdone};
 use super::device::{device_id, store};
+use super::durable::Durable;
 use super::ledger::Wish;
 use super::names::Probe;
 use super::network::{Link, LinkId};
 use super::plan::MS;
+use super::restart::log_id;
 use super::world::{Act, World};
 use crate::history::{Event, OrderId};
 
 /// Live orders a server has room for.
 pub(super) const ORDERS: usize = 256;
+/// Places for devices that are listed again.
+pub(super) const SPARE: usize = 64;
 /// Turns of one drain beyond which a driver spins.
 const TURNS_MAX: usize = 100_000;
 
@@ -50,12 +54,20 @@ pub(super) struct Server {
     pub(super) linked: Vec<Option<LinkId>>,
     pub(super) index: Vec<Option<DeviceIndex>>,
     pub(super) device_of: Vec<usize>,
+    /// By index, the device's number in the outbox; by that, how far it got before this start.
+    pub(super) numbers: BTreeMap<u32, u32>,
+    pub(super) traces: BTreeMap<u32, DeviceTrace>,
+    /// The next place for a device that is gone and still owed something.
+    pub(super) gone_at: u32,
+    pub(super) durable: Durable,
     pub(super) next_number: u64,
     pub(super) armed: Instant,
     /// What the application remembers of the live orders.
     pub(super) wishes: BTreeMap<u64, Wish>,
-    /// The attempt an order goes by on a device.
-    pub(super) attempts: BTreeMap<(u64, usize), u64>,
+    /// Orders that are tried again on a device, with the attempt's number once it has one.
+    pub(super) trying: BTreeMap<(u64, usize), Option<u64>>,
+    /// Attempts that ended and are followed by others.
+    pub(super) followed: BTreeSet<(u64, usize)>,
     /// Ends of attempts that their orders have still to be told.
     pub(super) resolved: Vec<(u64, usize, Code)>,
     /// Orders of which an outcome was told just now.
@@ -81,22 +93,51 @@ impl Server {
             linked: vec![None; devices],
             index: vec![None; devices],
             device_of: Vec::new(),
+            numbers: BTreeMap::new(),
+            traces: BTreeMap::new(),
+            gone_at: 0,
+            durable: Durable::new(at as u64 + 1),
             next_number: 1,
             armed: Instant::NEVER,
             wishes: BTreeMap::new(),
-            attempts: BTreeMap::new(),
+            trying: BTreeMap::new(),
+            followed: BTreeSet::new(),
             resolved: Vec::new(),
             told: Vec::new(),
             taken_back: Vec::new(),
         }
     }
 
-    pub(super) const fn order(&self, number: u64) -> OrderId {
-        OrderId { log: self.log, number }
+    pub(super) fn order(&self, number: u64) -> OrderId {
+        let durable = self.wishes.get(&number).is_some_and(|wish| wish.durable);
+        OrderId { log: if durable { self.durable.log } else { self.log }, number }
+    }
+
+    /// The marks of an order for these devices.
+    pub(super) fn marks(&self, targets: &BTreeSet<usize>) -> Vec<u8> {
+        let mut marks = vec![Mark::NOT_TARGETED.0; self.device_of.len()];
+        for DeviceIndex(index) in targets.iter().filter_map(|device| self.index[*device]) {
+            marks[index as usize] = Mark::PENDING.0;
+        }
+        marks
+    }
+
+    /// This index is this device, by this number in the outbox.
+    pub(super) fn place(&mut self, index: DeviceIndex, device: usize, number: u32) {
+        self.index[device] = Some(index);
+        self.place_gone(index, device, number);
+    }
+
+    /// The same of a device that is not there any more.
+    pub(super) fn place_gone(&mut self, index: DeviceIndex, device: usize, number: u32) {
+        self.device_of.resize(self.device_of.len().max(index.0 as usize + 1), usize::MAX);
+        self.device_of[index.0 as usize] = device;
+        self.numbers.insert(index.0, number);
     }
 
     pub(super) fn is_settled(&self) -> bool {
-        self.fleet.as_ref().is_none_or(|fleet| fleet.live_orders() == 0)
+        self.durable.is_idle()
+            && self.fleet.as_ref().is_none_or(|fleet| fleet.live_orders() == 0)
             && (self.boot == 0 || self.fleet.is_some())
     }
 
@@ -124,49 +165,57 @@ const fn slot_of(address: SocketAddr) -> usize {
 }
 
 impl World {
-    /// A server starts: its fleet is a new one, and so is its volatile log.
+    /// A server starts: its fleet is a new one, and so is its volatile log. The durable one goes on.
     pub(super) fn start_server(&mut self, at: usize) {
         if self.servers[at].fleet.is_some() {
             return;
         }
+        let (seed, run, capacity) = (self.rng.next_u64(), self.rng.next_u64(), self.capacity());
+        let restored = if self.plan.durable { self.open_outbox(at, seed) } else { None };
+        if self.plan.durable && restored.is_none() {
+            return;
+        }
         let log = self.ledger.next_log();
-        let (seed, run) = (self.rng.next_u64(), self.rng.next_u64());
         let server = &mut self.servers[at];
         server.boot += 1;
         let mut lineage = [at as u8 + 1; 16];
         lineage[8..].copy_from_slice(&log.to_le_bytes());
         (server.lineage, server.log) = (Lineage(lineage), log);
+        if let Some(restored) = &restored {
+            server.fence = restored.fence.max(1);
+        }
         let mut config = FleetConfig::new(NodeId([0x50 + at as u8; 16]), store(), server.lineage);
         (config.fence, config.takeover) = (server.fence, server.took_over);
         (config.epoch, config.run) = (server.boot as u32, run);
+        config.durable = restored.as_ref().map(|it| log_id(it.lineage, it.run, &it.runs));
         let fence = server.fence;
-        let count = self.devices.len();
-        let slots = vec![DeviceSlot::EMPTY; count + 8].into_boxed_slice();
+        let slots = vec![DeviceSlot::EMPTY; capacity].into_boxed_slice();
         let orders = (0..ORDERS).map(|_| OrderSlot::EMPTY).collect();
         server.fleet = Some(Fleet::new(config, slots, orders, self.now, seed));
-        server.paused_until = self.now;
-        server.next_number = 1 + seed % 5;
+        (server.paused_until, server.armed) = (self.now, Instant::NEVER);
+        (server.next_number, server.gone_at) = (1 + seed % 5, capacity as u32);
         self.ledger.record(self.now, Event::Log { log, fence });
         self.note(format_args!("server {at} starts: log {log}, fence {fence}"));
-        for device in 0..count {
-            if self.plan.devices[device].present && !self.devices[device].removed {
-                self.add_device(at, device);
-            }
+        if let Some(restored) = restored {
+            self.restore(at, restored);
         }
+        self.list_devices(at);
         self.serve_server(at);
     }
 
-    pub(super) fn add_device(&mut self, at: usize, device: usize) {
+    /// Whether the device has a place now: not if it has still one of before.
+    pub(super) fn add_device(&mut self, at: usize, device: usize) -> bool {
         let listed = self.plan.devices[device].listed;
-        let now = self.now;
-        let slot = self.devices[device].slot;
+        let (now, slot) = (self.now, self.devices[device].slot);
         let server = &mut self.servers[at];
-        let Some(fleet) = &mut server.fleet else { return };
+        let Some(fleet) = &mut server.fleet else { return true };
         let id = listed.then(|| device_id(device));
-        let Ok(index) = fleet.add_device(now, NewDevice { id, address: Some(address(slot)) }) else { return };
-        server.index[device] = Some(index);
-        server.device_of.resize(server.device_of.len().max(index.0 as usize + 1), usize::MAX);
-        server.device_of[index.0 as usize] = device;
+        let Ok(index) = fleet.add_device(now, NewDevice { id, address: Some(address(slot)) }) else {
+            return false;
+        };
+        let number = if self.plan.durable { self.number_device(at, device) } else { index.0 };
+        self.servers[at].place(index, device, number);
+        true
     }
 
     /// One step of the server's own is done: it may have been its last.
@@ -246,6 +295,7 @@ impl World {
             }
         }
         self.scratch = scratch;
+        self.kick_writer(at);
         self.arm_server(at);
     }
 
@@ -427,6 +477,7 @@ impl World {
         let mut busy = false;
         while let Some(event) = self.servers[at].fleet.as_mut().and_then(TheFleet::poll_event) {
             busy = true;
+            self.collect(at, &event);
             let device = |index: DeviceIndex| self.servers[at].device_of[index.0 as usize];
             match event {
                 FleetEvent::Outcome { device: index, number, code, first_code, .. } => {
@@ -465,6 +516,7 @@ impl World {
                     }
                 }
                 FleetEvent::Fenced { .. } => self.probe(Probe::FencedServer),
+                FleetEvent::JournalLost { .. } => self.probe(Probe::D10),
                 _ => {}
             }
         }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use push::receiver::FAREWELL_WITHIN;
 use wire_format::frame::{Drain, drain};
 
+use super::durable::Job;
 use super::fault::{Fault, First, When};
+use super::names::Probe;
 use super::plan::{MS, SECOND};
 use super::server::address;
 use super::world::{Act, World};
@@ -47,6 +49,20 @@ impl World {
             Fault::Swap { devices: (one, other), healed_after } => self.swap(one, other, healed_after),
             Fault::Announce { device } => self.heal_address(device),
             Fault::Remove { device, away } => self.remove(device, away),
+            Fault::JournalDies { device, after } => self.devices[device].medium.die_after(after),
+            Fault::JournalFails { device, after } => self.devices[device].medium.fail_after(after),
+            Fault::JournalWiped { device, away } => {
+                self.crash_device(device, true, away);
+                let seed = self.rng.next_u64();
+                self.devices[device].medium.wipe(seed);
+                self.forget_floors(device);
+            }
+            Fault::JournalRots { device, bit, away } => {
+                self.crash_device(device, true, away);
+                self.devices[device].medium.flip(bit);
+                // What it may have lost of it is not known; that it says so is checked by what it does then.
+                self.forget_floors(device);
+            }
             fault => self.server_fault(fault),
         }
     }
@@ -70,8 +86,39 @@ impl World {
                 self.start_server(next);
                 self.later(STANDS_BY + after, Act::Raise { server: next });
             }
+            fault => self.disk_fault(at, &fault),
+        }
+    }
+
+    /// The server's disk and wall clock.
+    fn disk_fault(&mut self, at: usize, fault: &Fault) {
+        let now = self.now;
+        self.walls_jumped |= matches!(fault, Fault::WallJump { .. } | Fault::WallFrozen { .. });
+        let durable = &mut self.servers[at].durable;
+        match *fault {
+            Fault::DiskDies { after } => durable.disk.die_after(after),
+            Fault::DiskFails { after } => durable.disk.fail_after(after),
+            Fault::DiskFull { lasts } => {
+                let bytes = durable.disk.files().iter().map(|(_, bytes)| bytes.len()).sum();
+                durable.disk.limit(Some(bytes));
+                self.later(lasts, Act::DiskRoom { server: at });
+            }
+            Fault::DiskSlow { lasts, takes } => durable.slow = (takes, now + lasts),
+            Fault::WallJump { by_ms } => durable.wall_off_ms = durable.wall_off_ms.saturating_add(by_ms),
+            Fault::WallFrozen { lasts } => {
+                durable.wall_frozen_ms = Some(durable.now(now).wall_ms);
+                self.later(lasts, Act::WallGoesOn { server: at });
+            }
             _ => {}
         }
+    }
+
+    pub(super) fn disk_has_room(&mut self, at: usize) {
+        self.servers[at].durable.disk.limit(None);
+    }
+
+    pub(super) fn wall_goes_on(&mut self, at: usize) {
+        self.servers[at].durable.wall_frozen_ms = None;
     }
 
     /// As much of a span as does not reach into the calm.
@@ -118,6 +165,11 @@ impl World {
             return;
         }
         (it.work, it.frozen, it.die_in) = (None, false, None);
+        (it.store, it.reads_on) = (None, false);
+        it.answered.clear();
+        if power || it.medium.is_dead() {
+            it.medium.crash();
+        }
         self.note_of(at, format_args!("device {at} crashes, power cut {power}"));
         for id in self.links.of_device(at) {
             if power { self.cut_end(id, false) } else { self.close_end(id, false, true) }
@@ -223,26 +275,56 @@ impl World {
         self.devices[device].removed = true;
         self.ledger.record(now, Event::Removed { device: device as u32 });
         for at in 0..self.servers.len() {
-            self.with_server(at, |fleet, index| {
-                if let Some(index) = index(device) {
-                    fleet.remove_device(now, index);
-                }
-            });
+            self.remove_from(at, device);
         }
         self.later(away, Act::Listed { device });
     }
 
+    /// Takes the device out of a server's list: once that is written down, if it keeps one on disk.
+    pub(super) fn remove_from(&mut self, at: usize, device: usize) {
+        let now = self.now;
+        let server = &mut self.servers[at];
+        if self.plan.durable {
+            if let (Some(number), true) = (server.durable.number_of(device), server.fleet.is_some()) {
+                server.durable.put(Job::Removed { number });
+                self.kick_writer(at);
+            }
+            return;
+        }
+        self.with_server(at, |fleet, index| {
+            if let Some(index) = index(device) {
+                fleet.remove_device(now, index);
+            }
+        });
+    }
+
+    pub(super) fn removal_written(&mut self, at: usize, number: u32) {
+        let now = self.now;
+        let server = &mut self.servers[at];
+        let index = server.numbers.iter().find(|(_, of)| **of == number).map(|(index, _)| *index);
+        if let (Some(fleet), Some(index)) = (&mut server.fleet, index) {
+            fleet.remove_device(now, push::DeviceIndex(index));
+        }
+    }
+
     pub(super) fn list_again(&mut self, device: usize) {
-        if !core::mem::take(&mut self.devices[device].removed) {
+        if !self.devices[device].removed || !self.plan.devices[device].present {
             return;
         }
         for at in 0..self.servers.len() {
-            if self.servers[at].fleet.is_some() {
-                self.servers[at].index[device] = None;
-                self.add_device(at, device);
-                self.serve_server(at);
+            let known = self.servers[at].index[device].take();
+            if self.servers[at].fleet.is_none() {
+                continue;
             }
+            if !self.add_device(at, device) {
+                // Its removal is not written down yet.
+                self.servers[at].index[device] = known;
+                return self.later(SECOND, Act::Listed { device });
+            }
+            self.serve_server(at);
         }
+        self.devices[device].removed = false;
+        self.devices[device].listed_again = true;
     }
 
     /// The server's process or its power is gone.
@@ -258,10 +340,21 @@ impl World {
         server.index.fill(None);
         server.device_of.clear();
         server.wishes.clear();
-        server.attempts.clear();
+        server.trying.clear();
+        server.followed.clear();
+        server.numbers.clear();
+        server.traces.clear();
+        let told_nobody = server.durable.has_untold();
+        server.durable.forget();
+        if power || server.durable.disk.is_dead() {
+            server.durable.disk.crash();
+        }
         server.resolved.clear();
         server.told.clear();
         server.taken_back.clear();
+        if told_nobody {
+            self.probe(Probe::S3);
+        }
         self.ledger.record(self.now, Event::Gone { log });
         self.note(format_args!("server {at} crashes, power cut {power}"));
         for id in self.links.of_server(at) {
@@ -300,13 +393,24 @@ impl World {
         // A device without a journal may have forgotten the highest; the operator has not.
         let fence = fleet.fence_heard().max(server.fence).max(self.top_fence) + 1;
         self.top_fence = fence;
+        if self.plan.durable {
+            server.durable.put(Job::Fence { fence });
+            return self.kick_writer(at);
+        }
         (server.fence, server.took_over) = (fence, true);
         fleet.take_over(self.now, fence);
-        let log = server.log;
-        self.ledger.record(self.now, Event::Log { log, fence });
+        self.fence_raised(at, fence);
+        self.serve_server(at);
+    }
+
+    /// From now on this server says its new fence.
+    pub(super) fn fence_raised(&mut self, at: usize, fence: u64) {
+        let logs = [self.servers[at].log, self.servers[at].durable.log];
+        for log in logs.into_iter().filter(|log| *log != 0) {
+            self.ledger.record(self.now, Event::Log { log, fence });
+        }
         self.note(format_args!("server {at} takes the store over with fence {fence}"));
         self.active = at;
-        self.serve_server(at);
     }
 
     /// A device obeys another server although this one was meant to lead: the operator did not know of that one's fence.

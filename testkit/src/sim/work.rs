@@ -1,6 +1,7 @@
 //! What the application on a device does with an order: at once, while everything waits for it, or later.
 
 use push::receiver::{Ticket, Verdict};
+use wire_format::ids::Lane;
 
 use super::device::Given;
 use super::names::Probe;
@@ -13,21 +14,23 @@ use crate::history::{Event, OrderId};
 pub(super) struct Work {
     ticket: Ticket,
     order: OrderId,
+    lane: Lane,
     verdict: Verdict,
 }
 
 impl World {
     /// The handler is called: it answers at once, later, or only after a while in which the device does nothing else.
     pub(super) fn begin(&mut self, at: usize, given: Given) {
-        let Given { ticket, order, redelivered } = given;
-        let work = Work { ticket, order, verdict: self.some_verdict() };
+        let Given { ticket, order, lane, redelivered } = given;
+        let work = Work { ticket, order, lane, verdict: self.some_verdict() };
         let boot = self.devices[at].boot;
         if redelivered {
             self.probe(Probe::Redelivered);
         }
         self.ledger.record(self.now, Event::Effect { order, device: at as u32, boot, redelivered });
+        self.check_floor(at, order, lane);
         if self.dies(at) {
-            return;
+            return self.probe(Probe::D6);
         }
         let later = self.rng.below(100) < self.plan.knobs.later;
         if later {
@@ -65,9 +68,34 @@ impl World {
             let (boot, (code, _)) = (self.devices[at].boot, verdict.code());
             self.ledger.record(now, Event::Answer { order: work.order, device: at as u32, boot, code });
         }
-        if let Some(receiver) = &mut self.devices[at].receiver {
+        let device = &mut self.devices[at];
+        if let Some(receiver) = &mut device.receiver {
             receiver.complete(now, work.ticket, verdict, None);
+            if verdict != Verdict::Later {
+                device.answered.push((work.order, work.lane));
+            }
         }
+    }
+
+    /// What has its end in the journal stays behind it, over any boot.
+    fn check_floor(&mut self, at: usize, order: OrderId, lane: Lane) {
+        let floor = self.floors.get(&(at, order.log, lane as u8)).copied().unwrap_or(0);
+        if order.number <= floor {
+            let detail = format_args!("the journal says that {floor} has ended");
+            self.ledger.fail(self.now, "BelowItsFloor", Some(at), &[order], detail);
+        }
+    }
+
+    /// Everything answered so far has its end in the journal.
+    pub(super) fn ends_are_kept(&mut self, at: usize) {
+        for (order, lane) in core::mem::take(&mut self.devices[at].answered) {
+            let floor = self.floors.entry((at, order.log, lane as u8)).or_default();
+            *floor = order.number.max(*floor);
+        }
+    }
+
+    pub(super) fn forget_floors(&mut self, at: usize) {
+        self.floors.retain(|(device, ..), _| *device != at);
     }
 
     /// The handler for which everything waited is done.

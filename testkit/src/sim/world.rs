@@ -1,7 +1,7 @@
 //! The world: who is there, what happens when, and the loop that makes it happen.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
 use push::DialError;
@@ -9,6 +9,7 @@ use wire_format::rng::Rng;
 use wire_format::time::Instant;
 
 use super::device::Device;
+use super::fault::Fault;
 use super::ledger::{Failure, Ledger, Wish};
 use super::names::{Counts, Probe};
 use super::network::{LinkId, Links};
@@ -92,6 +93,10 @@ pub(super) enum Act {
     Boot {
         device: usize,
     },
+    /// Something was written down: what waited for it may go on.
+    ReadAll {
+        device: usize,
+    },
     /// Discovery has heard where a device is now.
     Announce {
         device: usize,
@@ -123,6 +128,23 @@ pub(super) enum Act {
         boot: u64,
         number: u64,
         device: usize,
+        attempt: u16,
+    },
+    /// What waits is written down; what was written down happens.
+    Write {
+        server: usize,
+        boot: u64,
+    },
+    Written {
+        server: usize,
+        boot: u64,
+    },
+    /// A disk that was full has room again; a wall clock that stood still goes on.
+    DiskRoom {
+        server: usize,
+    },
+    WallGoesOn {
+        server: usize,
     },
     /// The application pushes an order of the plan.
     Push {
@@ -227,6 +249,10 @@ pub(super) struct World {
     pub(super) active: usize,
     /// The highest fence the operator has given.
     pub(super) top_fence: u64,
+    /// A wall clock has jumped, or stood still.
+    pub(super) walls_jumped: bool,
+    /// By device, log and lane: the highest order with an end in the journal.
+    pub(super) floors: BTreeMap<(usize, u64, u8), u64>,
     pub(super) devices: Vec<Device>,
     /// Who is found at each address.
     pub(super) slots: Vec<usize>,
@@ -246,7 +272,14 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(plan: Plan, tell: bool) -> Self {
         let start = Instant::from_millis(1_000);
-        let limits = Limits { late: Some(LATE_MAX), settled: true, ..Limits::default() };
+        // A wall clock that goes back hides how long a server was away.
+        let walls = plan.has(|fault| matches!(fault, Fault::WallJump { .. } | Fault::WallFrozen { .. }));
+        let limits = Limits {
+            late: Some(LATE_MAX).filter(|_| !walls),
+            settled: true,
+            restarts: plan.durable,
+            ..Limits::default()
+        };
         let count = plan.devices.len();
         let mut world = Self {
             rng: Rng::new(plan.seed),
@@ -259,7 +292,9 @@ impl World {
             servers: (0..plan.servers).map(|at| Server::new(at, count)).collect(),
             active: 0,
             top_fence: 1,
-            devices: (0..count).map(Device::new).collect(),
+            walls_jumped: false,
+            floors: BTreeMap::new(),
+            devices: (0..count).map(|at| Device::new(at, plan.devices[at].keeps, plan.seed)).collect(),
             slots: (0..count).collect(),
             links: Links::new(count),
             ledger: Ledger::new(limits, tell),
@@ -312,7 +347,9 @@ impl World {
             }
         }
         for server in self.servers.iter().filter(|server| server.boot > 0 && server.at != self.active) {
-            self.ledger.record(self.now, Event::Gone { log: server.log });
+            for log in [server.log, server.durable.log] {
+                self.ledger.record(self.now, Event::Gone { log });
+            }
         }
         if self.ledger.failure.is_none() {
             self.ledger.finish(self.now);
@@ -330,10 +367,15 @@ impl World {
             self.devices[device].blocked = [self.now; 2];
             self.devices[device].dials_fail_until = self.now;
             self.devices[device].die_in = None;
+            self.devices[device].medium.fail_no_more();
             self.heal_address(device);
         }
         for at in 0..self.servers.len() {
             self.servers[at].die_in = None;
+            let durable = &mut self.servers[at].durable;
+            durable.disk.fail_no_more();
+            durable.disk.limit(None);
+            (durable.slow.1, durable.wall_frozen_ms) = (self.now, None);
             if at != self.active {
                 self.stand_still(at, HANDED_OVER);
             }
@@ -343,12 +385,13 @@ impl World {
 
     fn is_settled(&self) -> bool {
         let away = self.taken_over();
-        // Who is fenced may not be told so as long as the other one's session lasts.
-        self.servers[self.active].is_settled()
+        self.servers.iter().all(Server::is_settled)
             && self.devices.iter().all(|device| {
                 let receiver = device.receiver.as_ref();
                 !self.plan.devices[device.at].present
-                    || receiver.is_some_and(|receiver| receiver.owed() == 0 || away || device.removed)
+                    || receiver.is_some_and(|receiver| {
+                        receiver.owed() == 0 || away || device.removed || device.listed_again
+                    })
             })
     }
 
@@ -393,13 +436,20 @@ impl World {
             Act::Thaw { device, boot } => self.thaw(device, boot),
             Act::Down { device, boot, away } => self.down(device, boot, away),
             Act::Boot { device } => self.boot(device),
+            Act::ReadAll { device } => self.read_on_all(device),
             Act::Announce { device } => self.heal_address(device),
             Act::Listed { device } => self.list_again(device),
             Act::Start { server } => self.start_server(server),
             Act::Left { server, boot } => self.left(server, boot),
             Act::Raise { server } => self.raise_fence(server),
             Act::Cancel { server, boot, number } => self.cancel(server, boot, number),
-            Act::Retry { server, boot, number, device } => self.retry(server, boot, number, device),
+            Act::Retry { server, boot, number, device, attempt } => {
+                self.retry(server, boot, (number, attempt), device);
+            }
+            Act::Write { server, boot } => self.write_down(server, boot),
+            Act::Written { server, boot } => self.written(server, boot),
+            Act::DiskRoom { server } => self.disk_has_room(server),
+            Act::WallGoesOn { server } => self.wall_goes_on(server),
             Act::Push { order } => self.push_planned(order),
             Act::PushAgain { wish, order } => self.push_wish(*wish, order),
             Act::Fault { fault } => self.fault(fault),
@@ -418,6 +468,8 @@ impl World {
             | Act::Cancel { server, .. }
             | Act::Retry { server, .. }
             | Act::Raise { server }
+            | Act::Write { server, .. }
+            | Act::Written { server, .. }
             | Act::ServerTimer { server } => server,
             Act::Arrive { link, down: false, .. }
             | Act::Close { link, down: false, .. }
