@@ -311,7 +311,7 @@ pub struct DeviceSlot {
     pub(crate) why: Ended,
 }
 
-const _: () = assert!(size_of::<DeviceSlot>() <= 768, "10,000 devices are 7.7 MB");
+const _: () = assert!(size_of::<DeviceSlot>() <= 744, "10,000 devices are 7.4 MB");
 
 impl DeviceSlot {
     /// No device.

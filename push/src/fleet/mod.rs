@@ -100,7 +100,7 @@ pub struct DeviceIndex(pub u32);
 
 /// All devices of one server, and every live order.
 ///
-/// `D` and `O` are storage the caller owns: one [`DeviceSlot`] per device (768 bytes), one [`OrderSlot`] per order that
+/// `D` and `O` are storage the caller owns: one [`DeviceSlot`] per device (744 bytes), one [`OrderSlot`] per order that
 /// is not settled on every target. `B` is an order's one encoding, `M` its marks, a byte per device; both come back with
 /// [`Event::Settled`].
 #[derive(Debug)]

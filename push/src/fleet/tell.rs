@@ -286,6 +286,7 @@ fn end_of(mark: Mark, over: bool, forgotten: bool, given_up: bool) -> Option<Cod
 }
 
 /// The end of an order of the durable log that is known and not told yet.
+#[cold]
 const fn end_of_durable(mark: Mark) -> Option<Code> {
     match mark {
         Mark::RECALLED => Some(Code::CANCELLED),
@@ -295,6 +296,7 @@ const fn end_of_durable(mark: Mark) -> Option<Code> {
 }
 
 /// The outcome of an order whose log is given up: what is known of it, else that nobody knows.
+#[cold]
 fn end_of_abandoned(mark: Mark) -> Option<Code> {
     if mark == Mark::NOT_TARGETED || mark.is_final() {
         return None;

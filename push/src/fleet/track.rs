@@ -54,9 +54,12 @@ pub(crate) struct Tracks(pub(crate) u8);
 impl Tracks {
     pub(crate) const ALL: Self = Self(0xFF);
 
+    /// The bits of the durable log's four.
+    pub(crate) const DURABLE: u8 = 0xAA;
+
     /// The four of a log.
     pub(crate) const fn of(durable: bool) -> Self {
-        Self(if durable { 0xAA } else { 0x55 })
+        Self(if durable { Self::DURABLE } else { !Self::DURABLE })
     }
 }
 

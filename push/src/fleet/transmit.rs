@@ -23,7 +23,7 @@ use super::marks::End;
 use super::order::{MarkBytes, OrderStorage, Orders};
 use super::plan::{Body, Head, Scratch, Shared, What, emit_cancel, emit_farewell, emit_settled};
 use super::posts::{BUSY_LEN, Sort, Stage};
-use super::track::Track;
+use super::track::{Track, Tracks};
 use super::{DeviceIndex, Fleet};
 use crate::mark::Mark;
 
@@ -288,10 +288,10 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                 continue;
             }
             let mut ours = Queue::of(device, Track::new(false, lane));
-            let mut theirs = Queue::of(device, Track::new(true, lane));
+            let mut theirs = Queue::of(device, Track::new(true, lane)).if_any(durable);
             loop {
                 // Of the two logs the lower number goes first; one that may not be sent never stops the other one.
-                let theirs_first = durable && theirs.next != NONE && self.is_lower(theirs.next, ours.next);
+                let theirs_first = theirs.next != NONE && self.is_lower(theirs.next, ours.next);
                 let queue = if theirs_first { &mut theirs } else { &mut ours };
                 let (slot, track) = (queue.next, queue.track);
                 if slot == NONE {
@@ -301,7 +301,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                 let judged = self.judge_order(now, index, slot);
                 match judged {
                     Judged::Send | Judged::Repeat if theirs_first && !credit.allows_durable() => {
-                        durable = false;
+                        (durable, theirs.next) = (false, NONE);
                     }
                     Judged::Send | Judged::Repeat => {
                         let len = self.orders.at(slot).len;
@@ -315,6 +315,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                     Judged::Never(code) => {
                         self.mark_ended(now, index, slot, End::by_server(code));
                         durable &= self.takes_durable(index);
+                        theirs = theirs.if_any(durable);
                     }
                 }
             }
@@ -331,7 +332,8 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     fn takes_durable(&self, index: u32) -> bool {
         let device = self.devices.at(index);
         let known = device.untraced == 0 && device.unsaid == 0;
-        !self.forked && known && device.flags & (flag::TRACE | flag::TRACED) == flag::TRACED
+        let traced = device.flags & (flag::TRACE | flag::TRACED) == flag::TRACED;
+        device.busy & Tracks::DURABLE != 0 && !self.forked && known && traced
     }
 
     fn judge_order(&self, now: Instant, index: u32, slot: u32) -> Judged {
@@ -400,6 +402,11 @@ impl Queue {
     fn of(device: &DeviceSlot, track: Track) -> Self {
         let state = device.track(track);
         Self { track, next: state.next, left: state.owed }
+    }
+
+    #[inline]
+    fn if_any(self, any: bool) -> Self {
+        Self { next: if any { self.next } else { NONE }, ..self }
     }
 
     #[inline]
