@@ -68,7 +68,8 @@ impl Shown {
             },
             "cpu_us_per_order_median": rounded(cpu.median),
             "cpu_us_per_order_quarters": cpu.json(),
-            "socket_thread_cpu_us_per_order": rounded(row.per_order(orders, |round| round.cpu_ns) / 1e3),
+            "socket_thread_cpu_us_per_order_median":
+                rounded(row.spread(orders * 1e3, |round| round.cpu_ns).median),
             "commits_per_round": rounded(row.per_order(1.0, |round| round.commits)),
             "socket_thread_allocs_per_round": rounded(row.per_order(1.0, |round| round.allocations)),
         })
@@ -106,7 +107,7 @@ impl Shown {
                 duration(row.last_ack_us(50)),
                 duration(row.last_ack_us(99)),
                 format!("{} us", row.spread(orders * 1e3, |round| round.process_cpu_ns).people()),
-                format!("{:.2} us", row.per_order(orders, |round| round.cpu_ns) / 1e3),
+                format!("{:.2} us", row.spread(orders * 1e3, |round| round.cpu_ns).median),
                 format!("{:.1}", row.per_order(1.0, |round| round.commits)),
             ]);
         }
