@@ -41,7 +41,7 @@ fn a_plan_is_the_same_for_the_same_seed_and_so_is_its_run() {
 
 #[test]
 fn a_store_of_many_devices_settles() {
-    let outcome = sim::run(&Plan::draw(Scene::Large, 1), false);
+    let outcome = sim::run(&Plan::draw(Scene::Large, 4), false);
     assert_eq!(outcome.failure, None);
     assert!(outcome.run.outcomes > 1_000, "{outcome:?}");
 }

@@ -132,7 +132,7 @@ impl Durable {
     }
 
     /// Segments are small, so that a run of half a minute sees many.
-    pub(super) const SETTINGS: Settings = Settings { segment_bytes: 8 << 10, bytes_max: 96 << 10 };
+    pub(super) const SETTINGS: Settings = Settings { segment_bytes: 8 << 10, bytes_max: 1 << 20 };
 
     /// What the server's clocks show.
     pub(super) fn now(&self, now: Instant) -> Now {
