@@ -138,7 +138,8 @@ pub(crate) struct NetArgs {
     /// A test installation: it never talks to a productive one.
     #[arg(long)]
     pub(crate) staging: bool,
-    /// Keep the boot epoch here, so that it rises with every start.
+    /// Keep here what survives the node: its boot epoch, which rises with every start, its id, and what it knows; the orders of
+    /// a server as well.
     #[arg(long, value_name = "DIR")]
     pub(crate) state: Option<PathBuf>,
     /// Run without keys and without encryption: whoever reaches the network can read and push orders.

@@ -153,6 +153,16 @@ impl Known {
         let (name, id, address) = match event {
             SessionEvent::Connected { id, address, .. } => ("connected", Some(*id), Some(*address)),
             SessionEvent::Disconnected { id, address, .. } => ("disconnected", *id, *address),
+            SessionEvent::Fenced { .. } | SessionEvent::Forked { .. } | SessionEvent::JournalLost { .. } => {
+                return self.tell_trouble(event);
+            }
+            SessionEvent::OutboxFailed { fault } => {
+                let error = fault.to_string();
+                return json!({"event": "outbox-failed", "generation": self.generation, "device": null, "error": error});
+            }
+            SessionEvent::OutboxBack => {
+                return json!({"event": "outbox-back", "generation": self.generation, "device": null});
+            }
             _ => ("other", None, None),
         };
         let mut device = match id.and_then(|id| self.devices.get_mut(&id)) {
@@ -190,7 +200,39 @@ impl Known {
         }
         object
     }
+
+    /// What a device found out about this server's orders, or this server about the device's.
+    fn tell_trouble(&self, event: &SessionEvent) -> Value {
+        let (name, id, address) = match event {
+            SessionEvent::Fenced { id, address, .. } => ("fenced", id, address),
+            SessionEvent::Forked { id, address } => ("forked", id, address),
+            SessionEvent::JournalLost { id, address } => ("journal-lost", id, address),
+            _ => ("other", &None, &None),
+        };
+        let known = id.and_then(|id| self.devices.get(&id)).cloned();
+        let mut device = known.unwrap_or_else(|| json!({"id": id.map(|id| id.to_string())}));
+        if let Some(address) = address {
+            device["address"] = address.to_string().into();
+        }
+        let mut object = json!({"event": name, "generation": self.generation, "device": device, "changed": []});
+        if let SessionEvent::Fenced { fence, .. } = event {
+            object["fence"] = (*fence).into();
+        }
+        object
+    }
 }
+
+/// Events of sessions and of the outbox; their generation is that of the last event of the roster.
+pub(crate) const NOT_OF_ROSTER: [&str; 8] = [
+    "connected",
+    "disconnected",
+    "fenced",
+    "forked",
+    "journal-lost",
+    "outbox-failed",
+    "outbox-back",
+    "other",
+];
 
 const fn what_name(what: &What) -> &'static str {
     match what {

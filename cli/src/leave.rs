@@ -15,7 +15,7 @@ Examples:
   tillwire drain --within 2
 
 The server accepts and sends no order any more, tells its devices, waits until what they have begun has its outcome, and ends.
-Orders are kept in memory: what was never sent ends with it.";
+Orders in its outbox go on when it is started again; volatile ones that were never sent end with it.";
 
 const TAKEOVER_EXAMPLES: &str = "\
 Examples:
@@ -23,7 +23,7 @@ Examples:
 
 From now on the devices obey this server and refuse the other one: after its goodbye at once, else 9 s after they heard of it last.
 Two servers that take the store from each other in turn serve nobody: do it once, when the other one is gone for good. With
-serve --state the fence is kept, and the next start needs no takeover.";
+serve --state or --outbox the fence is kept, and the next start needs no takeover.";
 
 /// Let a running server leave in peace, and wait until it has ended.
 #[derive(clap::Args, Debug)]
@@ -66,7 +66,7 @@ pub(crate) async fn takeover(args: TakeoverArgs, json: bool) -> Outcome {
     let line = client.expect().await?;
     say(&line, json, || format!("taken over with fence {}", line["fence"]));
     if line["kept"] == false {
-        out::warn("the server runs without --state: its next start falls behind this fence");
+        out::warn("the server runs without --state and --outbox: its next start falls behind this fence");
     }
     Ok(Verdict::AllRight)
 }

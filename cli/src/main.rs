@@ -19,6 +19,7 @@ mod ledger;
 mod names;
 mod offer;
 mod out;
+mod outbox;
 mod push;
 mod serve;
 mod servers;

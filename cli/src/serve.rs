@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use tillwire::{NodeId, OrderKind, Questions, StaticDevice, StoreServer};
+use tillwire::{NodeId, OrderKind, Questions, ServerBuilder, StaticDevice, Store, StoreServer};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 use wire_format::frame::reply::Code;
@@ -17,8 +17,9 @@ use crate::control::{Endpoint, default_endpoint, endpoint, session};
 use crate::error::{Failure, Outcome, Verdict};
 use crate::keeper::Keeper;
 use crate::offer::OfferArgs;
+use crate::outbox::{Chosen, OutboxArgs};
 use crate::state::State;
-use crate::{json, keys, out, start, stock};
+use crate::{json, keys, out, outbox, start, stock};
 
 /// Callers of the control socket at a time; more wait until one leaves.
 const CALLERS_MAX: usize = 64;
@@ -31,6 +32,7 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 const EXAMPLES: &str = "\
 Examples:
   tillwire serve --store PARIS-12 --entity 7 --open-network
+  tillwire serve --store PARIS-12 --open-network --state /var/lib/tillwire     orders survive a crash
   tillwire serve --store PARIS-12 --open-network --http 80,8000-8005
   tillwire serve --store BENCH --open-network --no-discovery --device 192.168.1.20:8081,kind=kiosk";
 
@@ -68,6 +70,8 @@ pub(crate) struct Args {
     name: String,
     #[command(flatten)]
     offer: OfferArgs,
+    #[command(flatten)]
+    outbox: OutboxArgs,
     /// With --state: seconds after which the devices known are written down there, if something changed.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u16).range(1..=3_600))]
     keep_every: u16,
@@ -76,11 +80,49 @@ pub(crate) struct Args {
 /// Runs until told to end.
 pub(crate) async fn run(args: Args, json: bool) -> Outcome {
     let store = args.store.store()?;
-    let security = args.net.security()?;
+    let mut builder = builder(&args, store)?;
     let mut end = start::End::listen()?;
     start::raise_open_files();
+    let control = args.control.clone().unwrap_or_else(default_endpoint);
+    let listener = Listener::bind(&control).await?;
+    // Held until the end: it is the directory's lock.
+    let state = args.net.state.as_deref().map(State::open).transpose()?;
+    if let Some(state) = &state {
+        builder = with_state(builder, state)?;
+    }
+    let chosen = args.outbox.choose(args.net.state.as_deref());
+    let server = Arc::new(start(builder, chosen.as_ref()).await?);
+    say_clear_mode();
+    say_serving(&server, &store, &control, chosen.as_ref(), json);
+    if chosen.is_none() {
+        args.outbox.say_volatile();
+    }
+    let fence = state.as_ref().map(State::fence_file);
+    let keeper =
+        state.map(|state| Keeper::start(state, &server, Duration::from_secs(args.keep_every.into()), json));
+    if let Some(level) = args.answer_stock {
+        tokio::spawn(answer_stock(server.questions(), level));
+    }
+    let about = session::About { store, name: args.name, staging: args.net.staging, outbox: chosen };
+    let served = Arc::new(session::Served::new(Arc::clone(&server), about, fence));
+    serve(&served, &listener, &mut end, json).await;
+    drop((listener, served));
+    if let Some(keeper) = keeper {
+        keeper.end(&server).await;
+    }
+    if let Some(server) = Arc::into_inner(server) {
+        server.shutdown().await;
+    }
+    if json {
+        out::json(&json!({"event": "stopped"}));
+    }
+    Ok(Verdict::AllRight)
+}
+
+/// The server as the command line has it.
+fn builder(args: &Args, store: Store) -> Result<ServerBuilder, Failure> {
     let mut builder = StoreServer::builder(store)
-        .security(security)
+        .security(args.net.security()?)
         .staging(args.net.staging)
         .expected_devices(args.expected)
         .name(&args.name);
@@ -106,42 +148,30 @@ pub(crate) async fn run(args: Args, json: bool) -> Outcome {
     for device in &args.devices {
         builder = builder.device(*device);
     }
-    let control = args.control.clone().unwrap_or_else(default_endpoint);
-    let listener = Listener::bind(&control).await?;
-    // Held until the end: it is the directory's lock.
-    let state = args.net.state.as_deref().map(State::open).transpose()?;
-    if let Some(state) = &state {
-        builder = builder.epoch(state.epoch).server_id(state.id(|| NodeId(random_id()))?);
-        if let Some(fence) = state.fence()? {
-            builder = builder.fence(fence);
-        }
-        if let Some(snapshot) = state.roster() {
-            builder = builder.restore_roster(snapshot);
-        }
+    Ok(builder)
+}
+
+/// The same with what it kept in an earlier run.
+fn with_state(builder: ServerBuilder, state: &State) -> Result<ServerBuilder, Failure> {
+    let mut builder = builder.epoch(state.epoch).server_id(state.id(|| NodeId(random_id()))?);
+    if let Some(fence) = state.fence()? {
+        builder = builder.fence(fence);
     }
-    let server = Arc::new(builder.start().await.map_err(|error| start::failure(&error))?);
-    say_clear_mode();
-    say_serving(&server, &store, &control, json);
-    let fence = state.as_ref().map(State::fence_file);
-    let keeper =
-        state.map(|state| Keeper::start(state, &server, Duration::from_secs(args.keep_every.into()), json));
-    if let Some(level) = args.answer_stock {
-        tokio::spawn(answer_stock(server.questions(), level));
+    if let Some(snapshot) = state.roster() {
+        builder = builder.restore_roster(snapshot);
     }
-    let about = session::About { store, name: args.name, staging: args.net.staging };
-    let served = Arc::new(session::Served::new(Arc::clone(&server), about, fence));
-    serve(&served, &listener, &mut end, json).await;
-    drop((listener, served));
-    if let Some(keeper) = keeper {
-        keeper.end(&server).await;
+    Ok(builder)
+}
+
+/// Starts it, with its outbox if it has one.
+async fn start(mut builder: ServerBuilder, chosen: Option<&Chosen>) -> Result<StoreServer, Failure> {
+    if let Some(chosen) = chosen {
+        builder = builder.outbox(&chosen.directory).outbox_settings(chosen.settings);
     }
-    if let Some(server) = Arc::into_inner(server) {
-        server.shutdown().await;
-    }
-    if json {
-        out::json(&json!({"event": "stopped"}));
-    }
-    Ok(Verdict::AllRight)
+    builder.start().await.map_err(|error| match chosen {
+        Some(chosen) => chosen.failure(&error),
+        None => start::failure(&error),
+    })
 }
 
 /// Answers the questions of devices until the server ends.
@@ -165,17 +195,31 @@ fn random_id() -> [u8; 16] {
     (u128::from(draw()) << 64 | u128::from(draw())).to_le_bytes()
 }
 
-fn say_serving(server: &StoreServer, store: &tillwire::Store, control: &Endpoint, json: bool) {
+fn say_serving(
+    server: &StoreServer,
+    store: &Store,
+    control: &Endpoint,
+    chosen: Option<&Chosen>,
+    json: bool,
+) {
+    let found = chosen.and_then(|chosen| Some((chosen, server.recovered()?)));
     if json {
         out::json(&json!({
             "event": "serving", "server": server.id().to_string(), "entity": store.entity(), "store": store.code(),
-            "control": control.to_string(),
+            "control": control.to_string(), "durable": found.is_some(),
+            "outbox": found.map(|(chosen, found)| chosen.json(found)),
         }));
     } else {
         out::line(&format!(
             "serving store {store} as {}; control socket {control}; Ctrl-C ends it",
             server.id()
         ));
+        if let Some((chosen, found)) = found {
+            out::line(&chosen.line(found));
+        }
+    }
+    if let Some(damage) = found.and_then(|(chosen, found)| chosen.damage(found)) {
+        out::warn(&damage);
     }
 }
 
@@ -202,7 +246,7 @@ async fn serve(served: &Arc<session::Served>, listener: &Listener, end: &mut sta
                 break;
             }
             event = events.recv() => match event {
-                Ok(event) => say(&known.tell(server, &event).await, json),
+                Ok(event) => say(&known.tell(server, &event).await, served.outbox(), json),
                 Err(RecvError::Lagged(missed)) => out::warn(&format!("{missed} events came too fast to be shown")),
                 Err(RecvError::Closed) => break,
             },
@@ -219,8 +263,11 @@ async fn serve(served: &Arc<session::Served>, listener: &Listener, end: &mut sta
     callers.shutdown().await;
 }
 
-fn say(event: &serde_json::Value, json: bool) {
+fn say(event: &serde_json::Value, chosen: Option<&Chosen>, json: bool) {
     if json { out::json(event) } else { out::line(&crate::watch::line(event)) }
+    if let Some(alarm) = outbox::alarm(event, chosen) {
+        out::warn(&alarm);
+    }
 }
 
 /// An error for whoever called the control socket.

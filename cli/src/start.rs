@@ -26,16 +26,6 @@ pub(crate) fn failure(error: &StartError) -> Failure {
         StartError::Discovery(error) => discovery(error),
         StartError::Listen(error) => listen(error),
         StartError::Journal { source, .. } => journal(error, source.kind()),
-        StartError::OutboxDirectory { source, .. } if source.kind() == ErrorKind::WouldBlock => {
-            Failure::start(error.to_string(), "another server uses it: an outbox belongs to one server")
-        }
-        StartError::OutboxDirectory { source, .. } => {
-            Failure::start(format!("{error}: {source}"), "is the directory there, and may it be written?")
-        }
-        StartError::Outbox(source) => Failure::start(
-            format!("{error}: {source}"),
-            "look at the disk; nothing in the outbox was changed",
-        ),
         StartError::SecurityNotChosen => Failure::start(error.to_string(), "choose one with --open-network"),
         StartError::TooManyDevices { .. } => Failure::start(error.to_string(), "list fewer devices"),
         _ => Failure::start(error.to_string(), "see tillwire --help"),

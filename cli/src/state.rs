@@ -4,9 +4,10 @@
 //! | --- | --- |
 //! | `epoch` | the boot epoch as a decimal number; raised and synced before this run uses it |
 //! | `id` | the node's id, 32 hexadecimal digits, written once |
-//! | `fence` | of a server that took its store over: the fence as a decimal number |
+//! | `fence` | of a server that took its store over: the fence as a decimal number; with an outbox a copy, for a run without it |
 //! | `roster` | of a server: the devices it knows, as discovery's snapshot |
 //! | `journal` | of a device: a directory of its own, see `docs/JOURNAL.md` |
+//! | `outbox` | of a server, unless told otherwise: its orders, in a directory of their own, see `docs/OUTBOX.md` |
 //! | `lock` | empty; locked while a process runs on this directory |
 //!
 //! Files are replaced whole (written beside, synced, renamed), so a power cut leaves the old one or the new one.

@@ -106,6 +106,10 @@ fn people(stats: &Value, all: bool) -> String {
         let us = stats["latency_us"][quantile].as_u64().unwrap_or(0);
         rows.add_row([format!("push to outcome, {quantile}"), duration(us)]);
     }
+    let outbox = match &stats["outbox"] {
+        outbox @ Value::Object(_) => outbox_rows(outbox),
+        _ => "\n\norders are kept in memory and end with the server".to_owned(),
+    };
     let mut counters = table(&["counter", ""]);
     let mut any = false;
     for (name, count) in stats["push"].as_object().into_iter().flatten() {
@@ -115,7 +119,31 @@ fn people(stats: &Value, all: bool) -> String {
         }
     }
     let counters = if any { format!("\n\n{}\n{counters}", title("since the start")) } else { String::new() };
-    format!("{}\n{rows}{counters}\n", title("now"))
+    format!("{}\n{rows}{outbox}{counters}\n", title("now"))
+}
+
+/// The orders that survive the server.
+fn outbox_rows(outbox: &Value) -> String {
+    let number = |name: &str| outbox[name].as_u64().unwrap_or(0);
+    let mib = |name: &str| format!("{}.{} MiB", number(name) >> 20, (number(name) % (1 << 20)) * 10 >> 20);
+    let mut rows = table(&["", ""]);
+    rows.add_row(["on disk, of at most".to_owned(), format!("{} of {}", mib("bytes"), mib("cap_bytes"))]);
+    rows.add_row(["needed".to_owned(), mib("live_bytes")]);
+    rows.add_row(["live orders".to_owned(), number("orders").to_string()]);
+    if let Some(seconds) = outbox["oldest_s"].as_u64() {
+        rows.add_row(["the oldest is".to_owned(), format!("{seconds} s old")]);
+    }
+    rows.add_row(["keys of ended orders".to_owned(), number("keys").to_string()]);
+    for (what, name) in
+        [("records written", "appends"), ("in commits", "commits"), ("commits that failed", "failed")]
+    {
+        rows.add_row([what.to_owned(), number(name).to_string()]);
+    }
+    for name in ["lineage", "run"] {
+        rows.add_row([name.to_owned(), outbox[name].as_str().unwrap_or("-").to_owned()]);
+    }
+    let directory = outbox["directory"].as_str().unwrap_or_default();
+    format!("\n\n{}\n{rows}", title(&format!("outbox {directory}")))
 }
 
 #[cfg(test)]
@@ -134,6 +162,23 @@ mod tests {
             "{text}"
         );
         assert!(people(&stats, true).contains("broken"));
+        assert!(text.contains("in memory"), "{text}");
+    }
+
+    #[test]
+    fn an_outbox_is_shown_with_its_room_and_its_age() {
+        let text = people(
+            &json!({"outbox": {
+                "directory": "/var/lib/tillwire/outbox", "bytes": 17_301_504, "cap_bytes": 4_294_967_296_u64,
+                "live_bytes": 1_024, "orders": 3, "keys": 2, "oldest_s": 61, "appends": 9, "commits": 4, "failed": 1,
+                "lineage": "0102", "run": "ff",
+            }}),
+            false,
+        );
+        let text = anstream::adapter::strip_str(&text).to_string();
+        for part in ["/var/lib/tillwire/outbox", "16.5 MiB of 4096.0 MiB", "61 s old", "0102"] {
+            assert!(text.contains(part), "{part} is missing in {text}");
+        }
     }
 
     #[test]

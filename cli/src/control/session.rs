@@ -19,8 +19,9 @@ use super::{asking, rollout, view, watching};
 use crate::error::Failure;
 use crate::names::To;
 use crate::serve::error_line;
+use crate::outbox::{self, Chosen};
 use crate::state::FenceFile;
-use crate::{json, names};
+use crate::{json, names, out};
 
 /// What a server's first line says of it beside its id.
 #[derive(Clone, Debug)]
@@ -31,6 +32,8 @@ pub(crate) struct About {
     pub(crate) name: String,
     /// It is a test server.
     pub(crate) staging: bool,
+    /// Where it keeps orders, if not in memory.
+    pub(crate) outbox: Option<Chosen>,
 }
 
 /// The server, and the orders that can still be cancelled.
@@ -40,7 +43,7 @@ pub(crate) struct Served {
     /// Set when a caller wants the server to leave: how long it waits for what is out.
     pub(crate) drain: watch::Sender<Option<Duration>>,
     about: About,
-    /// Where a fence is kept, if anywhere.
+    /// Where a fence is kept if there is no outbox, which keeps it otherwise.
     fence: Option<FenceFile>,
     live: Mutex<BTreeMap<u64, FanOut>>,
 }
@@ -49,6 +52,11 @@ impl Served {
     /// No order yet.
     pub(crate) fn new(server: Arc<StoreServer>, about: About, fence: Option<FenceFile>) -> Self {
         Self { server, drain: watch::Sender::new(None), about, fence, live: Mutex::default() }
+    }
+
+    /// Where orders are kept, if not in memory.
+    pub(crate) const fn outbox(&self) -> Option<&Chosen> {
+        self.about.outbox.as_ref()
     }
 
     fn live(&self) -> MutexGuard<'_, BTreeMap<u64, FanOut>> {
@@ -68,7 +76,7 @@ pub(super) type Writer = WriteHalf<Box<dyn Stream>>;
 
 /// Serves a caller until it leaves, or sends something that is no request's line.
 pub(crate) async fn run(stream: Box<dyn Stream>, served: Arc<Served>) {
-    let (server, About { store, name, staging }) = (&served.server, &served.about);
+    let (server, About { store, name, staging, .. }) = (&served.server, &served.about);
     let (reader, mut writer) = tokio::io::split(stream);
     let hello = json!({
         "event": "hello", "control": VERSION, "version": env!("CARGO_PKG_VERSION"), "server": server.id().to_string(),
@@ -118,7 +126,7 @@ async fn answer_all(mut reader: Reader, mut writer: Writer, served: &Served) -> 
             Ok(Request::Watch) => return watching::watch(&mut reader, &mut writer, server).await,
             Ok(Request::Roster) => drop(watching::roster(&mut writer, server).await?),
             Ok(Request::View(device)) => view::view(&mut writer, server, &device).await?,
-            Ok(Request::Stats) => stats(&mut writer, server).await?,
+            Ok(Request::Stats) => stats(&mut writer, served).await?,
             Ok(Request::Drain(within)) => drain(&mut writer, served, within).await?,
             Ok(Request::Takeover) => takeover(&mut writer, served).await?,
             Err(wrong) => {
@@ -223,14 +231,19 @@ pub(super) async fn each(writer: &mut Writer, push: &Push, report: &Report) -> s
 }
 
 async fn cancel(writer: &mut Writer, served: &Served, order: u64) -> std::io::Result<()> {
-    let fan_out = served.live().get(&order).filter(|fan_out| fan_out.ended() < fan_out.targets()).cloned();
-    let line = match fan_out {
+    let known = served.live().get(&order).cloned();
+    let fan_out = match known {
+        // Of an earlier run of the server, or of another caller.
+        None => served.server.fan_out(order).await,
+        known => known,
+    };
+    let line = match fan_out.filter(|fan_out| fan_out.ended() < fan_out.targets()) {
         Some(fan_out) if fan_out.cancel() => {
             json!({"event": "cancelling", "order": order, "targets": fan_out.targets(), "ended": fan_out.ended()})
         }
         _ => error_line(&Failure::start(
             format!("no order {order} is on its way"),
-            "it has ended on every device, or was never pushed through this socket",
+            "it has ended on every device, or there never was one",
         )),
     };
     write_line(writer, &line).await
@@ -263,6 +276,9 @@ pub(super) fn order(push: &Push) -> Order<'_> {
     if let Some(key) = &push.key {
         order = order.key(key);
     }
+    if push.volatile {
+        order = order.volatile();
+    }
     order
 }
 
@@ -293,6 +309,7 @@ pub(super) fn refused(error: &PushError) -> Failure {
         }
         PushError::Full { .. } => "wait until some orders have their outcomes",
         PushError::Order(_) => "docs/PROTOCOL.md has the limits of an order",
+        PushError::Outbox { fault } => outbox::help(fault),
         _ => "see the server's log",
     };
     Failure::start(error.to_string(), help)
@@ -321,25 +338,34 @@ async fn drain(writer: &mut Writer, served: &Served, within: Duration) -> std::i
 }
 
 async fn takeover(writer: &mut Writer, served: &Served) -> std::io::Result<()> {
-    let keep = |fence| served.fence.as_ref().map_or(Ok(()), |file| file.keep(fence));
+    let in_outbox = served.outbox().is_some();
+    let file = served.fence.as_ref();
+    let keep = |fence| file.filter(|_| !in_outbox).map_or(Ok(()), |file| file.keep(fence));
     let line = match served.server.takeover_with(keep).await {
-        Ok(Some(fence)) => json!({"event": "taken-over", "fence": fence, "kept": served.fence.is_some()}),
+        Ok(Some(fence)) => {
+            // For a run without the outbox. What counts is in there: this copy is never ahead of it.
+            let copied = file.filter(|_| in_outbox).map_or(Ok(()), |file| file.keep(fence));
+            if let Err(failure) = copied {
+                out::warn(&format!("the fence {fence} is in the outbox alone: {}", failure.cause));
+            }
+            json!({"event": "taken-over", "fence": fence, "kept": in_outbox || file.is_some()})
+        }
         Ok(None) => {
             error_line(&Failure::broken("the server is about to end", "start it again with tillwire serve"))
         }
-        Err(TakeoverError::Keep(failure)) => error_line(&Failure::broken(
-            format!("the store is not taken over, for the new fence could not be kept: {}", failure.cause),
-            failure.help,
-        )),
-        Err(error) => error_line(&Failure::broken(
-            format!("the store is not taken over: {error}"),
-            "look at the disk the outbox is on",
-        )),
+        Err(TakeoverError::Keep(failure)) => not_taken_over(&failure.cause, &failure.help),
+        Err(TakeoverError::Outbox { fault }) => not_taken_over(&fault.to_string(), "see what is wrong with the outbox's disk"),
     };
     write_line(writer, &line).await
 }
 
-async fn stats(writer: &mut Writer, server: &StoreServer) -> std::io::Result<()> {
+fn not_taken_over(why: &str, help: &str) -> Value {
+    let cause = format!("the store is not taken over, for the new fence could not be kept: {why}");
+    error_line(&Failure::broken(cause, help))
+}
+
+async fn stats(writer: &mut Writer, served: &Served) -> std::io::Result<()> {
+    let server = &served.server;
     let mut line = json!({"event": "stats"});
     if let Some(stats) = server.stats().await {
         line["devices"] = stats.push.devices.into();
@@ -350,6 +376,10 @@ async fn stats(writer: &mut Writer, server: &StoreServer) -> std::io::Result<()>
         let mut counters = serde_json::Map::new();
         stats.push.fleet.each(|name, count| drop(counters.insert(name.replace('-', "_"), count.into())));
         line["push"] = Value::Object(counters);
+        line["outbox"] = match (served.outbox(), &stats.push.outbox) {
+            (Some(chosen), Some(outbox)) => chosen.stats(outbox),
+            _ => Value::Null,
+        };
         if let Some(discovery) = &stats.discovery {
             line["roster"] = json!({
                 "devices": discovery.devices, "capacity": discovery.capacity, "generation": discovery.generation,

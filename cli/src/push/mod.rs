@@ -49,8 +49,9 @@ pub(crate) struct Common {
     /// Where the server is reached: a path, or a loopback IP:PORT. Default: the socket of this user.
     #[arg(long, value_name = "SOCKET", value_parser = endpoint)]
     control: Option<Endpoint>,
-    /// The application's name for this deed: a second push under the same key is the first one, as long as the server runs
-    /// (a rollout is always a new one). Devices see it beside the order's number.
+    /// The application's name for this deed: a second push under the same key is the first one, for seven days after its end;
+    /// over restarts of the server too, if it keeps orders on disk. (A rollout is always a new one.) Devices see it beside the
+    /// order's number.
     #[arg(long, value_name = "TEXT")]
     key: Option<String>,
     /// What the order is a version of: on each device it takes the place of older versions of the same thing.
@@ -72,7 +73,8 @@ pub(crate) struct Common {
     /// cannot be reached any more.
     #[arg(long, value_name = "N|P%", value_parser = quorum)]
     quorum: Option<Quorum>,
-    /// The order need not survive the server. (Orders are kept in memory: none does in this release.)
+    /// The order need not survive the server: it is not written to disk, and not waited for there. It goes out also while
+    /// the disk is full or broken.
     #[arg(long)]
     volatile: bool,
     /// A line for each device, with its result.
@@ -183,6 +185,9 @@ pub(crate) async fn run(args: Args, json: bool) -> Outcome {
 fn interrupted(accepted: &Value) -> Failure {
     let what = match &accepted["order"] {
         Value::Null => "the rollout ends with the step that is under way".to_owned(),
+        order if accepted["durable"] == true => {
+            format!("order {order} is on its way all the same, also over a restart of the server")
+        }
         order => format!("order {order} is on its way all the same"),
     };
     Failure::broken(format!("interrupted; {what}"), "its outcomes are in the server's counters only")

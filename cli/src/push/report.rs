@@ -49,7 +49,10 @@ pub(super) fn summary(summary: &Value) -> String {
         Some(steps) => {
             format!("rollout, {} {}", steps.len(), if steps.len() == 1 { "step" } else { "steps" })
         }
-        None => format!("order {}", summary["order"]),
+        None => {
+            let durable = if summary["durable"] == true { "durable" } else { "volatile" };
+            format!("order {} ({durable})", summary["order"])
+        }
     };
     if let Some(devices @ 1..) = summary["not_reached"].as_u64() {
         rows.add_row(["not reached".to_owned(), devices.to_string()]);
@@ -95,12 +98,12 @@ mod tests {
     #[test]
     fn a_summary_names_outcomes_and_what_is_pending() {
         let text = summary(&json!({
-            "order": 7, "targets": 3, "outcomes": {"applied": 2}, "pending": {"unreachable": 1}, "unsettled": 1,
+            "order": 7, "durable": true, "targets": 3, "outcomes": {"applied": 2}, "pending": {"unreachable": 1}, "unsettled": 1,
             "latency_us": {"p50": 950, "p99": 1_234, "max": 2_500_000},
         }));
         let text = anstream::adapter::strip_str(&text).to_string();
         for part in
-            ["order 7, 3 devices", "applied", "pending: unreachable", "p50 950 µs  p99 1.2 ms  max 2.50 s"]
+            ["order 7 (durable), 3 devices", "applied", "pending: unreachable", "p50 950 µs  p99 1.2 ms  max 2.50 s"]
         {
             assert!(text.contains(part), "{part} is missing in {text}");
         }

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::filter::Filter;
 use super::line::line;
+use crate::json::NOT_OF_ROSTER;
 
 /// How far back a device may have been heard before the watch began: a hundred years.
 pub(super) const ORIGIN: Duration = Duration::from_secs(3_155_760_000);
@@ -195,11 +196,12 @@ impl Model {
 
     fn happen(&mut self, now: Duration, name: &str, event: &Value, filter: &Filter) -> Applied {
         self.rate.count(now);
-        let gap =
-            if matches!(name, "connected" | "disconnected" | "other") { None } else { self.follow(event) };
+        let gap = if NOT_OF_ROSTER.contains(&name) { None } else { self.follow(event) };
         let shown = match name {
             // Not devices of this roster: a rival server, or whoever was turned away.
             "dual-server" | "server-cloned" => true,
+            // Whatever is filtered: orders of every device hang on it.
+            "outbox-failed" | "outbox-back" | "forked" => true,
             "refused" => filter.matches(&Device::of(&event["device"], now)),
             "other" => filter.is_empty(),
             _ => self.learn(now, event, filter),

@@ -99,6 +99,12 @@ pub struct Stats {
     pub orders: usize,
     /// Keys whose orders have ended.
     pub keys: usize,
+    /// When the oldest live order was accepted: milliseconds since 1970, by the wall clock of then.
+    pub oldest_ms: Option<u64>,
+    /// Whose log it is.
+    pub lineage: Lineage,
+    /// The run id of this opening.
+    pub run: u64,
 }
 
 /// The outbox, open.
@@ -150,7 +156,10 @@ impl<D: Disk> Outbox<D> {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let (bytes, live_bytes) = (self.log.bytes(), self.log.live());
-        Stats { bytes, live_bytes, orders: self.book.orders.len(), keys: self.book.keys.len(), ..self.stats }
+        let oldest_ms = self.book.orders.values().next().map(|live| live.accepted_ms);
+        let (orders, keys) = (self.book.orders.len(), self.book.keys.len());
+        let (lineage, run) = (self.lineage(), self.run);
+        Stats { bytes, live_bytes, orders, keys, oldest_ms, lineage, run, ..self.stats }
     }
 
     /// Records that wait for a commit; compaction leaves some.
