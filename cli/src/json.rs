@@ -214,7 +214,8 @@ impl Known {
         if let Some(address) = address {
             device["address"] = address.to_string().into();
         }
-        let mut object = json!({"event": name, "generation": self.generation, "device": device, "changed": []});
+        let mut object =
+            json!({"event": name, "generation": self.generation, "device": device, "changed": []});
         if let SessionEvent::Fenced { fence, .. } = event {
             object["fence"] = (*fence).into();
         }

@@ -56,10 +56,8 @@ impl OutboxArgs {
 }
 
 fn settings(mib: Option<u64>) -> Settings {
-    let with_size = |mib: u64| Settings {
-        segment_bytes: (mib / SEGMENTS).clamp(1, 64) * MIB,
-        bytes_max: mib * MIB,
-    };
+    let with_size =
+        |mib: u64| Settings { segment_bytes: (mib / SEGMENTS).clamp(1, 64) * MIB, bytes_max: mib * MIB };
     mib.map_or_else(Settings::default, with_size)
 }
 
@@ -89,7 +87,9 @@ impl Chosen {
                 format!("the outbox {at} holds files of two histories: {error}"),
                 "a backup was copied over it: move the files of the one or of the other to another place, then start again; nothing was changed",
             ),
-            StartError::Outbox(OpenError::Commit(error)) => self.cannot(&error.doing.to_string(), &error.source),
+            StartError::Outbox(OpenError::Commit(error)) => {
+                self.cannot(&error.doing.to_string(), &error.source)
+            }
             StartError::Outbox(OpenError::Append(error)) => Failure::start(
                 format!("the outbox {at} cannot note that it was opened: {error}"),
                 "give it more room with --outbox-mib; nothing in it was lost",
@@ -110,7 +110,9 @@ impl Chosen {
             ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
                 "a file is in its place: give --outbox another directory"
             }
-            _ => "is its disk failing (dmesg)? copy the directory elsewhere first; --volatile serves without it",
+            _ => {
+                "is its disk failing (dmesg)? copy the directory elsewhere first; --volatile serves without it"
+            }
         };
         Failure::start(format!("cannot {what}: the outbox {}: {error}", self.directory.display()), help)
     }
@@ -185,7 +187,10 @@ impl Chosen {
         }
         if let Some(first) = found.unreadable.0.first() {
             let and = if damaged + recovery.damaged_segments > 0 { ", and " } else { "" };
-            text.push_str(&format!("{and}{unreadable} are not understood (the first is of kind {})", first.kind));
+            text.push_str(&format!(
+                "{and}{unreadable} are not understood (the first is of kind {})",
+                first.kind
+            ));
         }
         text.push_str(
             "; orders that stood there are lost, outcomes that did are asked for again. Everything else goes on. \
@@ -208,7 +213,9 @@ pub(crate) fn help(fault: &OutboxFault) -> &'static str {
             "nothing was sent; try again when orders have ended, or start the server with a larger --outbox-mib; --volatile goes without the outbox"
         }
         OutboxFault::Refused(_) => "nothing was sent; --volatile goes without the outbox",
-        _ => "nothing was sent; make room on the server's disk, or see what is wrong with it; --volatile goes without the outbox",
+        _ => {
+            "nothing was sent; make room on the server's disk, or see what is wrong with it; --volatile goes without the outbox"
+        }
     }
 }
 
@@ -259,9 +266,8 @@ mod tests {
 
     #[test]
     fn where_orders_are_kept() {
-        let directory = |words: &[&str], state| {
-            chosen(words, state).map(|chosen| chosen.directory.display().to_string())
-        };
+        let directory =
+            |words: &[&str], state| chosen(words, state).map(|chosen| chosen.directory.display().to_string());
         assert_eq!(directory(&[], None), None);
         assert_eq!(directory(&[], Some("/s")), Some("/s/outbox".to_owned()));
         assert_eq!(directory(&["--volatile"], Some("/s")), None);
@@ -291,7 +297,8 @@ mod tests {
     #[test]
     fn each_way_not_to_open_has_its_way_out() {
         let chosen = chosen(&["--outbox", "/o"], None).expect("one");
-        let directory = |kind: ErrorKind| StartError::OutboxDirectory { path: "/o".into(), source: kind.into() };
+        let directory =
+            |kind: ErrorKind| StartError::OutboxDirectory { path: "/o".into(), source: kind.into() };
         let commit = |kind: ErrorKind| {
             StartError::Outbox(OpenError::Commit(CommitError { doing: Doing::Create, source: kind.into() }))
         };

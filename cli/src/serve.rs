@@ -195,13 +195,7 @@ fn random_id() -> [u8; 16] {
     (u128::from(draw()) << 64 | u128::from(draw())).to_le_bytes()
 }
 
-fn say_serving(
-    server: &StoreServer,
-    store: &Store,
-    control: &Endpoint,
-    chosen: Option<&Chosen>,
-    json: bool,
-) {
+fn say_serving(server: &StoreServer, store: &Store, control: &Endpoint, chosen: Option<&Chosen>, json: bool) {
     let found = chosen.and_then(|chosen| Some((chosen, server.recovered()?)));
     if json {
         out::json(&json!({
@@ -264,7 +258,11 @@ async fn serve(served: &Arc<session::Served>, listener: &Listener, end: &mut sta
 }
 
 fn say(event: &serde_json::Value, chosen: Option<&Chosen>, json: bool) {
-    if json { out::json(event) } else { out::line(&crate::watch::line(event)) }
+    if json {
+        out::json(event)
+    } else {
+        out::line(&crate::watch::line(event))
+    }
     if let Some(alarm) = outbox::alarm(event, chosen) {
         out::warn(&alarm);
     }

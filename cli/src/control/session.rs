@@ -18,8 +18,8 @@ use super::{LineError, VERSION, read_line, write_line};
 use super::{asking, rollout, view, watching};
 use crate::error::Failure;
 use crate::names::To;
-use crate::serve::error_line;
 use crate::outbox::{self, Chosen};
+use crate::serve::error_line;
 use crate::state::FenceFile;
 use crate::{json, names, out};
 
@@ -354,7 +354,9 @@ async fn takeover(writer: &mut Writer, served: &Served) -> std::io::Result<()> {
             error_line(&Failure::broken("the server is about to end", "start it again with tillwire serve"))
         }
         Err(TakeoverError::Keep(failure)) => not_taken_over(&failure.cause, &failure.help),
-        Err(TakeoverError::Outbox { fault }) => not_taken_over(&fault.to_string(), "see what is wrong with the outbox's disk"),
+        Err(TakeoverError::Outbox { fault }) => {
+            not_taken_over(&fault.to_string(), "see what is wrong with the outbox's disk")
+        }
     };
     write_line(writer, &line).await
 }

@@ -23,6 +23,8 @@ const LATER_MAX: usize = 16;
 const DETAIL_LEDGER: u8 = 1;
 /// How long the answer of the server is waited for.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// When an order may come again that it was too busy for.
+const BUSY_FOR: Duration = Duration::from_millis(300);
 /// How soon it asks again whether a server is there.
 const SERVED_SOON: Duration = Duration::from_millis(100);
 
@@ -30,6 +32,8 @@ const SERVED_SOON: Duration = Duration::from_millis(100);
 pub(super) struct Application {
     pub(super) ledger: Option<Ledger>,
     pub(super) rejected: Vec<OrderKind>,
+    /// To so many further orders it says that it is busy.
+    pub(super) busy: u32,
     /// What it says when it is asked for stock.
     pub(super) stock: Option<Level>,
     /// How long it works on an order, and who completes it.
@@ -76,8 +80,7 @@ impl Application {
     /// Enters the order into the ledger, then answers: an outcome that was reported stands in the ledger.
     fn apply(&mut self, delivered: &Delivered<'_>, result: Vec<u8>) -> Verdict {
         let order = &delivered.order;
-        let mut verdict =
-            if self.rejected.contains(&order.kind) { Verdict::RejectedKind } else { Verdict::Applied };
+        let mut verdict = self.verdict(order.kind);
         let entry = Entry {
             lineage: &delivered.lineage,
             order: order.number,
@@ -100,13 +103,22 @@ impl Application {
         line["lane"] = order.lane.index().into();
         self.tell(line);
         match &self.later {
-            Some((_, works)) => {
+            Some((_, works)) if verdict == Verdict::Applied => {
                 let work = Work { ticket: delivered.ticket, begun: Instant::now(), verdict, result };
                 // Whoever completes it has gone, or has too much to do: it is done now.
                 works.try_send(work).map_or(verdict, |()| Verdict::Later)
             }
-            None => verdict,
+            _ => verdict,
         }
+    }
+
+    fn verdict(&mut self, kind: OrderKind) -> Verdict {
+        if self.rejected.contains(&kind) {
+            return Verdict::RejectedKind;
+        }
+        let busy = self.busy > 0;
+        self.busy = self.busy.saturating_sub(1);
+        if busy { Verdict::Busy { retry_after: BUSY_FOR } } else { Verdict::Applied }
     }
 
     /// What a question about stock that came as an order is answered with.

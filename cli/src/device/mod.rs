@@ -76,6 +76,9 @@ pub(crate) struct Args {
     /// Work on each order for so many milliseconds, and complete it then; other lanes go on meanwhile.
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
     later_ms: Option<u64>,
+    /// Say "busy" to the first N orders, or attempts at one: the server tries again, a little later.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    busy: u32,
 }
 
 /// Runs until told to end.
@@ -127,6 +130,7 @@ pub(crate) async fn run(args: Args, json: bool) -> Outcome {
     let application = Application {
         ledger,
         rejected: args.rejected,
+        busy: args.busy,
         stock: args.answer_stock,
         later: later.map(|after| (after, works)),
         lines: lines.clone(),

@@ -102,9 +102,12 @@ mod tests {
             "latency_us": {"p50": 950, "p99": 1_234, "max": 2_500_000},
         }));
         let text = anstream::adapter::strip_str(&text).to_string();
-        for part in
-            ["order 7 (durable), 3 devices", "applied", "pending: unreachable", "p50 950 µs  p99 1.2 ms  max 2.50 s"]
-        {
+        for part in [
+            "order 7 (durable), 3 devices",
+            "applied",
+            "pending: unreachable",
+            "p50 950 µs  p99 1.2 ms  max 2.50 s",
+        ] {
             assert!(text.contains(part), "{part} is missing in {text}");
         }
     }

@@ -133,6 +133,11 @@ impl Running {
         self.child.wait().expect("it ends").code().expect("not killed")
     }
 
+    /// What it ends with by itself.
+    pub(crate) fn wait(mut self) -> i32 {
+        self.child.wait().expect("it ends").code().expect("not killed")
+    }
+
     pub(crate) fn signal(&self, signal: &str) {
         let status =
             Command::new("kill").args([&format!("-{signal}"), &self.child.id().to_string()]).status();

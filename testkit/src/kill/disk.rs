@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use super::{Disk, Failure, Options};
+use super::{Disk, Failure};
 
 /// Bytes of the small file system: several segments of a log.
 const SMALL_MIB: u32 = 48;
@@ -17,9 +17,9 @@ const FILLER_STEP: usize = 64 << 10;
 
 /// Where the outbox goes, and what the server is started with.
 #[derive(Debug)]
-pub(super) struct Prepared {
-    /// The directory as the server sees it.
-    pub(super) outbox: PathBuf,
+pub struct Prepared {
+    /// The directory of the outbox, as the server sees it.
+    pub outbox: PathBuf,
     /// Words before the program.
     before: Vec<String>,
     /// The file system, as seen from here, and the process that keeps it.
@@ -38,25 +38,25 @@ impl Drop for Keeper {
 }
 
 impl Prepared {
-    /// Makes the disk, or says why this machine has none like it.
-    pub(super) fn new(options: &Options) -> Result<Self, Failure> {
-        let plain = Self { outbox: options.dir.join("outbox"), before: Vec::new(), small: None };
-        match options.disk {
+    /// Makes the disk in this directory; [`Failure::Skipped`] says why this machine has none like it.
+    pub fn new(dir: &Path, disk: Disk) -> Result<Self, Failure> {
+        let plain = Self { outbox: dir.join("outbox"), before: Vec::new(), small: None };
+        match disk {
             Disk::Plain => Ok(plain),
             Disk::Slow(ms) => slow(plain, ms),
-            Disk::Full => small(options),
+            Disk::Full => small(dir),
         }
     }
 
     /// The program and its words, as they have to be started.
-    pub(super) fn wrap(&self, program: &Path, words: Vec<String>) -> (PathBuf, Vec<String>) {
+    pub fn wrap(&self, program: &Path, words: Vec<String>) -> (PathBuf, Vec<String>) {
         let Some((first, more)) = self.before.split_first() else { return (program.to_owned(), words) };
         let all = more.iter().cloned().chain([program.display().to_string()]).chain(words);
         (first.into(), all.collect())
     }
 
     /// Leaves no byte free.
-    pub(super) fn fill(&self) -> Result<(), Failure> {
+    pub fn fill(&self) -> Result<(), Failure> {
         let Some((root, _)) = &self.small else { return Ok(()) };
         let cannot = || Failure::io("fill the small disk");
         let mut filler = File::create(root.join(FILLER)).map_err(cannot())?;
@@ -73,7 +73,7 @@ impl Prepared {
     }
 
     /// Takes away what [`Prepared::fill`] wrote.
-    pub(super) fn free(&self) -> Result<(), Failure> {
+    pub fn free(&self) -> Result<(), Failure> {
         let Some((root, _)) = &self.small else { return Ok(()) };
         match std::fs::remove_file(root.join(FILLER)) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -103,8 +103,8 @@ fn slow(plain: Prepared, ms: u32) -> Result<Prepared, Failure> {
 }
 
 /// A file system of a few MiB that only the server sees.
-fn small(options: &Options) -> Result<Prepared, Failure> {
-    let mount = options.dir.join("small");
+fn small(dir: &Path) -> Result<Prepared, Failure> {
+    let mount = dir.join("small");
     std::fs::create_dir_all(&mount).map_err(Failure::io("make a directory for the small disk"))?;
     let mut why = String::new();
     // Root needs no user namespace, and is not always given one.
@@ -159,14 +159,10 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    fn options(name: &str, disk: Disk) -> Options {
+    fn prepared(name: &str, disk: Disk) -> Option<Prepared> {
         let dir = std::env::temp_dir().join(format!("tillwire-kill-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
-        Options { program: "true".into(), dir, disk, ..Options::default() }
-    }
-
-    fn prepared(name: &str, disk: Disk) -> Option<Prepared> {
-        match Prepared::new(&options(name, disk)) {
+        match Prepared::new(&dir, disk) {
             Ok(prepared) => Some(prepared),
             Err(Failure::Skipped(why)) => {
                 println!("skipped: {why}");

@@ -21,7 +21,7 @@
 
 mod args;
 mod control;
-mod disk;
+pub mod disk;
 mod judge;
 mod killer;
 mod ledger;

@@ -129,7 +129,7 @@ pub(super) struct World {
 impl World {
     /// Nothing runs yet.
     pub(super) fn new(options: Options) -> Result<Self, Failure> {
-        let prepared = Prepared::new(&options)?;
+        let prepared = Prepared::new(&options.dir, options.disk)?;
         let ids: Vec<_> = (0..options.devices).map(|at| format!("{:02x}", at + 1).repeat(16)).collect();
         let control = options.dir.join("control.sock");
         let devices = (0..options.devices).map(|at| Mutex::new(device(&options, at, &ids))).collect();
