@@ -207,6 +207,31 @@ impl ServerBuilder {
     ///
     /// An outbox belongs to one server. A copy of it, or an old backup, is found out by the first device that knows more:
     /// see [`push::driver::server::Event::Forked`].
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use tillwire::{Order, OrderKind, Security, Store, StoreServer, Target};
+    /// # async fn example(store: Store) -> Result<(), Box<dyn std::error::Error>> {
+    /// let server = StoreServer::builder(store)
+    ///     .security(Security::open_network())
+    ///     .outbox("/var/lib/shop/outbox")
+    ///     .start()
+    ///     .await?;
+    /// if let Some(found) = server.recovered() {
+    ///     println!("{} orders of the last run go on", found.orders.len());
+    /// }
+    /// // The key makes it safe to push again when the answer was lost: the second push is the first one.
+    /// let order = Order::new(OrderKind::PREPARE_COLLECT, 1, b"basket 4711").key("collect-4711");
+    /// let fan_out = server.push(&order, &Target::zone(3)).await?;
+    /// assert!(fan_out.durable(), "it is on disk: a power cut loses it no more");
+    /// // What nobody needs after a restart waits for no disk.
+    /// let hint = Order::new(OrderKind::MESSAGE, 1, b"lane 3 opens").volatile();
+    /// server.push(&hint, &Target::all()).await?;
+    /// let report = fan_out.settled(Duration::from_secs(60)).await;
+    /// # let _ = report;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn outbox(mut self, directory: impl Into<PathBuf>) -> Self {
         self.outbox = Some(directory.into());

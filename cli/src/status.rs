@@ -125,7 +125,7 @@ fn people(stats: &Value, all: bool) -> String {
 /// The orders that survive the server.
 fn outbox_rows(outbox: &Value) -> String {
     let number = |name: &str| outbox[name].as_u64().unwrap_or(0);
-    let mib = |name: &str| format!("{}.{} MiB", number(name) >> 20, (number(name) % (1 << 20)) * 10 >> 20);
+    let mib = |name: &str| format!("{}.{} MiB", number(name) >> 20, ((number(name) % (1 << 20)) * 10) >> 20);
     let mut rows = table(&["", ""]);
     rows.add_row(["on disk, of at most".to_owned(), format!("{} of {}", mib("bytes"), mib("cap_bytes"))]);
     rows.add_row(["needed".to_owned(), mib("live_bytes")]);

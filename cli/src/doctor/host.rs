@@ -15,6 +15,7 @@ use super::report::Role;
 use crate::control::Endpoint;
 use crate::control::client::Client;
 use crate::error::Failure;
+use crate::outbox::Chosen;
 
 /// Devices reckoned with if nobody says how many there are: more than a large store has, and what stock limits carry.
 pub(crate) const EXPECTED_DEFAULT: u32 = 400;
@@ -50,6 +51,8 @@ pub(crate) struct Host {
     pub(crate) not_for_proxy: String,
     /// The state directory.
     pub(crate) state: Option<PathBuf>,
+    /// Where orders are kept.
+    pub(crate) outbox: Option<Chosen>,
     /// Two checks take the port of discovery for a moment: one after the other.
     pub(crate) port_turn: Mutex<()>,
 }
@@ -200,6 +203,7 @@ pub(super) mod tests {
             proxy: None,
             not_for_proxy: String::new(),
             state: None,
+            outbox: None,
             port_turn: Mutex::new(()),
         }
     }

@@ -15,6 +15,7 @@ mod host;
 mod http;
 mod identity;
 mod neighbours;
+mod outbox;
 mod port;
 mod proc;
 mod profile;
@@ -44,6 +45,7 @@ use crate::args::{DISCOVERY_PORT, NetArgs};
 use crate::control::{Endpoint, endpoint};
 use crate::error::{Failure, Outcome, Verdict};
 use crate::out;
+use crate::outbox::OutboxArgs;
 
 /// The longest `--timeout`.
 const TIMEOUT_MS_MAX: u64 = 60_000;
@@ -108,6 +110,8 @@ pub(crate) struct Args {
     /// Where a running server is reached: a path, or a loopback IP:PORT. Default: the socket of this user, if there is one.
     #[arg(long, value_name = "SOCKET", value_parser = endpoint)]
     control: Option<Endpoint>,
+    #[command(flatten)]
+    outbox: OutboxArgs,
     #[command(flatten)]
     net: NetArgs,
 }
@@ -249,6 +253,7 @@ async fn host(args: Args, role: Role) -> Result<Host, Failure> {
         server: args.server,
         proxy,
         not_for_proxy: environment.not_for,
+        outbox: args.outbox.choose(args.net.state.as_deref()),
         state: args.net.state,
         profile,
         port_turn: Mutex::new(()),
@@ -319,6 +324,7 @@ async fn one(check: Check, host: &Host) -> Vec<Line> {
         Check::Cloud => cloud::check(host).await,
         Check::Clock => clock::check(host).await,
         Check::State => state::check(host).await,
+        Check::Outbox => outbox::check(host).await,
         Check::Identity => identity::check(host).await,
     }
 }

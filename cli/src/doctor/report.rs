@@ -28,6 +28,8 @@ pub(crate) enum Check {
     Clock,
     /// The state directory can be written and holds what belongs there.
     State,
+    /// The outbox can be written and synced fast enough, and has room.
+    Outbox,
     /// This host has a name of its own, so that the server keeps its id.
     Identity,
 }
@@ -64,6 +66,7 @@ impl Check {
             | Self::OpenFiles
             | Self::Devices
             | Self::Cloud
+            | Self::Outbox
             | Self::Identity => matches!(role, Role::Server),
         }
     }
@@ -76,7 +79,7 @@ impl Check {
             Self::Devices => "orders to the devices",
             Self::Services => "services for the LAN",
             Self::Cloud => "the way out of the store",
-            Self::Clock | Self::State | Self::Identity => "this host",
+            Self::Clock | Self::State | Self::Outbox | Self::Identity => "this host",
         }
     }
 }
