@@ -15,8 +15,8 @@ use tillwire::{
 use tillwire::{Firmware, Service};
 
 use crate::control::request::hex;
-use crate::stock;
 use crate::via::Ways;
+use crate::{outbox, stock};
 
 /// A device: `{id, name, code, kind, zone, tags, services, firmware, address, via, state, silent_ms, connected}`.
 pub(crate) fn device(info: &DeviceInfo, ways: &mut Ways) -> Value {
@@ -160,6 +160,12 @@ impl Known {
                 let error = fault.to_string();
                 return json!({"event": "outbox-failed", "generation": self.generation, "device": null, "error": error});
             }
+            SessionEvent::Renewed { lineage, run } => {
+                return json!({
+                    "event": "renewed", "generation": self.generation, "device": null,
+                    "lineage": lineage.to_string(), "run": outbox::run(*run),
+                });
+            }
             SessionEvent::OutboxBack => {
                 return json!({"event": "outbox-back", "generation": self.generation, "device": null});
             }
@@ -224,11 +230,12 @@ impl Known {
 }
 
 /// Events of sessions and of the outbox; their generation is that of the last event of the roster.
-pub(crate) const NOT_OF_ROSTER: [&str; 8] = [
+pub(crate) const NOT_OF_ROSTER: [&str; 9] = [
     "connected",
     "disconnected",
     "fenced",
     "forked",
+    "renewed",
     "journal-lost",
     "outbox-failed",
     "outbox-back",

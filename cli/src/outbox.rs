@@ -123,6 +123,8 @@ impl Chosen {
         json!({
             "directory": self.directory.display().to_string(),
             "cap_bytes": self.settings.bytes_max,
+            "lineage": found.lineage.to_string(),
+            "run": run(found.run),
             "created": recovery.created,
             "orders": found.orders.len(),
             "devices": found.devices,
@@ -167,7 +169,7 @@ impl Chosen {
             "keys": stats.keys,
             "oldest_s": stats.oldest_ms.map(|accepted_ms| wall_ms().saturating_sub(accepted_ms) / 1_000),
             "lineage": stats.lineage.to_string(),
-            "run": format!("{:016x}", stats.run),
+            "run": run(stats.run),
         })
     }
 
@@ -198,6 +200,11 @@ impl Chosen {
         );
         Some(text)
     }
+}
+
+/// A run's id as it is shown.
+pub(crate) fn run(run: u64) -> String {
+    format!("{run:016x}")
 }
 
 /// The wall clock, in milliseconds since 1970.
@@ -235,6 +242,10 @@ pub(crate) fn alarm(event: &Value, chosen: Option<&Chosen>) -> Option<String> {
              server runs on a copy of it. It begins anew; the old files are in the directories aside-* in it. What was owed is \
              in doubt, and what the backup does not have is unknown here: see that no other server uses a copy, ask the devices, \
              and push again what is missing"
+        )),
+        "renewed" => Some(format!(
+            "the outbox {at} has begun anew as lineage {}: durable orders are taken again",
+            event["lineage"].as_str().unwrap_or_default()
         )),
         "journal-lost" => Some(format!(
             "{device} has lost its journal: orders it was sent and had not answered are in doubt"
@@ -331,6 +342,8 @@ mod tests {
     fn damage_is_told_with_what_to_do_and_a_torn_end_is_none() {
         let chosen = chosen(&["--outbox", "/o"], None).expect("one");
         let mut found = Recovered {
+            lineage: tillwire::Lineage([1; 16]),
+            run: 7,
             orders: vec![3, 4],
             devices: 2,
             keys: 1,

@@ -64,7 +64,7 @@ fn a_takeover_raises_the_fence_and_the_next_start_keeps_it() {
 fn a_fence_that_cannot_be_kept_is_not_used() {
     let store = Store::new("unkept", 188);
     let (control, state) = (store.path("control.sock"), store.path("server"));
-    let server = store.serve(&["--no-discovery", "--state", &state]);
+    let server = store.serve(&["--no-discovery", "--state", &state, "--volatile"]);
     std::fs::remove_dir_all(&state).expect("it is there");
     let refused = run(&["takeover", "--control", &control]);
     assert_eq!(code(&refused), 1);

@@ -13,7 +13,7 @@ pub(crate) fn line(event: &Value) -> String {
             _ => {}
         }
     }
-    for name in ["why", "detail", "from", "rival", "fence", "devices", "events", "error"] {
+    for name in ["why", "detail", "from", "rival", "fence", "lineage", "devices", "events", "error"] {
         match &event[name] {
             Value::String(text) => words.push(format!("{name} {text}")),
             Value::Number(number) => words.push(format!("{name} {number}")),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::shop::{Shop, connected, id};
+use crate::shop::{Shop, connected, id, until};
 use crate::support::Running;
 
 fn copy(from: &str, to: &str) {
@@ -44,7 +44,7 @@ fn an_outbox_from_an_old_backup_is_found_out_and_nothing_is_repeated() {
     for key in ["b", "c"] {
         shop.accept(key, &["--quorum", "1"]);
     }
-    crate::shop::until(|| shop.ledger(2).len() == 3);
+    until(|| shop.ledger(2).len() == 3);
     server.running.kill();
     copy(&backup, &shop.outbox());
 
@@ -53,7 +53,9 @@ fn an_outbox_from_an_old_backup_is_found_out_and_nothing_is_repeated() {
     let forked = server.running.wait_for_event("forked");
     assert_eq!(forked["device"]["id"], *id(2), "{forked}");
     // The old history is set aside, and what it owed is in doubt.
-    crate::shop::until(|| shop.status()["lineage"] != lineage);
+    let renewed = server.running.wait_for_event("renewed");
+    assert_ne!(renewed["lineage"], lineage);
+    until(|| shop.status()["lineage"] == renewed["lineage"]);
     assert!(Path::new(&shop.outbox()).join("aside-1").is_dir());
     let (number, outcomes) = shop.report("owed");
     assert_eq!((number, &outcomes["in-doubt"]), (owed, &1.into()), "{outcomes}");
@@ -149,5 +151,5 @@ fn what_does_not_fit_a_small_outbox_is_refused_until_others_have_ended() {
     let (_, lines) = shop.push("volatile", "0", &["--volatile"]);
     assert_eq!(lines[0]["event"], "accepted", "one that need not be kept is taken");
     let _device = shop.device(2, &[]);
-    crate::shop::until(|| push().0 == 1);
+    until(|| push().0 == 1);
 }
