@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 #[cfg(feature = "metrics")]
 use std::time::Duration;
 
@@ -302,7 +302,7 @@ impl ServerBuilder {
         if let Some(finder) = finder.as_ref().filter(|_| matches!(restored, Some(Ok(_)))) {
             dial_again(finder.handle(), &pusher, &self.push_ports).await;
         }
-        let (events, _) = broadcast::channel(EVENTS_MAX);
+        let (events, first_events) = broadcast::channel(EVENTS_MAX);
         let (stop, stopping) = watch::channel(false);
         let handle = finder.as_ref().map(|finder| finder.handle().clone());
         #[cfg(feature = "metrics")]
@@ -323,6 +323,7 @@ impl ServerBuilder {
             finder: handle,
             restored,
             recovered,
+            first_events: Mutex::new(Some(first_events)),
             events,
             stop,
             task,

@@ -1,7 +1,7 @@
 //! The store server: discovery and order push, joined by one line each way.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use discovery::auth::ServerKeys;
@@ -33,6 +33,7 @@ pub struct StoreServer {
     pub(crate) finder: Option<finding::server::ServerHandle>,
     pub(crate) restored: Option<Result<Restored, SnapshotError>>,
     pub(crate) recovered: Option<Recovered>,
+    pub(crate) first_events: Mutex<Option<broadcast::Receiver<ServerEvent>>>,
     pub(crate) events: broadcast::Sender<ServerEvent>,
     pub(crate) stop: watch::Sender<bool>,
     pub(crate) task: JoinHandle<()>,
@@ -194,6 +195,13 @@ impl StoreServer {
             |id: NodeId| found.binary_search_by_key(&id, |device| device.id).ok().map(|at| found[at]);
         let devices = self.pusher.devices().into_iter();
         devices.map(|push| DeviceInfo { roster: push.id.and_then(look_up), push }).collect()
+    }
+
+    /// What happens, from the very start: devices that are known already may be connected before
+    /// [`ServerBuilder::start`] has returned. `None` for whoever asks second.
+    #[must_use]
+    pub fn events_from_start(&self) -> Option<broadcast::Receiver<ServerEvent>> {
+        self.first_events.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// What happens from now on. A receiver that lags more than 1,024 events behind is told how many it missed.

@@ -208,6 +208,10 @@ pub(crate) fn run(run: u64) -> String {
 }
 
 /// The wall clock, in milliseconds since 1970.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "orders are marked with the wall clock, and an age is shown to people"
+)]
 fn wall_ms() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)

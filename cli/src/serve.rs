@@ -220,7 +220,7 @@ fn say_serving(server: &StoreServer, store: &Store, control: &Endpoint, chosen: 
 /// Answers callers and tells events until told to end.
 async fn serve(served: &Arc<session::Served>, listener: &Listener, end: &mut start::End, json: bool) {
     let server = &*served.server;
-    let mut events = server.subscribe();
+    let mut events = server.events_from_start().unwrap_or_else(|| server.subscribe());
     let mut known = json::Known::default();
     let mut callers = JoinSet::new();
     let mut drain = served.drain.subscribe();

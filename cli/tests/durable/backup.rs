@@ -131,7 +131,7 @@ fn an_outbox_that_cannot_be_used_is_refused_and_says_why() {
 }
 
 #[test]
-fn what_does_not_fit_a_small_outbox_is_refused_until_others_have_ended() {
+fn what_does_not_fit_a_small_outbox_is_refused() {
     let shop = Shop::new("small", 244, &[2]);
     let server = shop.serve(&["--outbox-mib", "16"]);
     assert_eq!(server.outbox["cap_bytes"], 16 << 20);
@@ -150,6 +150,4 @@ fn what_does_not_fit_a_small_outbox_is_refused_until_others_have_ended() {
     assert!(error.contains("bytes") && help.contains("nothing was sent"), "{refused}");
     let (_, lines) = shop.push("volatile", "0", &["--volatile"]);
     assert_eq!(lines[0]["event"], "accepted", "one that need not be kept is taken");
-    let _device = shop.device(2, &[]);
-    until(|| push().0 == 1);
 }

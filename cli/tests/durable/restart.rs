@@ -1,11 +1,10 @@
 //! A server that is killed and started again, while an order is at any of its stages.
 
-use std::thread::sleep;
 use std::time::Duration;
 
 use serde_json::json;
 
-use crate::shop::{Shop, connected, id, until};
+use crate::shop::{Shop, connected, id, pass, until};
 
 #[test]
 fn what_was_accepted_before_a_kill_arrives_once_after_the_restart() {
@@ -46,7 +45,7 @@ fn an_outcome_the_server_never_read_is_told_again_and_nothing_is_done_twice() {
     device.wait_for_event("order");
     // From here on it reads nothing: the device's outcome stands in its socket.
     server.running.signal("STOP");
-    sleep(Duration::from_millis(1_200));
+    pass(Duration::from_millis(1_200));
     server.running.kill();
 
     let _server = shop.serve(&[]);
@@ -62,7 +61,7 @@ fn an_order_that_expires_while_its_server_is_away_reaches_nobody() {
     let away = shop.accept("away", &["--lifetime", "2"]);
     let later = shop.accept("later", &["--lifetime", "6"]);
     server.running.kill();
-    sleep(Duration::from_millis(2_500));
+    pass(Duration::from_millis(2_500));
 
     let server = shop.serve(&[]);
     assert_eq!(shop.report("away"), (away, json!({"expired": 1})), "time went on without the server");

@@ -150,11 +150,17 @@ pub(crate) fn connected(server: &Running, host: u8) {
     server.wait_for(|line| line["event"] == "connected" && line["device"]["id"] == *id);
 }
 
+/// Lets time go by.
+#[expect(clippy::disallowed_methods, reason = "a test that waits serves no sockets")]
+pub(crate) fn pass(time: Duration) {
+    std::thread::sleep(time);
+}
+
 /// Waits for something that comes without a line.
 pub(crate) fn until(wanted: impl Fn() -> bool) {
     let deadline = crate::support::now() + crate::support::PATIENCE;
     while !wanted() {
         assert!(crate::support::now() < deadline, "waited in vain");
-        std::thread::sleep(Duration::from_millis(20));
+        pass(Duration::from_millis(20));
     }
 }
