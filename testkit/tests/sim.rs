@@ -54,3 +54,24 @@ fn the_command_says_what_is_wrong_with_its_words() {
     assert_eq!(code(&["--help"]), ExitCode::SUCCESS);
     assert_eq!(code(&["--seeds", "0..3", "--jobs", "2"]), ExitCode::SUCCESS);
 }
+
+#[test]
+fn every_planted_bug_can_be_planted() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    // A tree without history (a package, an archive) has nothing to apply them to.
+    if !root.join(".git").exists() {
+        return println!("skipped: no git here");
+    }
+    let patches = std::fs::read_dir(root.join("testkit/planted")).expect("the directory is there");
+    let patches: Vec<_> = patches.map(|entry| entry.expect("an entry").path()).collect();
+    assert!(patches.len() >= 6, "{patches:?}");
+    for patch in patches {
+        let git = std::process::Command::new("git")
+            .arg("apply")
+            .arg("--check")
+            .arg(&patch)
+            .current_dir(&root)
+            .status();
+        assert!(git.is_ok_and(|status| status.success()), "{patch:?} does not apply");
+    }
+}
