@@ -104,3 +104,30 @@ async fn an_order_that_is_tried_again_can_be_cancelled() {
         device.shutdown().await;
     }
 }
+
+#[tokio::test]
+async fn a_busy_that_comes_when_there_is_no_time_left_ends_the_order() {
+    let lan = lan(43);
+    let begun = Arc::new(tokio::sync::Notify::new());
+    let (told, mut tries) = (Arc::clone(&begun), 0);
+    let handler = move |_: &Delivered<'_>| {
+        tries += 1;
+        if tries == 1 {
+            return Verdict::Busy { retry_after: Duration::from_millis(10) };
+        }
+        told.notify_one();
+        // Past the end of the order's lifetime.
+        std::thread::sleep(Duration::from_millis(900));
+        Verdict::Busy { retry_after: Duration::from_millis(10) }
+    };
+    let device = lan.device(1).start(handler).await.unwrap();
+    let server = lan.server([1]).start().await.unwrap();
+    connected(&server, 1).await;
+    let order = Order::new(OrderKind::MESSAGE, 1, b"x").lifetime(Duration::from_millis(800));
+    let fan_out = server.push(&order, &Target::all()).await.unwrap();
+    begun.notified().await;
+    let report = fan_out.settled(SOON).await;
+    assert_eq!((report.outcomes(), report.unsettled()), (vec![(Outcome::BUSY, 1)], 0));
+    server.shutdown().await;
+    device.shutdown().await;
+}

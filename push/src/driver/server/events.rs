@@ -51,7 +51,7 @@ impl Shard {
     fn ended(&mut self, now: Instant, number: u64, device: DeviceIndex, code: Code, latency: Duration) {
         let Some(ledger) = self.fleet.ledger_mut(number) else { return };
         if let Some(chain) = ledger.chain {
-            return self.attempt_outcome(now, chain, device, code);
+            return self.attempt_outcome(now, (number, chain), device, code);
         }
         self.latency.record(latency);
         ledger.latency.record(latency);

@@ -4,7 +4,7 @@
 //! told to the first one. Devices that may be tried again at the same time share a record.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +51,9 @@ pub(super) struct Retries {
     due: Vec<Attempt>,
     /// Records that live.
     live: usize,
+    /// Ends of further attempts that this shard gave itself, of which the fleet has not told yet: at most as many as there
+    /// are pairs under way.
+    given: HashSet<(u64, DeviceIndex)>,
 }
 
 impl Retries {
@@ -112,9 +115,9 @@ impl Shard {
         let Some(ledger) = self.fleet.ledger(number) else { return };
         let (chain, deadline) = (ledger.chain, ledger.deadline);
         let Chain { root, attempt } = chain.unwrap_or(Chain { root: number, attempt: 0 });
-        if chain.is_some() {
+        if chain.is_some() && self.fleet.resolve(now, number, device, code) {
             // This record is done with the device; the first one goes on.
-            self.fleet.resolve(now, number, device, code);
+            self.retries.given.insert((number, device));
         }
         let due = now + after.max(SOONEST);
         if due >= deadline || attempt == u16::MAX {
@@ -269,10 +272,17 @@ impl Shard {
         self.attempt_settled(number, Chain { root, attempt });
     }
 
-    /// The record of an attempt has an outcome on a device: it is the outcome of the first order, unless it only ended
-    /// the attempt.
-    pub(super) fn attempt_outcome(&mut self, now: Instant, chain: Chain, device: DeviceIndex, code: Code) {
-        if !code.is_attempt_end() {
+    /// The record of an attempt has an outcome on a device: it is the outcome of the first order, unless this shard only
+    /// closed the record because another attempt follows. A device that is busy when there is no time left, or whose server
+    /// was fenced meanwhile, has said its last word.
+    pub(super) fn attempt_outcome(
+        &mut self,
+        now: Instant,
+        (number, chain): (u64, Chain),
+        device: DeviceIndex,
+        code: Code,
+    ) {
+        if !self.retries.given.remove(&(number, device)) {
             self.fleet.resolve(now, chain.root, device, code);
         }
     }
@@ -280,6 +290,8 @@ impl Shard {
     /// The record of an attempt is done.
     pub(super) fn attempt_settled(&mut self, number: u64, chain: Chain) {
         self.retries.live -= 1;
+        // As a rule none is left.
+        self.retries.given.retain(|(given, _)| *given != number);
         if let Some(root) = self.fleet.ledger_mut(chain.root) {
             root.attempts.retain(|&attempt| attempt != number);
         }

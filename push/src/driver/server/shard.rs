@@ -275,7 +275,7 @@ impl Shard {
         for (local, code) in refused {
             match (chain, self.fleet.ledger(number)) {
                 (Some(chain), _) => {
-                    self.attempt_outcome(now, chain, DeviceIndex(local), code);
+                    self.attempt_outcome(now, (number, chain), DeviceIndex(local), code);
                     self.drain_events(now);
                 }
                 (None, Some(ledger)) => ledger.state.count(code),
