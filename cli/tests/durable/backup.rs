@@ -131,13 +131,16 @@ fn an_outbox_that_cannot_be_used_is_refused_and_says_why() {
 }
 
 #[test]
-fn what_does_not_fit_a_small_outbox_is_refused() {
+fn what_does_not_fit_a_small_outbox_is_refused_until_others_have_ended() {
     let shop = Shop::new("small", 244, &[2]);
     let server = shop.serve(&["--outbox-mib", "16"]);
     assert_eq!(server.outbox["cap_bytes"], 16 << 20);
     let large = shop.store.path("large");
-    fs::write(&large, vec![7; 4 << 20]).expect("written");
+    let pushes = std::cell::Cell::new(0_u8);
     let push = || {
+        // Each has its own content.
+        pushes.set(pushes.get().wrapping_add(1));
+        fs::write(&large, vec![pushes.get(); 4 << 20]).expect("written");
         let words = ["push", "custom", "0x8001", "--payload-file", &large, "--to", "all", "--wait", "0"];
         shop.ask(&words)
     };
@@ -150,4 +153,7 @@ fn what_does_not_fit_a_small_outbox_is_refused() {
     assert!(error.contains("bytes") && help.contains("nothing was sent"), "{refused}");
     let (_, lines) = shop.push("volatile", "0", &["--volatile"]);
     assert_eq!(lines[0]["event"], "accepted", "one that need not be kept is taken");
+    // What has ended makes room without anybody pushing.
+    let _device = shop.device(2, &[]);
+    until(|| push().0 == 1);
 }
