@@ -39,7 +39,24 @@ fn campaign(net: u8, times: u32, volatile: bool, disk: Disk) -> Option<Report> {
 }
 
 #[test]
+fn nothing_that_was_accepted_is_lost_and_nothing_runs_twice() {
+    let report = campaign(172, 10, false, Disk::Plain).expect("a plain disk is everywhere");
+    assert!(report.orders[0] > 0 && report.orders[1] > 0, "orders of both logs: {report}");
+    assert!(report.outcomes.get("applied").is_some_and(|applied| *applied > 0), "{report}");
+}
+
+#[test]
 fn a_store_without_an_outbox_gives_nothing_twice() {
     let report = campaign(171, 10, true, Disk::Plain).expect("a plain disk is everywhere");
     assert!(report.orders[0] == 0 && report.orders[1] > 0, "{report}");
+}
+
+#[test]
+fn a_disk_that_is_full_now_and_then_loses_nothing_that_was_accepted() {
+    campaign(173, 10, false, Disk::Full);
+}
+
+#[test]
+fn a_slow_disk_loses_nothing_that_was_accepted() {
+    campaign(174, 4, false, Disk::Slow(200));
 }

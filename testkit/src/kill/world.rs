@@ -326,7 +326,9 @@ fn server(options: &Options, prepared: &Prepared, ids: &[String]) -> Process {
     let mut all = words("serve --store KILL --entity 7 --staging --open-network --no-discovery --json");
     all.extend(["--bind".into(), format!("127.{}.0.1", options.net)]);
     all.extend(["--control".into(), path("control.sock"), "--state".into(), path("server")]);
-    if !options.volatile {
+    if options.volatile {
+        all.push("--volatile".into());
+    } else {
         all.extend(["--outbox".into(), prepared.outbox.display().to_string()]);
         if options.disk == Disk::Full {
             all.extend(["--outbox-mib".into(), OUTBOX_MIB.into()]);
