@@ -261,12 +261,7 @@ impl ServerBuilder {
     }
 
     async fn launch<D: Disk + Send + 'static>(mut self, disk: Option<D>) -> Result<StoreServer, StartError> {
-        if self.security.is_none() {
-            return Err(StartError::SecurityNotChosen);
-        }
-        if self.devices.len() > self.capacity {
-            return Err(StartError::TooManyDevices { listed: self.devices.len(), capacity: self.capacity });
-        }
+        self.check()?;
         let id = self.server_id.unwrap_or_else(|| chance::server_id(&self.find.store, self.bind));
         self.find.id = id;
         if self.find.epoch_random {
@@ -330,6 +325,16 @@ impl ServerBuilder {
             #[cfg(feature = "metrics")]
             _metrics: metrics,
         })
+    }
+
+    fn check(&self) -> Result<(), StartError> {
+        if self.security.is_none() {
+            return Err(StartError::SecurityNotChosen);
+        }
+        if self.devices.len() > self.capacity {
+            return Err(StartError::TooManyDevices { listed: self.devices.len(), capacity: self.capacity });
+        }
+        Ok(())
     }
 
     fn push_config(&self, id: NodeId) -> pushing::ServerConfig {
