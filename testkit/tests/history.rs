@@ -79,7 +79,7 @@ const fn sample(memory: u64, descriptors: u64) -> Event {
 
 fn limits() -> Limits {
     let late = Some(Duration::from_millis(500));
-    Limits { late, memory: Some(1_000), descriptors: Some(4), settled: true, journal: false, restarts: false }
+    Limits { late, memory: Some(1_000), descriptors: Some(4), settled: true, journal: false }
 }
 
 /// A history, a millisecond from line to line.

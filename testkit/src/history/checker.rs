@@ -23,9 +23,6 @@ pub struct Limits {
     pub settled: bool,
     /// Devices keep a journal: what a device told as ended stays behind it over its boots.
     pub journal: bool,
-    /// Servers restart with their logs: an order that ended unsent, and whose end a crash kept from being logged, is asked
-    /// about again, and a device that is past it answers that it has ended.
-    pub restarts: bool,
 }
 
 macro_rules! rules {
@@ -516,7 +513,7 @@ impl Checker {
             {
                 Err(Rule::WrongCode)
             }
-            Code::DUPLICATE if runs.is_empty() && !by_key && !self.limits.restarts => Err(Rule::NoEffect),
+            Code::DUPLICATE if runs.is_empty() && !by_key => Err(Rule::NoEffect),
             Code::IN_DOUBT | Code::DUPLICATE | Code::POISON | Code::UNKNOWN => Ok(()),
             _ => Err(Rule::WrongCode),
         }

@@ -1,7 +1,7 @@
 //! Ends of sessions that two right halves cannot have.
 
 use push::Ended;
-use wire_format::frame::{Kind, reject};
+use wire_format::frame::reject;
 
 use super::names::Probe;
 use super::world::World;
@@ -21,8 +21,6 @@ pub(super) fn check_end(world: &mut World, device: Option<usize>, why: Ended) {
         | Ended::Removed
         | Ended::Renewed
         | Ended::JournalFailed
-        // An order that ended unsent, and whose end a crash kept from being logged, is asked about after later ones.
-        | Ended::Unexpected(Kind::ORDER)
         | Ended::Stopped => {}
         other => world.ledger.fail(world.now, "ProtocolError", device, &[], other),
     }

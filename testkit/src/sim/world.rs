@@ -274,12 +274,7 @@ impl World {
         let start = Instant::from_millis(1_000);
         // A wall clock that goes back hides how long a server was away.
         let walls = plan.has(|fault| matches!(fault, Fault::WallJump { .. } | Fault::WallFrozen { .. }));
-        let limits = Limits {
-            late: Some(LATE_MAX).filter(|_| !walls),
-            settled: true,
-            restarts: plan.durable,
-            ..Limits::default()
-        };
+        let limits = Limits { late: Some(LATE_MAX).filter(|_| !walls), settled: true, ..Limits::default() };
         let count = plan.devices.len();
         let mut world = Self {
             rng: Rng::new(plan.seed),
