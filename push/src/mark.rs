@@ -77,6 +77,9 @@ impl Mark {
     /// Of the durable log: there was no such device at submit; NOT_TARGETED as soon as the event is told. Not seen once
     /// events are drained.
     pub const UNMEANT: Self = Self(0xFE);
+    /// Of the durable log: it may have been written, in an earlier run, to a device that is not here any more; UNKNOWN as
+    /// soon as the event is told. Not seen once events are drained.
+    pub const LOST: Self = Self(0xFF);
 
     /// The mark that ends an order.
     #[must_use]
@@ -181,7 +184,7 @@ impl Mark {
     /// Whether its end is known and not told yet.
     #[must_use]
     pub const fn is_withdrawn(self) -> bool {
-        matches!(self.0, 0xFA..=0xFE)
+        matches!(self.0, 0xFA..=0xFF)
     }
 
     /// Whether the order has still to be written.
@@ -216,6 +219,7 @@ impl fmt::Display for Mark {
             Self::RECALLED => f.pad("recalled"),
             Self::OVERFLOWED => f.pad("overflowed"),
             Self::UNMEANT => f.pad("unmeant"),
+            Self::LOST => f.pad("lost"),
             mark if mark.is_unlogged() => {
                 f.write_str("unlogged ")?;
                 fmt::Display::fmt(&Code(mark.0 & CODE), f)

@@ -13,7 +13,6 @@ use super::device::{State, flag};
 use super::devices::DeviceStorage;
 use super::list::NONE;
 use super::order::{MarkBytes, OrderStorage};
-use super::parts::Transfer;
 use super::resume::Suspicion;
 use super::tell::{Item, Sort, Told};
 use super::track::Track;
@@ -464,9 +463,8 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
 
     #[inline]
     fn end_transfer(&mut self, index: u32, slot: u32) {
-        let device = self.devices.at_mut(index);
-        if device.transfer.slot == slot {
-            device.transfer = Transfer::NONE;
+        if self.devices.at(index).transfer.slot == slot {
+            self.hand_on_transfer(index, slot);
         }
     }
 

@@ -60,7 +60,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     pub(super) fn handle_want(&mut self, index: u32, want: Want) {
         let first = u16::try_from(want.offset / PIECE_MAX as u32).unwrap_or(u16::MAX);
         let pieces = u8::try_from(want.pieces).unwrap_or(u8::MAX);
-        let slot = self.find_blob(index, want.blob);
+        let slot = self.find_blob(index, want.blob, NONE);
         let Some(slot) = slot.filter(|&slot| first < blob::pieces(self.orders.at(slot).blob_size)) else {
             self.stats.wants_dropped = self.stats.wants_dropped.wrapping_add(1);
             return;
@@ -71,8 +71,19 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         self.wake(index);
     }
 
-    /// The order out on this device that carries this blob.
-    fn find_blob(&self, index: u32, blob: u64) -> Option<u32> {
+    /// The order whose pieces were under way is over. WANT names the blob alone, and a device that asks for the same blob of
+    /// its next order says so ahead of this one's outcome: what is asked for is that order's now.
+    pub(super) fn hand_on_transfer(&mut self, index: u32, slot: u32) {
+        let next = self.find_blob(index, self.orders.at(slot).blob, slot);
+        let device = self.devices.at_mut(index);
+        device.transfer = next.map_or(Transfer::NONE, |slot| Transfer { slot, ..device.transfer });
+        if next.is_some() {
+            self.wake(index);
+        }
+    }
+
+    /// The order out on this device that carries this blob, other than `except`.
+    fn find_blob(&self, index: u32, blob: u64, except: u32) -> Option<u32> {
         let of = |durable| {
             let track = Track::new(durable, Lane::Bulk);
             let mut walk = Walk::over(self.devices.at(index).track(track));
@@ -80,7 +91,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         };
         let carries = |&slot: &u32| {
             let order = self.orders.at(slot);
-            order.blob == blob && order.mark(index).is_out()
+            slot != except && order.blob == blob && order.mark(index).is_out()
         };
         of(false).chain(of(true)).find(carries)
     }

@@ -26,7 +26,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     /// - `lifetime` is what remains of it, perhaps nothing; the frame states the whole, and never leaves as it is.
     /// - Marks say where it stands: PENDING or REPEAT (see [`super::DeviceTrace::mark`]), RETRY_BUSY and its like,
     ///   RETRYING, or how it ended. What is final is not told again; what ends from here on is logged as ever. Where there
-    ///   is no such device it ends as NOT_TARGETED.
+    ///   is no such device it ends as NOT_TARGETED, or as UNKNOWN where it may have been written.
     /// - Nothing overflows, and versions of a supersede key are taken whatever their lifetimes; older ones that wait to be
     ///   sent where a newer one was meant are superseded.
     ///
@@ -99,7 +99,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     fn restore_one(&mut self, index: u32, slot: u32, track: Track, was: Mark, sum: &mut Restored) -> Mark {
         if !self.has_device(index) {
             sum.refused = sum.refused.saturating_add(1);
-            return Mark::UNMEANT;
+            return if was.is_unsent() { Mark::UNMEANT } else { Mark::LOST };
         }
         sum.targets = sum.targets.saturating_add(1);
         sum.unsent = sum.unsent.saturating_add(u32::from(was.is_unsent()));

@@ -291,6 +291,7 @@ const fn end_of_durable(mark: Mark) -> Option<Code> {
     match mark {
         Mark::RECALLED => Some(Code::CANCELLED),
         Mark::OVERFLOWED => Some(Code::OVERFLOW),
+        Mark::LOST => Some(Code::UNKNOWN),
         _ => Some(Code::NOT_TARGETED),
     }
 }

@@ -15,8 +15,12 @@ fn payload() -> Vec<u8> {
 }
 
 fn order_with(number: u64, lane: Lane, size: usize, targets: usize) -> NewOrder<Vec<u8>, Vec<u8>> {
+    order_of(number, number, lane, size, targets)
+}
+
+fn order_of(number: u64, blob: u64, lane: Lane, size: usize, targets: usize) -> NewOrder<Vec<u8>, Vec<u8>> {
     let payload = &payload()[..size];
-    let blob = Blob::new(number, payload, [7; 32]);
+    let blob = Blob::new(blob, payload, [7; 32]);
     let option = blob.option().unwrap();
     let order = crate::order::Order::new(OrderKind(0x8001), 1, &[]).lane(lane).idempotent().options(&option);
     let mut frame = vec![0; order.encoded_len() + blob.frames_len()];
@@ -81,6 +85,27 @@ fn pieces_leave_as_they_are_asked_for_one_per_write_and_without_a_copy() {
     world.wants(0, 1, 0, 4);
     assert_eq!(world.pieces(0), [], "its order is over");
     assert_eq!((world.fleet.stats().pieces, world.fleet.stats().wants_dropped), (5, 1));
+}
+
+#[test]
+fn the_same_blob_of_the_next_order_may_be_asked_for_ahead_of_the_outcome() {
+    let mut world = world(1);
+    world.number += 1;
+    let order = order_of(2, 1, Lane::Bulk, SIZE, 1);
+    world.fleet.submit(world.now, order).expect("taken");
+    world.drain();
+    world.wants(0, 1, 0, 64);
+    assert_eq!(world.pieces(0), [0, 1, 2, 3, 4]);
+    // What a device has to ask leaves ahead of its outcomes, in the same write.
+    let want = Want { blob: 1, offset: 0, pieces: 64 };
+    let applied = Entry { number: 1, code: Code::APPLIED, detail: 0, lane: Lane::Bulk, ms: 7 };
+    world.devices[0].kept.retain(|kept| kept.number != 1);
+    world.devices[0].apply(applied);
+    world.devices[0].send(&Frame::Want(want));
+    world.devices[0].send_outcomes(&[applied]);
+    while world.read(0) {}
+    world.drain();
+    assert_eq!((world.settled(), world.pieces(0)), (vec![1], vec![0, 1, 2, 3, 4]));
 }
 
 #[test]
