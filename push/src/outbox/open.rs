@@ -166,6 +166,7 @@ impl<D: Disk> Outbox<D> {
         let mut outbox =
             Self { log, book, rng, run, opened, head, keyed, loose, carried, lost, stats, scratch };
         outbox.begin_run(now, &mut bodies)?;
+        outbox.make_room_for_starts();
         let restored = outbox.restored(now, bodies, recovery);
         Ok((outbox, restored))
     }
@@ -190,6 +191,18 @@ impl<D: Disk> Outbox<D> {
         self.put_unwritten();
         self.write_out()?;
         Ok(())
+    }
+
+    /// Every start takes a segment of its own, and may be followed by another one before anything is committed: what is
+    /// sparse goes now, faster than it comes. What fails is tried again with the next commit.
+    fn make_room_for_starts(&mut self) {
+        const SEGMENTS: usize = 3;
+        for _ in 0..SEGMENTS {
+            self.carry();
+            if self.log.pending() == 0 || self.write_out().is_err() {
+                return;
+            }
+        }
     }
 
     fn restored(&self, now: Now, mut bodies: Bodies, recovery: Recovery) -> Restored {

@@ -254,6 +254,23 @@ fn runs_at_their_limit_and_one_past_it() {
 }
 
 #[test]
+fn a_server_that_is_started_over_and_over_fills_no_log_with_its_starts() {
+    let mut shop = Shop::new();
+    shop.order(7, 0, &[0, 3]);
+    shop.commit();
+    let starts = 2 * SMALL.bytes_max / SMALL.segment_bytes;
+    for start in 0..starts {
+        shop.disk.crash();
+        let settings = push::outbox::log::Settings { bytes_max: 16 * SMALL.segment_bytes, ..SMALL };
+        let (outbox, found) = Outbox::open(shop.disk.clone(), settings, shop.now, start + 2)
+            .unwrap_or_else(|error| panic!("start {start}: {error}"));
+        assert_eq!(found.orders.iter().map(|order| order.number).collect::<Vec<_>>(), [7]);
+        assert_eq!((found.devices.len(), found.head), (10, 7));
+        drop(outbox);
+    }
+}
+
+#[test]
 fn a_full_outbox_refuses_orders_and_still_takes_how_they_end() {
     let mut shop = Shop::new();
     let mut taken = 0;
