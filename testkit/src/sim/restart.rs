@@ -78,6 +78,10 @@ impl World {
         let (first, log) = (self.servers[at].durable.log == 0, self.servers[at].durable.lineage);
         if first || log != restored.lineage {
             self.begin_log(at, restored.lineage);
+        } else {
+            // A fence may be there that nobody was told is kept.
+            let (log, fence) = (self.servers[at].durable.log, self.servers[at].fence);
+            self.ledger.record(self.now, Event::Log { log, fence });
         }
         let mut found = BTreeSet::new();
         for order in &restored.orders {
@@ -249,9 +253,10 @@ impl World {
                 index
             });
             marks.resize(marks.len().max(index as usize + 1), Mark::NOT_TARGETED.0);
-            let trace = server.traces.get(&number).copied().unwrap_or_default();
-            let owed = mark == Mark::PENDING;
-            marks[index as usize] = if owed { trace.mark(order.lane, order.number).0 } else { mark.0 };
+            // Of somebody who is gone nothing is known: it may have been written.
+            let trace = server.traces.get(&number);
+            let owed = trace.map_or(Mark::REPEAT, |trace| trace.mark(order.lane, order.number));
+            marks[index as usize] = if mark == Mark::PENDING { owed.0 } else { mark.0 };
         }
         marks
     }
