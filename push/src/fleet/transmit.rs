@@ -328,12 +328,12 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     }
 
     /// Whether orders of the durable log may be written to the device: its session is in that log, and so is the end of
-    /// everything that will not be written.
+    /// everything that will not be written (again).
     fn takes_durable(&self, index: u32) -> bool {
         let device = self.devices.at(index);
-        let known = device.untraced == 0 && device.unsaid == 0;
-        let traced = device.flags & (flag::TRACE | flag::TRACED) == flag::TRACED;
-        device.busy & Tracks::DURABLE != 0 && !self.forked && known && traced
+        let traced = device.flags & (flag::TRACE | flag::TRACED) == flag::TRACED && device.untraced == 0;
+        let said = || device.unsaid == 0 && Tracks::of(true).all(|track| device.track(track).lingering == 0);
+        traced && !self.forked && said()
     }
 
     fn judge_order(&self, now: Instant, index: u32, slot: u32) -> Judged {
