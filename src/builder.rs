@@ -200,10 +200,10 @@ impl ServerBuilder {
     }
 
     /// Where orders are kept so that they survive a restart of this server, be it a crash or a power cut: a directory of its
-    /// own, which is made if it is not there. Every order is then durable, unless it says otherwise ([`Order::volatile`]);
+    /// own, which is made if it is not there. Every order is then durable, unless it says otherwise ([`crate::Order::volatile`]);
     /// [`StoreServer::push`] returns once it is on disk. Devices, keys, cancellations and the fence are kept there as well.
     ///
-    /// Without it orders are kept in memory, and end with the server: [`FanOut::durable`] tells which.
+    /// Without it orders are kept in memory, and end with the server: [`crate::FanOut::durable`] tells which.
     ///
     /// An outbox belongs to one server. A copy of it, or an old backup, is found out by the first device that knows more:
     /// see [`push::driver::server::Event::Forked`].

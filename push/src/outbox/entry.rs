@@ -90,7 +90,7 @@ pub enum AppendError {
     /// As many keys as may be remembered.
     #[error("{limit} order keys are remembered, and there may be no more")]
     Keys {
-        /// [`KEYS_MAX`].
+        /// [`super::KEYS_MAX`].
         limit: usize,
     },
     /// Longer than a record may be.
