@@ -47,9 +47,10 @@ pub struct Directory {
 const ENDING: &str = ".log";
 
 impl Directory {
-    /// Opens or makes the directory. [`io::ErrorKind::WouldBlock`] if another process uses it.
+    /// Opens or makes the directory; one that is made belongs to this user alone, since orders lie in it.
+    /// [`io::ErrorKind::WouldBlock`] if another process uses it.
     pub fn open(path: &Path) -> io::Result<Self> {
-        std::fs::create_dir_all(path)?;
+        make_private(path)?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join("lock"))?;
         lock.try_lock().map_err(|error| match error {
             std::fs::TryLockError::Error(error) => error,
@@ -162,6 +163,15 @@ fn sync_names(directory: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
 }
 
+/// Makes a directory, and those above it that are not there, for this user alone where the system knows that.
+fn make_private(path: &Path) -> io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
 /// Takes the room now: a full disk is found out here and not at a commit, and a commit changes no length.
 #[cfg(target_os = "linux")]
 fn reserve(file: &File, bytes: u64) -> io::Result<()> {
@@ -203,6 +213,12 @@ mod tests {
         let mut disk = Directory::open(&path).unwrap();
         assert_eq!(Directory::open(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         assert_eq!(disk.segments().unwrap(), Vec::<u64>::new());
+        #[cfg(unix)]
+        {
+            let mode =
+                std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
+            assert_eq!(mode & 0o777, 0o700, "nobody else reads orders");
+        }
         for segment in [1, 0x1F, 2] {
             disk.create(segment, 4_096, b"head").unwrap();
         }
