@@ -6,7 +6,9 @@
 //! - [`history`]: what happened to orders, and the one judge of it;
 //! - [`kill`]: a server and devices as processes, killed while orders flow (Unix);
 //! - [`netns`]: hosts, switches and routers out of network namespaces (feature `netns`, Linux);
+//! - [`pipe`]: one direction of a connection, for simulated networks;
 //! - [`proxy`]: a TCP proxy that cuts, freezes, delays, flips bits and dribbles;
+//! - [`script`]: what applications push and answer in simulated stores;
 //! - [`sim`]: whole stores in virtual time, with every fault, judged by [`history`];
 //! - [`vectors`]: the byte vectors of `docs/PROTOCOL.md`;
 //! - [`fuzz`]: the bodies of the fuzz targets, so that every build compiles them and every test run replays their corpora.
@@ -21,6 +23,8 @@ pub mod history;
 pub mod kill;
 #[cfg(all(feature = "netns", target_os = "linux"))]
 pub mod netns;
+pub mod pipe;
 pub mod proxy;
+pub mod script;
 pub mod sim;
 pub mod vectors;

@@ -6,10 +6,10 @@ use std::time::Duration;
 use push::fleet::{NewOrder, SubmitFault};
 use push::{DeviceIndex, Mark};
 use testkit::history::{Event, Facts};
-use wire_format::frame::Order;
-use wire_format::frame::order::{Delivery, KindFlags};
+use testkit::script::{Draft, kind_flags};
+use wire_format::frame::order::KindFlags;
 use wire_format::frame::outcome::Code;
-use wire_format::ids::{Lane, OrderKind};
+use wire_format::ids::Lane;
 use wire_format::rng::Rng;
 use wire_format::time::Instant;
 
@@ -250,38 +250,19 @@ impl Wish {
     }
 
     pub(crate) const fn kind_flags(&self) -> KindFlags {
-        if self.idempotent { KindFlags::IDEMPOTENT } else { KindFlags::NONE }
+        kind_flags(self.idempotent)
     }
 
     pub(crate) fn frame(&self, number: u64, lifetime: Option<Duration>) -> Vec<u8> {
-        let (supersede_key, supersede_version) = self.supersede.unwrap_or_default();
-        let options = self.repeats.map(|(_, first, times)| retry_option(first, times)).unwrap_or_default();
-        let order = Order {
-            number,
-            order_key: self.key,
-            supersede_key,
-            supersede_version,
-            kind: OrderKind::SHOW_PAGE,
+        let draft = Draft {
             lane: self.lane,
-            kind_flags: self.kind_flags(),
-            schema: 1,
-            options: &options,
+            idempotent: self.idempotent,
+            durable: false,
+            key: self.key,
+            supersede: self.supersede,
+            repeats: self.repeats.map(|(_, first, times)| (first, times)),
             payload: &self.payload,
         };
-        let remaining_ms = lifetime.map(Delivery::millis);
-        let delivery = Delivery { durable: false, replay: false, needs_result: false, remaining_ms };
-        let mut frame = vec![0; 1_024];
-        let len = order.emit(&delivery, &mut frame).expect("emits");
-        frame.truncate(len);
-        frame
+        draft.frame(number, lifetime)
     }
-}
-
-/// The RETRY option: type, length, the first number, which repetition.
-fn retry_option(first: u64, times: u16) -> Vec<u8> {
-    let mut option = vec![1, 0, 12, 0];
-    option.extend(first.to_le_bytes());
-    option.extend(times.to_le_bytes());
-    option.extend([0, 0]);
-    option
 }

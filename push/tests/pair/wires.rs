@@ -1,8 +1,8 @@
 //! The network between the drivers: bytes take their time, come in pieces, or not at all.
 
 use push::Closed;
+use testkit::pipe::Pipe;
 
-use crate::network::Pipe;
 use crate::world::{Act, MS, World, index};
 
 impl World {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use push::receiver::{Ticket, Verdict};
 use testkit::history::OrderId;
+use testkit::script::draw_verdict;
 use wire_format::frame::{Drain, drain};
 
 use crate::oracle::{order_id, run_of};
@@ -20,7 +21,7 @@ pub(crate) struct Work {
 impl World {
     /// The handler is called: it answers at once, later, or only after a while in which the device does nothing else.
     pub(crate) fn begin(&mut self, at: usize, (ticket, order): (Ticket, OrderId)) {
-        let work = Work { ticket, order, verdict: self.some_verdict() };
+        let work = Work { ticket, order, verdict: draw_verdict(&mut self.rng, self.knobs.attempts) };
         self.note(format_args!("device {at} begins {order}: {:?}", work.verdict));
         let boot = self.devices[at].boot;
         let later = self.rng.below(100) < self.knobs.later;
@@ -35,20 +36,6 @@ impl World {
             self.devices[at].work = Some(work);
             let after = self.rng.between(MS, MS * 400);
             self.later(after, Act::Done { device: at, boot });
-        }
-    }
-
-    fn some_verdict(&mut self) -> Verdict {
-        let retry_after = MS * self.rng.below(1_000) as u32;
-        let attempt = self.rng.below(100) < self.knobs.attempts;
-        match self.rng.below(8) {
-            0..=2 if attempt => Verdict::Busy { retry_after },
-            3..=5 if attempt => Verdict::NoSpace { retry_after },
-            _ if attempt => Verdict::FailedRetryable { detail: 9, retry_after },
-            0 => Verdict::Failed { detail: 7 },
-            1 => Verdict::RejectedKind,
-            2 => Verdict::RejectedPayload,
-            _ => Verdict::Applied,
         }
     }
 

@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use std::fmt::{self, Display, Write};
 use std::time::Duration;
 
-use wire_format::frame::order::{Delivery, KindFlags, Order};
-use wire_format::ids::{Lane, Lineage, OrderKind};
+use wire_format::frame::order::{KindFlags, Order};
+use wire_format::ids::{Lane, Lineage};
 use wire_format::rng::mix;
 use wire_format::time::Instant;
 
 use crate::history::{Checker, Event, Limits, OrderId, Rule, Violation};
+use crate::script::{Draft, kind_flags};
 
 /// Lines of a history that are shown at most, at its beginning and at its end.
 const SHOWN: usize = 300;
@@ -77,7 +78,7 @@ pub(super) struct Wish {
 
 impl Wish {
     pub(super) const fn kind_flags(&self) -> KindFlags {
-        if self.idempotent { KindFlags::IDEMPOTENT } else { KindFlags::NONE }
+        kind_flags(self.idempotent)
     }
 
     /// The bytes every device has to see: the order's name, and what follows from it.
@@ -93,27 +94,17 @@ impl Wish {
     }
 
     pub(super) fn frame(&self, number: u64, lifetime: Option<Duration>, durable: bool) -> Vec<u8> {
-        let (supersede_key, supersede_version) = self.supersede.unwrap_or_default();
-        let options = self.repeats.map(|(first, times)| retry_option(first, times)).unwrap_or_default();
         let payload = self.payload();
-        let order = Order {
-            number,
-            order_key: self.key,
-            supersede_key,
-            supersede_version,
-            kind: OrderKind::SHOW_PAGE,
+        let draft = Draft {
             lane: self.lane,
-            kind_flags: self.kind_flags(),
-            schema: 1,
-            options: &options,
+            idempotent: self.idempotent,
+            durable,
+            key: self.key,
+            supersede: self.supersede,
+            repeats: self.repeats,
             payload: &payload,
         };
-        let remaining_ms = lifetime.map(Delivery::millis);
-        let delivery = Delivery { durable, replay: false, needs_result: false, remaining_ms };
-        let mut frame = vec![0; payload.len() + 128];
-        let len = order.emit(&delivery, &mut frame).unwrap_or(0);
-        frame.truncate(len);
-        frame
+        draft.frame(number, lifetime)
     }
 
     /// What differs between the order handed over and the one asked for.
@@ -127,15 +118,6 @@ impl Wish {
         ];
         checks.iter().find(|(right, _)| !right).map(|(_, what)| *what)
     }
-}
-
-/// The RETRY option: type, length, the first number, which repetition.
-fn retry_option(first: u64, times: u16) -> Vec<u8> {
-    let mut option = vec![1, 0, 12, 0];
-    option.extend(first.to_le_bytes());
-    option.extend(times.to_le_bytes());
-    option.extend([0, 0]);
-    option
 }
 
 #[derive(Debug)]

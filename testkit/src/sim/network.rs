@@ -1,62 +1,9 @@
-//! TCP as far as the protocol can see it: two pipes of bytes, each with a buffer that fills.
-
-use std::collections::VecDeque;
+//! TCP as far as the protocol can see it: two pipes of bytes.
 
 use push::receiver::ConnId;
 use wire_format::time::Instant;
 
-/// One direction of a connection.
-#[derive(Debug)]
-pub(super) struct Pipe {
-    /// What was written and not read; the first `arrived` of them can be read.
-    bytes: VecDeque<u8>,
-    pub(super) arrived: usize,
-    /// Bytes it takes before a write is cut.
-    capacity: usize,
-    /// A write was cut: its writer wants to know when there is room.
-    pub(super) waited_for: bool,
-    /// Nothing arrives before what was written before it.
-    pub(super) last: Instant,
-    /// What was read and not used yet: the reader's buffer.
-    pub(super) unread: Vec<u8>,
-    /// The writer closed: true if its bytes are lost with it.
-    pub(super) closed: Option<bool>,
-}
-
-impl Pipe {
-    fn new(capacity: usize) -> Self {
-        Self {
-            bytes: VecDeque::new(),
-            arrived: 0,
-            capacity,
-            waited_for: false,
-            last: Instant::ZERO,
-            unread: Vec::new(),
-            closed: None,
-        }
-    }
-
-    /// How much of `bytes` the buffer takes.
-    pub(super) fn write(&mut self, bytes: &[u8]) -> usize {
-        let taken = bytes.len().min(self.capacity.saturating_sub(self.bytes.len()));
-        self.bytes.extend(&bytes[..taken]);
-        self.waited_for |= taken < bytes.len();
-        taken
-    }
-
-    /// Moves at most `max` bytes from what has arrived to the reader's buffer. Whether there were any.
-    pub(super) fn read(&mut self, max: usize) -> bool {
-        let taken = self.arrived.min(max);
-        self.arrived -= taken;
-        self.unread.extend(self.bytes.drain(..taken));
-        taken > 0
-    }
-
-    /// The end is reached: nothing more can be read.
-    pub(super) fn is_over(&self) -> bool {
-        self.closed.is_some_and(|reset| reset || self.bytes.is_empty())
-    }
-}
+use crate::pipe::Pipe;
 
 /// Names a connection for ever: its place, and which one in that place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

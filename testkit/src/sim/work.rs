@@ -8,6 +8,7 @@ use super::names::Probe;
 use super::plan::MS;
 use super::world::{Act, World};
 use crate::history::{Event, OrderId};
+use crate::script::draw_verdict;
 
 /// An order that is at work, and how it will end.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +23,8 @@ impl World {
     /// The handler is called: it answers at once, later, or only after a while in which the device does nothing else.
     pub(super) fn begin(&mut self, at: usize, given: Given) {
         let Given { ticket, order, lane, redelivered } = given;
-        let work = Work { ticket, order, lane, verdict: self.some_verdict() };
+        let work =
+            Work { ticket, order, lane, verdict: draw_verdict(&mut self.rng, self.plan.knobs.attempts) };
         let boot = self.devices[at].boot;
         if redelivered {
             self.probe(Probe::Redelivered);
@@ -44,20 +46,6 @@ impl World {
             self.devices[at].work = Some(work);
             let after = self.rng.between(MS, MS * 400);
             self.later(after, Act::Done { device: at, boot });
-        }
-    }
-
-    fn some_verdict(&mut self) -> Verdict {
-        let retry_after = MS * self.rng.below(1_000) as u32;
-        let attempt = self.rng.below(100) < self.plan.knobs.attempts;
-        match self.rng.below(8) {
-            0..=2 if attempt => Verdict::Busy { retry_after },
-            3..=5 if attempt => Verdict::NoSpace { retry_after },
-            _ if attempt => Verdict::FailedRetryable { detail: 9, retry_after },
-            0 => Verdict::Failed { detail: 7 },
-            1 => Verdict::RejectedKind,
-            2 => Verdict::RejectedPayload,
-            _ => Verdict::Applied,
         }
     }
 
