@@ -256,6 +256,22 @@ fn a_key_of_another_log_ends_an_order_as_the_first_one_ended() {
     let first = [keyed(1), effect_in(1, in_log(1), false), answer_in(1, in_log(1), Code::APPLIED)];
     let both = first.into_iter().chain([told(1), settled(1), keyed(2), told(2), settled(2)]);
     assert_eq!(rules(both), []);
+    // It has to have been answered so, and by another log: one that was handed over and not answered ended otherwise.
+    let begun =
+        [keyed(1), effect_in(1, in_log(1), false), keyed(2), told(2), settled(2), Event::Gone { log: 1 }];
+    assert_eq!(rules(begun), [Rule::NoEffect]);
+    // What may run again has forgotten its end after a boot, but not before.
+    let other = |log| {
+        let facts = move |facts: &mut Facts| (facts.key, facts.idempotent) = (KEY, true);
+        let answer = answer_in(log, in_log(2), Code::APPLIED);
+        [accepted(in_log(2), facts), effect_in(log, in_log(2), false), answer]
+    };
+    let own = accepted(in_log(1), |facts| (facts.key, facts.idempotent) = (KEY, true));
+    let own = [own, effect_in(1, in_log(1), false), answer_in(1, in_log(1), Code::FAILED)];
+    let end = [told(2), settled(2), told(1), settled(1)];
+    let forgotten = own.clone().into_iter().chain([boot(2)]).chain(other(2)).chain(end.clone());
+    assert_eq!(rules(forgotten), []);
+    assert_eq!(rules(own.into_iter().chain(other(1)).chain(end)), [Rule::OtherAnswer]);
     // One that was rejected had no effect; another log may try.
     let run = |log| [keyed(log), effect_in(1, in_log(log), false)];
     let no = answer_in(1, in_log(1), Code::REJECTED_KIND);

@@ -176,8 +176,8 @@ pub struct Checker {
     unanswered: BTreeSet<OrderId>,
     settled: BTreeSet<OrderId>,
     boots: BTreeMap<u32, Boot>,
-    /// Devices and order keys of which an order was begun, from any log and in any boot.
-    keyed: BTreeSet<(u32, u64)>,
+    /// By device and order key: the orders that were begun, from any log and in any boot.
+    keyed: BTreeMap<(u32, u64), BTreeSet<OrderId>>,
     first: Option<(u64, u64)>,
 }
 
@@ -326,7 +326,7 @@ impl Checker {
         }
         it.fence = it.fence.max(fence);
         if facts.key != 0 {
-            self.keyed.insert((device, facts.key));
+            self.keyed.entry((device, facts.key)).or_default().insert(order);
         }
         verdict
     }
@@ -469,14 +469,11 @@ impl Checker {
     fn may_end(&self, order: OrderId, facts: &Facts, device: u32, code: Code) -> Result<(), Rule> {
         let root = self.root(order);
         let runs = self.runs.get(&(device, root)).map_or(&[][..], Vec::as_slice);
-        let by_key = facts.key != 0 && self.keyed.contains(&(device, facts.key));
         match code {
             Code::APPLIED | Code::FAILED | Code::REJECTED_KIND | Code::REJECTED_PAYLOAD => {
                 let answered = runs.iter().any(|run| run.answer == Some(code));
-                let ended = |run: &Run| run.answer.is_some_and(|code| !code.is_attempt_end());
                 match (answered, runs) {
-                    // What only began, or tried, has no end of its own; one with its key from another log may have.
-                    _ if answered || (by_key && !runs.iter().any(ended)) => Ok(()),
+                    _ if answered || self.is_end_by_key(order, facts, device, code, runs) => Ok(()),
                     // The core rejects some payloads itself, without asking the handler.
                     (false, []) if code == Code::REJECTED_PAYLOAD => Ok(()),
                     (false, []) => Err(Rule::NoEffect),
@@ -513,10 +510,34 @@ impl Checker {
             {
                 Err(Rule::WrongCode)
             }
-            Code::DUPLICATE if runs.is_empty() && !by_key => Err(Rule::NoEffect),
+            Code::DUPLICATE
+                if runs.is_empty() && self.begun_by_key(order, facts, device).next().is_none() =>
+            {
+                Err(Rule::NoEffect)
+            }
             Code::IN_DOUBT | Code::DUPLICATE | Code::POISON | Code::UNKNOWN => Ok(()),
             _ => Err(Rule::WrongCode),
         }
+    }
+
+    /// Whether an order may have ended as one of another log with its key was answered. What only began, or tried, has no
+    /// end of its own; what ended in an earlier boot may have been forgotten, and asked about again.
+    fn is_end_by_key(&self, order: OrderId, facts: &Facts, device: u32, code: Code, runs: &[Run]) -> bool {
+        let now = self.boots.get(&device).map(|it| it.boot);
+        let ended = |run: &Run| run.answer.is_some_and(|code| !code.is_attempt_end());
+        let forgotten = |run: &Run| facts.idempotent && Some(run.boot) != now;
+        runs.iter().filter(|run| ended(run)).all(forgotten)
+            && self.begun_by_key(order, facts, device).any(|run| run.answer == Some(code))
+    }
+
+    /// What orders of other logs with its key did on this device.
+    fn begun_by_key(&self, order: OrderId, facts: &Facts, device: u32) -> impl Iterator<Item = &Run> {
+        let keyed = self.keyed.get(&(device, facts.key)).into_iter().flatten();
+        let others = keyed.filter(move |other| other.log != order.log);
+        others.flat_map(move |other| {
+            let runs = self.runs.get(&(device, self.root(*other))).into_iter().flatten();
+            runs.filter(move |run| run.order == *other)
+        })
     }
 
     /// Whether there is an order of another log with its key for this device: that may have begun and left a doubt.

@@ -1,10 +1,36 @@
 //! Ends of sessions that two right halves cannot have.
 
-use push::Ended;
+use push::{DeviceIndex, Ended};
 use wire_format::frame::reject;
 
 use super::names::Probe;
 use super::world::World;
+
+impl World {
+    /// A session of a server with the device at this place is over.
+    pub(super) fn check_server_end(&mut self, at: usize, index: DeviceIndex, why: Ended) {
+        // A device met twice was judged when it said who it is.
+        if !matches!(why, Ended::DuplicateDevice { .. }) {
+            check_end(self, Some(self.servers[at].device_of[index.0 as usize]), why);
+        }
+    }
+
+    /// What the device at this place said ends its session. A device known by its address alone may be listed again before
+    /// its removal is written down: until then its old place has it.
+    pub(super) fn check_heard(&mut self, at: usize, index: DeviceIndex, why: Ended) {
+        let server = &self.servers[at];
+        let device = server.device_of[index.0 as usize];
+        let leaves = |first: u32| {
+            server.leaving.contains(&first)
+                && server.device_of[first as usize] == device
+                && server.index[device] == Some(index)
+        };
+        match why {
+            Ended::DuplicateDevice { first } if leaves(first) => self.probe(Probe::ListedTwice),
+            why => check_end(self, Some(device), why),
+        }
+    }
+}
 
 /// Cuts, pauses and other servers end sessions; a protocol error between two halves that are right is a bug.
 pub(super) fn check_end(world: &mut World, device: Option<usize>, why: Ended) {

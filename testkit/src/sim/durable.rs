@@ -34,6 +34,8 @@ const BEGINNING_MS: u64 = 1_577_836_800_000;
 pub(super) struct Waiting {
     pub(super) wish: Wish,
     pub(super) targets: BTreeSet<usize>,
+    /// The places of its targets in the fleet.
+    pub(super) places: Vec<push::DeviceIndex>,
     pub(super) cancel_after: Option<Duration>,
 }
 
@@ -49,6 +51,8 @@ pub(super) enum Job {
     },
     Removed {
         number: u32,
+        /// The place of a device whose fleet does not know it yet.
+        index: Option<push::DeviceIndex>,
     },
     Fence {
         fence: u64,
@@ -171,9 +175,9 @@ impl Durable {
         self.queue.push(job);
     }
 
-    /// The number of a device of the world that is not removed.
-    pub(super) fn number_of(&self, device: usize) -> Option<u32> {
-        self.numbers.iter().rev().find(|(_, of)| **of == device).map(|(number, _)| *number)
+    /// What is tried again comes before what was put meanwhile.
+    fn put_again(&mut self, jobs: Vec<Job>) {
+        self.queue.splice(0..0, jobs);
     }
 }
 
@@ -297,7 +301,7 @@ impl World {
         let Some(outbox) = &mut durable.outbox else { return Ok(0) };
         let entry = match job {
             Job::Cancel { number } => Entry::Cancel { number: *number },
-            Job::Removed { number } => Entry::Removed { device: *number },
+            Job::Removed { number, .. } => Entry::Removed { device: *number },
             Job::Fence { fence } => Entry::Fence { fence: *fence },
             Job::Batch { batch, .. } => return outbox.append_batch(times, batch).map(|()| 0),
             Job::Device { number } => {
@@ -324,13 +328,9 @@ impl World {
         let server = &mut self.servers[at];
         let number = server.next_number;
         server.next_number += 1;
+        let numbers: BTreeSet<u32> = waiting.places.iter().map(|index| server.numbers[&index.0]).collect();
         let durable = &mut server.durable;
         let Some(outbox) = &mut durable.outbox else { return Ok(0) };
-        let numbers = waiting
-            .targets
-            .iter()
-            .filter_map(|device| durable.numbers.iter().rev().find(|(_, of)| *of == device));
-        let numbers: BTreeSet<u32> = numbers.map(|(number, _)| *number).collect();
         let invalid = AppendError::Invalid { field: "targets" };
         let targets = Targets::from_sorted(numbers).ok_or(invalid)?;
         let wish = &waiting.wish;
@@ -356,7 +356,7 @@ impl World {
             return;
         }
         let Some((jobs, committed, since)) = server.durable.writing.take() else { return };
-        let mut failed = false;
+        let mut again = Vec::new();
         for (job, appended) in jobs {
             if self.servers[at].fleet.is_none() {
                 return;
@@ -365,14 +365,17 @@ impl World {
             match job {
                 Job::Order(waiting) => self.order_written(at, waiting, appended, committed.then_some(since)),
                 job if kept => self.job_written(at, job),
-                job => {
-                    failed = true;
-                    self.servers[at].durable.put(job);
+                // It is gone, whatever the disk says: only the record waits.
+                Job::Removed { number, index } => {
+                    index.into_iter().for_each(|index| self.is_removed(at, index));
+                    again.push(Job::Removed { number, index: None });
                 }
+                job => again.push(job),
             }
             self.tell_events(at);
         }
-        if failed && self.servers[at].fleet.is_some() {
+        if !again.is_empty() && self.servers[at].fleet.is_some() {
+            self.servers[at].durable.put_again(again);
             // Not at once: the disk has just said that it cannot.
             self.servers[at].durable.armed = self.now + AGAIN;
             self.later(AGAIN, Act::Write { server: at, boot });
@@ -401,7 +404,9 @@ impl World {
                 self.attempt_not_kept(at, &waiting);
             }
             // Its order has ended meanwhile.
-            (Err(AppendError::Invalid { field: "root" }), _) if waiting.wish.repeats.is_some() => {}
+            (Err(AppendError::Invalid { field: "root" }), _) if waiting.wish.repeats.is_some() => {
+                self.attempt_not_kept(at, &waiting);
+            }
             (Err(error), _) => self.ledger.fail(self.now, "AppendRefused", None, &[], error),
         }
     }
@@ -426,7 +431,9 @@ impl World {
                     }
                 }
             }
-            Job::Removed { number } => self.removal_written(at, number),
+            Job::Removed { index, .. } => {
+                index.into_iter().for_each(|index| self.is_removed(at, index));
+            }
             Job::Device { .. } | Job::Order(_) => {}
         }
     }

@@ -13,7 +13,7 @@
 //! | `server`, `device` | the drivers of both halves |
 //! | `durable`, `restart` | a server's outbox: what is written down when, and what a start finds |
 //! | `store` | a device's journal: what it is kept in |
-//! | `orders`, `work` | the applications on both sides |
+//! | `orders`, `retry`, `work` | the applications on both sides |
 //! | `storm` | faults, as they are done to the world |
 //! | `ledger`, `check` | what was asked for, what became of it, and what may not be |
 //! | `names` | faults and rare paths that are counted |
@@ -31,6 +31,7 @@ mod network;
 mod orders;
 mod plan;
 mod restart;
+mod retry;
 mod server;
 mod shrink;
 mod store;

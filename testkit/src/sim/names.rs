@@ -124,6 +124,7 @@ names! {
         StartFailed = "a start that failed because of the disk", rare;
         RecordDamaged = "a record found damaged", rare;
         Draining = "a session refused while the device leaves", rare;
+        ListedTwice = "a device met again before its removal was written down", rare;
     }
 }
 

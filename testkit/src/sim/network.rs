@@ -1,5 +1,6 @@
 //! TCP as far as the protocol can see it: two pipes of bytes.
 
+use push::DeviceIndex;
 use push::receiver::ConnId;
 use wire_format::time::Instant;
 
@@ -16,9 +17,9 @@ pub(super) struct LinkId {
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) server: usize,
-    /// The device that answered, and the one that was meant.
+    /// The device that answered, and the place in the server's fleet of the one that was meant.
     pub(super) device: usize,
-    pub(super) meant: usize,
+    pub(super) index: DeviceIndex,
     /// The device's name for it, once accepted.
     pub(super) conn: Option<ConnId>,
     /// Bytes to the device, and to the server.
@@ -40,11 +41,11 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(server: usize, device: usize, meant: usize, capacity: usize, chunk: u64) -> Self {
+    pub(super) fn new(server: usize, device: usize, index: DeviceIndex, capacity: usize, chunk: u64) -> Self {
         Self {
             server,
             device,
-            meant,
+            index,
             conn: None,
             down: Pipe::new(capacity),
             up: Pipe::new(capacity),

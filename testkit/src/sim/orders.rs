@@ -1,4 +1,4 @@
-//! Orders: what the application pushes, takes back and tries again, and what becomes of it.
+//! Orders: what the application pushes, and what becomes of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -18,13 +18,11 @@ use crate::history::{Event, Facts, OrderId};
 
 /// How often the application looks for a server that takes what has a key.
 const PUSH_AGAIN: Duration = Duration::from_millis(500);
-/// A device that says "try again at once" is taken at its word this long after.
-const SOONEST: Duration = Duration::from_millis(100);
 /// A commit that took longer leaves less of an order's lifetime than its header says.
 const FRESH: Duration = Duration::from_millis(100);
 
 /// What is counted for an outcome.
-const fn probe_of(code: Code) -> Probe {
+pub(super) const fn probe_of(code: Code) -> Probe {
     match code {
         Code::APPLIED => Probe::Applied,
         Code::DUPLICATE => Probe::Duplicate,
@@ -76,6 +74,7 @@ impl World {
         let present = |device: &usize| !self.devices[*device].removed && server.index[*device].is_some();
         let targets: BTreeSet<_> =
             (0..self.devices.len()).filter(|device| spec.is_for(*device)).filter(present).collect();
+        let places = targets.iter().filter_map(|device| server.index[*device]).collect();
         let up = server.fleet.is_some() && !server.draining;
         if targets.is_empty() || !up || wish.until.is_some_and(|until| until <= self.now) {
             if wish.key != 0 && !up && !self.calm {
@@ -85,9 +84,9 @@ impl World {
         }
         if wish.durable {
             if self.has_room(at) {
-                self.servers[at].durable.put(Job::Order(Waiting { wish, targets, cancel_after }));
+                self.servers[at].durable.put(Job::Order(Waiting { wish, targets, places, cancel_after }));
             }
-        } else if let Ok(number) = self.submit(at, wish, &targets) {
+        } else if let Ok(number) = self.submit(at, Waiting { wish, targets, places, cancel_after }) {
             self.cancel_later(at, number, cancel_after);
         }
         self.serve_server(at);
@@ -101,27 +100,28 @@ impl World {
     }
 
     /// Whether the fleet has a place for one more durable order: a quarter is left to volatile ones.
-    fn has_room(&self, at: usize) -> bool {
+    pub(super) fn has_room(&self, at: usize) -> bool {
         let server = &self.servers[at];
         let live = server.fleet.as_ref().map_or(0, |fleet| fleet.live_orders() as usize);
         live + server.durable.waits() < ORDERS / 4 * 3
     }
 
     /// Hands a volatile order to the fleet; its number, if it is taken.
-    fn submit(&mut self, at: usize, wish: Wish, targets: &BTreeSet<usize>) -> Result<u64, SubmitFault> {
+    pub(super) fn submit(&mut self, at: usize, waiting: Waiting) -> Result<u64, SubmitFault> {
+        let Waiting { wish, targets, places, .. } = waiting;
         let (now, skip) = (self.now, self.rng.below(3));
         let server = &mut self.servers[at];
         let number = server.next_number;
         server.next_number += 1 + skip;
         let lifetime = wish.until.map(|until| until.since(now));
-        let new = new_order(number, &wish, lifetime, server.marks(targets));
+        let new = new_order(number, &wish, lifetime, server.marks(&places));
         let Some(fleet) = &mut server.fleet else { return Err(SubmitFault::Stopped) };
         if let Err(error) = fleet.submit(now, new) {
             self.check_refusal(at, &wish, error.why);
             return Err(error.why);
         }
         let (order, lineage) = (OrderId { log: server.log, number }, server.lineage);
-        let facts = facts(&wish, lifetime.map(|lifetime| now + lifetime), order.log, targets);
+        let facts = facts(&wish, lifetime.map(|lifetime| now + lifetime), order.log, &targets);
         self.ledger.knows(lineage, order, &wish);
         self.ledger.record(now, Event::Accepted { order, facts: Box::new(facts) });
         self.run.orders += 1;
@@ -129,9 +129,9 @@ impl World {
         // What ended at once is told by its mark alone.
         let fleet = self.servers[at].fleet.as_ref();
         let marks = fleet.and_then(|fleet| fleet.marks(number)).map(|(_, marks)| marks.to_vec());
-        for (index, code) in marks.into_iter().flatten().map(|mark| Mark(mark).code()).enumerate() {
-            if let Some(code) = code {
-                self.ended(at, self.servers[at].device_of[index], number, code);
+        for (index, mark) in (0..).zip(marks.into_iter().flatten()) {
+            if let Some(code) = Mark(mark).code() {
+                self.ended(at, DeviceIndex(index), number, code);
             }
         }
         Ok(number)
@@ -140,15 +140,12 @@ impl World {
     /// A durable order is on disk: its push returns, and the fleet gets it. `since` is when its lifetime began.
     pub(super) fn accept_durable(&mut self, at: usize, number: u64, waiting: Waiting, since: Instant) {
         let now = self.now;
-        let Waiting { wish, targets, cancel_after } = waiting;
+        let Waiting { wish, targets, places, cancel_after } = waiting;
         let id = self.remember(at, number, &wish, &targets);
         let server = &mut self.servers[at];
         let lifetime = wish.until.map(|until| until.since(since).max(MS));
-        let new = new_order(number, &wish, lifetime, server.marks(&targets));
+        let new = new_order(number, &wish, lifetime, server.marks(&places));
         server.wishes.insert(number, wish.clone());
-        if let Some((root, _)) = wish.repeats {
-            server.trying.extend(targets.iter().map(|device| ((root, *device), Some(number))));
-        }
         let Some(fleet) = &mut server.fleet else { return };
         let left = |new: NewOrder<Vec<u8>, Vec<u8>>| NewOrder {
             lifetime: wish.until.map(|until| until.since(now)),
@@ -175,16 +172,6 @@ impl World {
         self.cancel_later(at, number, cancel_after);
     }
 
-    /// A further attempt could not be kept: it is made later, under another number.
-    pub(super) fn attempt_not_kept(&mut self, at: usize, waiting: &Waiting) {
-        let Some((root, attempt)) = waiting.wish.repeats else { return };
-        let boot = self.servers[at].boot;
-        for device in waiting.targets.iter().copied() {
-            self.servers[at].trying.remove(&(root, device));
-            self.later(PUSH_AGAIN, Act::Retry { server: at, boot, number: root, device, attempt });
-        }
-    }
-
     /// Whether the fleet had a reason to refuse this order.
     fn check_refusal(&mut self, at: usize, wish: &Wish, why: SubmitFault) {
         let server = &self.servers[at];
@@ -203,7 +190,8 @@ impl World {
     }
 
     /// An order has its outcome on a device.
-    pub(super) fn ended(&mut self, at: usize, device: usize, number: u64, code: Code) {
+    pub(super) fn ended(&mut self, at: usize, index: DeviceIndex, number: u64, code: Code) {
+        let device = self.servers[at].device_of[index.0 as usize];
         let order = self.servers[at].order(number);
         self.probe(probe_of(code));
         self.run.outcomes += 1;
@@ -219,12 +207,7 @@ impl World {
         server.told.push(number);
         let Some(wish) = server.wishes.get(&number) else { return };
         if let Some((root, _)) = wish.repeats {
-            server.trying.remove(&(root, device));
-            // What this side ended itself, because another attempt follows, is no news to the first order.
-            let followed = server.followed.remove(&(number, device));
-            if !followed || !code.is_attempt_end() {
-                server.resolved.push((root, device, code));
-            }
+            self.attempt_outcome(at, number, root, index, code);
         }
     }
 
@@ -288,131 +271,6 @@ impl World {
             if !right {
                 let detail = format!("the mark is {mark}, told was {told:?}");
                 self.ledger.fail(self.now, "MarkDiffers", Some(device), &[order], detail);
-            }
-        }
-    }
-
-    /// Tells orders how the attempts ended they go by. Whether there were any.
-    pub(super) fn resolve_attempts(&mut self, at: usize) -> bool {
-        let resolved = core::mem::take(&mut self.servers[at].resolved);
-        let busy = !resolved.is_empty();
-        for (number, device, code) in resolved {
-            self.resolve(at, number, device, code);
-        }
-        busy
-    }
-
-    fn resolve(&mut self, at: usize, number: u64, device: usize, code: Code) {
-        let now = self.now;
-        let server = &mut self.servers[at];
-        let (Some(fleet), Some(index)) = (&mut server.fleet, server.index[device]) else { return };
-        fleet.resolve(now, number, index, code);
-    }
-
-    /// A device ended an attempt: the application tries again later, if there is time for it.
-    pub(super) fn attempt_ended(
-        &mut self,
-        at: usize,
-        device: usize,
-        number: u64,
-        code: Code,
-        retry_after: Duration,
-    ) {
-        self.probe(probe_of(code));
-        self.note_of(
-            device,
-            format_args!("attempt {number} over on device {device}: {code}, again {retry_after:?}"),
-        );
-        let server = &mut self.servers[at];
-        let Some(wish) = server.wishes.get(&number) else { return };
-        let (until, repeats) = (wish.until, wish.repeats);
-        let (root, attempt) = repeats.unwrap_or((number, 0));
-        if repeats.is_some() {
-            // This attempt is done with the device; the first order goes on.
-            server.trying.remove(&(root, device));
-            server.followed.insert((number, device));
-            self.resolve(at, number, device, code);
-        }
-        let wait = retry_after.max(SOONEST) + MS * self.rng.below(200) as u32;
-        if until.is_some_and(|until| self.now + wait >= until) {
-            return self.resolve(at, root, device, code);
-        }
-        let boot = self.servers[at].boot;
-        self.later(wait, Act::Retry { server: at, boot, number: root, device, attempt: attempt + 1 });
-    }
-
-    pub(super) fn retry(&mut self, at: usize, boot: u64, (root, attempt): (u64, u16), device: usize) {
-        let server = &mut self.servers[at];
-        let Some(index) = server.index[device] else { return };
-        let marks = server.fleet.as_ref().and_then(|fleet| fleet.marks(root)).map(|(_, marks)| marks);
-        let mark = marks.and_then(|marks| marks.get(index.0 as usize)).map(|mark| Mark(*mark));
-        let waits = mark.is_some_and(|mark| mark.attempt_code().is_some() || mark == Mark::RETRYING);
-        if server.boot != boot || !waits || server.trying.contains_key(&(root, device)) {
-            return;
-        }
-        let Some(mut wish) = server.wishes.get(&root).cloned() else { return };
-        wish.repeats = Some((root, attempt));
-        if wish.until.is_some_and(|until| until <= self.now) {
-            return;
-        }
-        let targets = BTreeSet::from([device]);
-        let again = Act::Retry { server: at, boot, number: root, device, attempt };
-        if wish.durable {
-            if !self.has_room(at) {
-                return self.later(MS * 200, again);
-            }
-            self.retry_begins(at, root, device, index, None);
-            self.servers[at].durable.put(Job::Order(Waiting { wish, targets, cancel_after: None }));
-        } else {
-            match self.submit(at, wish, &targets) {
-                Ok(number) => self.retry_begins(at, root, device, index, Some(number)),
-                // Later, if there is room then. Its lifetime may end first.
-                Err(SubmitFault::Full) => self.later(MS * 200, again),
-                Err(_) => {}
-            }
-        }
-        self.serve_server(at);
-    }
-
-    fn retry_begins(&mut self, at: usize, root: u64, device: usize, index: DeviceIndex, number: Option<u64>) {
-        self.probe(Probe::Retried);
-        let server = &mut self.servers[at];
-        // What is at an end already has said so by now.
-        let over = number.is_some_and(|number| !server.wishes.contains_key(&number));
-        if let (Some(fleet), false) = (&mut server.fleet, over) {
-            fleet.retry_begins(root, index);
-            server.trying.insert((root, device), number);
-        }
-    }
-
-    /// The application takes an order back: what is durable once that is on disk.
-    pub(super) fn cancel(&mut self, at: usize, boot: u64, number: u64) {
-        let server = &mut self.servers[at];
-        if server.boot != boot || server.fleet.is_none() {
-            return;
-        }
-        if server.wishes.get(&number).is_some_and(|wish| wish.durable) {
-            server.durable.put(Job::Cancel { number });
-            self.kick_writer(at);
-        } else {
-            self.cancel_now(at, number);
-            self.serve_server(at);
-        }
-    }
-
-    /// Takes an order back, and whatever it goes by.
-    pub(super) fn cancel_now(&mut self, at: usize, number: u64) {
-        let now = self.now;
-        let trying = &self.servers[at].trying;
-        let attempts =
-            trying.iter().filter(|((root, _), _)| *root == number).filter_map(|(_, attempt)| *attempt);
-        let numbers: BTreeSet<_> = attempts.chain([number]).collect();
-        for number in numbers {
-            let server = &mut self.servers[at];
-            if server.fleet.as_mut().is_some_and(|fleet| fleet.cancel(now, number)) {
-                server.taken_back.push(number);
-                let order = server.order(number);
-                self.ledger.record(now, Event::Cancel { order });
             }
         }
     }

@@ -8,6 +8,7 @@ use push::fleet::{DeviceTrace, NewDevice, NewOrder};
 use push::outbox::{Outbox, Restored, RestoredDevice, RestoredOrder};
 use push::{DeviceIndex, Mark};
 use wire_format::frame::order::KindFlags;
+use wire_format::frame::outcome::Code;
 use wire_format::frame::{Order, Raw};
 use wire_format::ids::Lineage;
 
@@ -16,6 +17,7 @@ use super::ledger::Wish;
 use super::names::Probe;
 use super::orders::facts;
 use super::plan::{MS, SECOND};
+use super::retry::Attempt;
 use super::server::{SPARE, address};
 use super::world::{Act, World};
 use crate::history::{Event, OrderId};
@@ -88,6 +90,13 @@ impl World {
             found.insert(order.number);
             self.restore_order(at, order);
         }
+        let attempts = restored.orders.iter().filter_map(|order| Some((order.attempt?.root, order)));
+        let attempted = attempts.flat_map(|(root, order)| {
+            let open = order.marks.iter().filter(|(_, mark)| *mark == Mark::PENDING);
+            open.map(move |(number, _)| (root, number))
+        });
+        let attempted = attempted.collect();
+        restored.orders.iter().for_each(|order| self.go_on(at, order, &attempted));
         self.check_lost(at, &found);
         self.servers[at].durable.unanswered.clear();
     }
@@ -126,13 +135,18 @@ impl World {
         let now = self.now;
         let number = order.number;
         let Some((id, mut wish, targets)) = self.known_order(at, order) else { return };
-        wish.until = order.attempt.map_or(order.remaining.map(|remaining| now + remaining), |_| wish.until);
+        // An attempt lives as long as its order does.
+        wish.until = match order.attempt {
+            None => order.remaining.map(|remaining| now + remaining),
+            Some(attempt) => self.servers[at].wishes.get(&attempt.root).and_then(|root| root.until),
+        };
         self.check_outcomes(at, id, order, &targets);
         let lifetime = wish.until.map(|until| until.since(now));
         let marks = self.restored_marks(at, order);
         // The record of an attempt has no frame of its own.
         let of_attempt = || wish.frame(number, lifetime.map(|left| left.max(MS)), true);
         let frame = if order.attempt.is_some() { of_attempt() } else { order.frame.clone() };
+        let over = marks.iter().all(|mark| *mark == 0 || Mark(*mark).is_final());
         let new = NewOrder {
             number,
             lane: wish.lane,
@@ -142,33 +156,46 @@ impl World {
             first: DeviceIndex(0),
             marks,
         };
+        self.probe(Probe::Restored);
         let server = &mut self.servers[at];
         server.wishes.insert(number, wish);
+        if over {
+            // The record of an attempt that ended: nothing is left to do for it.
+            return self.settled(at, number, &new.marks);
+        }
         let Some(fleet) = &mut server.fleet else { return };
         if let Err(error) = fleet.restore(now, new) {
-            return self.ledger.fail(now, "NotRestored", None, &[id], error.why);
+            self.ledger.fail(now, "NotRestored", None, &[id], error.why);
         }
-        self.probe(Probe::Restored);
-        if order.cancelled {
-            self.cancel_now(at, number);
-        }
-        self.repeat_attempts(at, order);
     }
 
-    /// Attempts that ended are repeated, as long as the first order waits for them.
-    fn repeat_attempts(&mut self, at: usize, order: &RestoredOrder) {
+    /// What was under way goes on: attempts that ended are made again, what was taken back is taken back.
+    fn go_on(&mut self, at: usize, order: &RestoredOrder, attempted: &BTreeSet<(u64, u32)>) {
         if order.attempt.is_some() {
             return;
         }
-        let boot = self.servers[at].boot;
-        for (number, mark) in order.marks.iter() {
-            let device = self.servers[at].durable.numbers.get(&number).copied();
-            let Some(device) = device else { continue };
-            if mark.attempt_code().is_some() {
-                let attempt = order.attempts + 1;
-                let act = Act::Retry { server: at, boot, number: order.number, device, attempt };
-                self.later(AGAIN_AFTER_START, act);
+        let root = order.number;
+        for (number, mark) in order.marks.iter().filter(|(_, mark)| mark.is_retried()) {
+            let server = &self.servers[at];
+            let (Some(index), Some(wish)) = (server.index_of(number), server.wishes.get(&root)) else {
+                continue;
+            };
+            if attempted.contains(&(root, number)) {
+                continue;
             }
+            if mark.attempt_code().is_some() || wish.idempotent {
+                let code = mark.attempt_code().unwrap_or(Code::BUSY);
+                let times = order.attempts.saturating_add(1);
+                self.try_later(at, AGAIN_AFTER_START, Attempt { root, index, times, code });
+            } else {
+                // The record of its attempt was damaged: nobody knows what came of it.
+                self.resolve(at, root, index, Code::IN_DOUBT);
+                self.tell_events(at);
+            }
+        }
+        if order.cancelled {
+            self.cancel_now(at, root);
+            self.tell_events(at);
         }
     }
 
@@ -243,8 +270,7 @@ impl World {
         let server = &mut self.servers[at];
         let mut marks = vec![Mark::NOT_TARGETED.0; server.device_of.len()];
         for (number, mark) in order.marks.iter() {
-            let index = server.numbers.iter().find(|(_, of)| **of == number).map(|(index, _)| *index);
-            let index = index.unwrap_or_else(|| {
+            let index = server.index_of(number).map(|index| index.0).unwrap_or_else(|| {
                 // A place that no device has.
                 let index = server.gone_at;
                 server.gone_at += 1;
@@ -256,7 +282,13 @@ impl World {
             // Of somebody who is gone nothing is known: it may have been written.
             let trace = server.traces.get(&number);
             let owed = trace.map_or(Mark::REPEAT, |trace| trace.mark(order.lane, order.number));
-            marks[index as usize] = if mark == Mark::PENDING { owed.0 } else { mark.0 };
+            let stands = match mark {
+                Mark::PENDING => owed,
+                // Its record is done with the device.
+                mark if order.attempt.is_some() => mark.attempt_code().map_or(mark, Mark::ended),
+                mark => mark,
+            };
+            marks[index as usize] = stands.0;
         }
         marks
     }

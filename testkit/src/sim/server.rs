@@ -10,7 +10,7 @@ use wire_format::frame::outcome::Code;
 use wire_format::ids::{Lineage, NodeId};
 use wire_format::time::Instant;
 
-use super::check::{check_end, is_outdone};
+use super::check::is_outdone;
 use super::device::{device_id, store};
 use super::durable::Durable;
 use super::ledger::Wish;
@@ -49,11 +49,14 @@ pub(super) struct Server {
     pub(super) draining: bool,
     /// It dies after so many further steps, by a power cut or not, and comes back after that.
     pub(super) die_in: Option<(u32, bool, Duration)>,
-    /// Per device: the dial under way, the link, the index in the fleet; and whose index it is.
+    /// Per place in the fleet: the dial under way, the link, and whose place it is.
     pub(super) dials: Vec<Option<u64>>,
     pub(super) linked: Vec<Option<LinkId>>,
-    pub(super) index: Vec<Option<DeviceIndex>>,
     pub(super) device_of: Vec<usize>,
+    /// Per device: its place, while it is listed.
+    pub(super) index: Vec<Option<DeviceIndex>>,
+    /// Places of devices that were taken out of the list: theirs until that is written down.
+    pub(super) leaving: BTreeSet<u32>,
     /// By index, the device's number in the outbox; by that, how far it got before this start.
     pub(super) numbers: BTreeMap<u32, u32>,
     pub(super) traces: BTreeMap<u32, DeviceTrace>,
@@ -64,12 +67,10 @@ pub(super) struct Server {
     pub(super) armed: Instant,
     /// What the application remembers of the live orders.
     pub(super) wishes: BTreeMap<u64, Wish>,
-    /// Orders that are tried again on a device, with the attempt's number once it has one.
-    pub(super) trying: BTreeMap<(u64, usize), Option<u64>>,
-    /// Attempts that ended and are followed by others.
-    pub(super) followed: BTreeSet<(u64, usize)>,
-    /// Ends of attempts that their orders have still to be told.
-    pub(super) resolved: Vec<(u64, usize, Code)>,
+    /// Orders of which a further attempt waits for its time, and the place of whom it is for.
+    pub(super) to_try: BTreeSet<(u64, u32)>,
+    /// Attempts that this side ended because others follow, until the fleet tells of it.
+    pub(super) given: BTreeSet<(u64, u32)>,
     /// Orders of which an outcome was told just now.
     pub(super) told: Vec<u64>,
     /// Orders taken back that may still win or lose.
@@ -78,6 +79,7 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn new(at: usize, devices: usize) -> Self {
+        let places = devices + SPARE;
         Self {
             at,
             fleet: None,
@@ -89,10 +91,11 @@ impl Server {
             paused_until: Instant::ZERO,
             draining: false,
             die_in: None,
-            dials: vec![None; devices],
-            linked: vec![None; devices],
+            dials: vec![None; places],
+            linked: vec![None; places],
             index: vec![None; devices],
             device_of: Vec::new(),
+            leaving: BTreeSet::new(),
             numbers: BTreeMap::new(),
             traces: BTreeMap::new(),
             gone_at: 0,
@@ -100,9 +103,8 @@ impl Server {
             next_number: 1,
             armed: Instant::NEVER,
             wishes: BTreeMap::new(),
-            trying: BTreeMap::new(),
-            followed: BTreeSet::new(),
-            resolved: Vec::new(),
+            to_try: BTreeSet::new(),
+            given: BTreeSet::new(),
             told: Vec::new(),
             taken_back: Vec::new(),
         }
@@ -113,19 +115,29 @@ impl Server {
         OrderId { log: if durable { self.durable.log } else { self.log }, number }
     }
 
-    /// The marks of an order for these devices.
-    pub(super) fn marks(&self, targets: &BTreeSet<usize>) -> Vec<u8> {
+    /// The marks of an order for the devices at these places.
+    pub(super) fn marks(&self, places: &[DeviceIndex]) -> Vec<u8> {
         let mut marks = vec![Mark::NOT_TARGETED.0; self.device_of.len()];
-        for DeviceIndex(index) in targets.iter().filter_map(|device| self.index[*device]) {
-            marks[index as usize] = Mark::PENDING.0;
+        for index in places {
+            marks[index.0 as usize] = Mark::PENDING.0;
         }
         marks
+    }
+
+    /// Whether this is the connection to the device at this place.
+    pub(super) fn is_linked(&self, index: DeviceIndex, link: LinkId) -> bool {
+        self.linked[index.0 as usize] == Some(link)
     }
 
     /// This index is this device, by this number in the outbox.
     pub(super) fn place(&mut self, index: DeviceIndex, device: usize, number: u32) {
         self.index[device] = Some(index);
         self.place_gone(index, device, number);
+    }
+
+    /// The place of the device that has this number in the outbox.
+    pub(super) fn index_of(&self, number: u32) -> Option<DeviceIndex> {
+        self.numbers.iter().find(|(_, of)| **of == number).map(|(index, _)| DeviceIndex(*index))
     }
 
     /// The same of a device that is not there any more.
@@ -213,6 +225,9 @@ impl World {
         let Ok(index) = fleet.add_device(now, NewDevice { id, address: Some(address(slot)) }) else {
             return false;
         };
+        if self.servers[at].linked[index.0 as usize].is_some() {
+            self.ledger.fail(now, "PlaceInUse", Some(device), &[], index.0);
+        }
         let number = if self.plan.durable { self.number_device(at, device) } else { index.0 };
         self.servers[at].place(index, device, number);
         true
@@ -305,17 +320,17 @@ impl World {
             busy = true;
             let device = self.servers[at].device_of[index.0 as usize];
             self.note_of(device, format_args!("server {at} closes device {device}: {why}"));
-            check_end(self, Some(device), why);
-            self.servers[at].dials[device] = None;
-            if let Some(link) = self.servers[at].linked[device].take() {
+            self.check_server_end(at, index, why);
+            let server = &mut self.servers[at];
+            server.dials[index.0 as usize] = None;
+            if let Some(link) = server.linked[index.0 as usize].take() {
                 self.close_end(link, true, false);
             }
         }
         let now = self.now;
         while let Some(dial) = self.servers[at].fleet.as_mut().and_then(|fleet| fleet.poll_dial(now)) {
             busy = true;
-            let device = self.servers[at].device_of[dial.device.0 as usize];
-            self.dial(at, device, slot_of(dial.address));
+            self.dial(at, dial.device, slot_of(dial.address));
         }
         busy
     }
@@ -332,7 +347,7 @@ impl World {
             bytes.extend_from_slice(transmit.head);
             bytes.extend_from_slice(transmit.body);
             let device = self.servers[at].device_of[index.0 as usize];
-            let Some(link) = self.servers[at].linked[device] else {
+            let Some(link) = self.servers[at].linked[index.0 as usize] else {
                 self.ledger.fail(
                     now,
                     "WritesToNobody",
@@ -357,11 +372,12 @@ impl World {
         busy
     }
 
-    fn dial(&mut self, at: usize, device: usize, slot: usize) {
+    fn dial(&mut self, at: usize, index: DeviceIndex, slot: usize) {
         let dial = self.serial();
-        self.servers[at].dials[device] = Some(dial);
+        let server = &mut self.servers[at];
+        server.dials[index.0 as usize] = Some(dial);
         // Whoever is found there.
-        let there = self.slots.get(slot).copied().unwrap_or(device);
+        let there = self.slots.get(slot).copied().unwrap_or(server.device_of[index.0 as usize]);
         let it = &self.devices[there];
         let blocked = it.blocked.iter().any(|until| *until > self.now);
         let fails = it.receiver.is_none() || self.now < it.dials_fail_until;
@@ -373,31 +389,32 @@ impl World {
         };
         let after = if error == Some(DialError::TimedOut) { MS * 1_500 } else { self.some_delay() };
         let boot = self.servers[at].boot;
-        self.later(after, Act::Dialled { server: at, boot, device, there, dial, error });
+        self.later(after, Act::Dialled { server: at, boot, index, there, dial, error });
     }
 
     pub(super) fn dialled(
         &mut self,
         at: usize,
         boot: u64,
-        (device, there): (usize, usize),
+        (index, there): (DeviceIndex, usize),
         dial: u64,
         error: Option<DialError>,
     ) {
         let server = &mut self.servers[at];
-        let Some(index) = server.index[device] else { return };
-        if server.boot != boot || server.fleet.is_none() || server.dials[device] != Some(dial) {
+        let place = index.0 as usize;
+        if server.boot != boot || server.fleet.is_none() || server.dials[place] != Some(dial) {
             return;
         }
-        server.dials[device] = None;
+        server.dials[place] = None;
+        let device = server.device_of[place];
         let now = self.now;
         if let Some(error) = error {
             return self.with_server(at, |fleet, _| fleet.handle_dial_failed(now, index, error));
         }
         let quiet = self.plan.chunk > 65_536;
         let capacity = if quiet { 100_000 } else { [40, 500, 4_000, 100_000][self.rng.below(4) as usize] };
-        let link = self.links.insert(Link::new(at, there, device, capacity, self.plan.chunk));
-        self.servers[at].linked[device] = Some(link);
+        let link = self.links.insert(Link::new(at, there, index, capacity, self.plan.chunk));
+        self.servers[at].linked[place] = Some(link);
         self.note_of(
             device,
             format_args!("server {at} reaches device {there} for {device}, {capacity} bytes"),
@@ -410,8 +427,8 @@ impl World {
     pub(super) fn read_server(&mut self, id: LinkId) {
         loop {
             let Some(it) = self.links.at(id) else { return };
-            let (at, device, chunk) = (it.server, it.meant, it.chunk);
-            if !it.server_open || it.stalled[1] > self.now || self.servers[at].linked[device] != Some(id) {
+            let (at, index, chunk) = (it.server, it.index, it.chunk);
+            if !it.server_open || it.stalled[1] > self.now || !self.servers[at].is_linked(index, id) {
                 return;
             }
             let most = if chunk > 65_536 { chunk } else { 1 + self.rng.below(chunk) };
@@ -423,8 +440,7 @@ impl World {
                 return;
             }
             self.give_room(id, false);
-            let Some(index) = self.servers[at].index[device] else { return };
-            if !self.hear(id, at, device, index) {
+            if !self.hear(id, at, index) {
                 return;
             }
             self.serve_server(at);
@@ -432,7 +448,7 @@ impl World {
     }
 
     /// Offers the fleet what was read and not used.
-    fn hear(&mut self, id: LinkId, at: usize, device: usize, index: DeviceIndex) -> bool {
+    fn hear(&mut self, id: LinkId, at: usize, index: DeviceIndex) -> bool {
         let now = self.now;
         let Some(it) = self.links.at(id) else { return false };
         let mut unread = core::mem::take(&mut it.up.unread);
@@ -445,7 +461,7 @@ impl World {
                 }
                 Ok(Input { consumed, .. }) => drop(unread.drain(..consumed)),
                 Err(why) => {
-                    check_end(self, Some(device), why);
+                    self.check_heard(at, index, why);
                     unread.clear();
                     break;
                 }
@@ -462,10 +478,7 @@ impl World {
 
     /// What the fleet tells, until it has nothing more. Whether there was anything.
     pub(super) fn tell_events(&mut self, at: usize) -> bool {
-        let mut busy = self.tell_events_now(at);
-        while self.resolve_attempts(at) {
-            busy |= self.tell_events_now(at);
-        }
+        let busy = self.tell_events_now(at);
         // Marks may be ahead of what was told, but not once everything is told.
         for number in core::mem::take(&mut self.servers[at].told) {
             self.check_marks(at, number);
@@ -484,10 +497,10 @@ impl World {
                     if code == Code::DUPLICATE {
                         self.run.probes.count(Probe::Duplicate as usize);
                     }
-                    self.ended(at, device(index), number, first_code);
+                    self.ended(at, index, number, first_code);
                 }
                 FleetEvent::Attempt { device: index, number, code, retry_after } => {
-                    self.attempt_ended(at, device(index), number, code, retry_after);
+                    self.attempt_ended(at, index, number, code, retry_after);
                 }
                 FleetEvent::Settled { number, marks, .. } => self.settled(at, number, &marks),
                 FleetEvent::Disconnected { device: index, why } => {
@@ -496,7 +509,7 @@ impl World {
                         device,
                         format_args!("session of server {at} with device {device} over: {why}"),
                     );
-                    check_end(self, Some(device), why);
+                    self.check_server_end(at, index, why);
                     if is_outdone(why) {
                         self.outdone(at);
                     }

@@ -284,26 +284,24 @@ impl World {
     pub(super) fn remove_from(&mut self, at: usize, device: usize) {
         let now = self.now;
         let server = &mut self.servers[at];
+        let Some(index) = server.index[device].take() else { return };
         if self.plan.durable {
-            if let (Some(number), true) = (server.durable.number_of(device), server.fleet.is_some()) {
-                server.durable.put(Job::Removed { number });
-                self.kick_writer(at);
-            }
-            return;
+            server.leaving.insert(index.0);
+            let number = server.numbers[&index.0];
+            server.durable.put(Job::Removed { number, index: Some(index) });
+            return self.kick_writer(at);
         }
-        self.with_server(at, |fleet, index| {
-            if let Some(index) = index(device) {
-                fleet.remove_device(now, index);
-            }
+        self.with_server(at, |fleet, _| {
+            fleet.remove_device(now, index);
         });
     }
 
-    pub(super) fn removal_written(&mut self, at: usize, number: u32) {
-        let now = self.now;
-        let server = &mut self.servers[at];
-        let index = server.numbers.iter().find(|(_, of)| **of == number).map(|(index, _)| *index);
-        if let (Some(fleet), Some(index)) = (&mut server.fleet, index) {
-            fleet.remove_device(now, push::DeviceIndex(index));
+    /// The device at this place is gone, whatever the disk says of its record.
+    pub(super) fn is_removed(&mut self, at: usize, index: push::DeviceIndex) {
+        let (now, server) = (self.now, &mut self.servers[at]);
+        server.leaving.remove(&index.0);
+        if let Some(fleet) = &mut server.fleet {
+            fleet.remove_device(now, index);
         }
     }
 
@@ -312,13 +310,12 @@ impl World {
             return;
         }
         for at in 0..self.servers.len() {
-            let known = self.servers[at].index[device].take();
-            if self.servers[at].fleet.is_none() {
+            // A server that was down, or whose record of it is lost, has it in its list all the time.
+            if self.servers[at].fleet.is_none() || self.servers[at].index[device].is_some() {
                 continue;
             }
             if !self.add_device(at, device) {
                 // Its removal is not written down yet.
-                self.servers[at].index[device] = known;
                 return self.later(SECOND, Act::Listed { device });
             }
             self.serve_server(at);
@@ -329,19 +326,20 @@ impl World {
 
     /// The server's process or its power is gone.
     pub(super) fn crash_server(&mut self, at: usize, power: bool, away: Duration) {
-        let count = self.devices.len();
         let server = &mut self.servers[at];
         if server.fleet.take().is_none() {
             return;
         }
         let log = server.log;
         (server.draining, server.die_in, server.paused_until) = (false, None, self.now);
-        (server.dials, server.linked) = (vec![None; count], vec![None; count]);
+        server.dials.fill(None);
+        server.linked.fill(None);
         server.index.fill(None);
+        server.leaving.clear();
         server.device_of.clear();
         server.wishes.clear();
-        server.trying.clear();
-        server.followed.clear();
+        server.to_try.clear();
+        server.given.clear();
         server.numbers.clear();
         server.traces.clear();
         let told_nobody = server.durable.has_untold();
@@ -349,7 +347,6 @@ impl World {
         if power || server.durable.disk.is_dead() {
             server.durable.disk.crash();
         }
-        server.resolved.clear();
         server.told.clear();
         server.taken_back.clear();
         if told_nobody {

@@ -92,20 +92,16 @@ impl World {
     /// The server's side of a connection is over.
     pub(super) fn server_end_is_over(&mut self, id: LinkId) {
         let Some(it) = self.links.at(id) else { return };
-        let (server, meant) = (it.server, it.meant);
+        let (server, index) = (it.server, it.index);
         let how = if it.up.closed == Some(true) { Closed::Reset } else { Closed::Eof };
-        if !it.server_open || self.servers[server].linked[meant] != Some(id) {
+        if !it.server_open || !self.servers[server].is_linked(index, id) {
             return;
         }
         it.server_open = false;
-        self.servers[server].linked[meant] = None;
+        self.servers[server].linked[index.0 as usize] = None;
         self.links.bury(id);
         let now = self.now;
-        self.with_server(server, |fleet, index| {
-            if let Some(index) = index(meant) {
-                fleet.handle_closed(now, index, how);
-            }
-        });
+        self.with_server(server, |fleet, _| fleet.handle_closed(now, index, how));
     }
 
     /// Bytes were read: a writer that was cut short may go on.
@@ -121,14 +117,10 @@ impl World {
     pub(super) fn room(&mut self, id: LinkId, down: bool) {
         let now = self.now;
         let Some(it) = self.links.at(id) else { return };
-        let (server, meant, device, conn) = (it.server, it.meant, it.device, it.conn);
+        let (server, index, device, conn) = (it.server, it.index, it.device, it.conn);
         if down {
-            if it.server_open && self.servers[server].linked[meant] == Some(id) {
-                self.with_server(server, |fleet, index| {
-                    if let Some(index) = index(meant) {
-                        fleet.handle_writable(now, index);
-                    }
-                });
+            if it.server_open && self.servers[server].is_linked(index, id) {
+                self.with_server(server, |fleet, _| fleet.handle_writable(now, index));
             }
         } else if let (true, Some(conn)) = (it.device_open, conn) {
             self.with_receiver(device, |receiver, now| receiver.handle_writable(now, conn));

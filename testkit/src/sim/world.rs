@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
-use push::DialError;
+use push::{DeviceIndex, DialError};
 use wire_format::rng::Rng;
 use wire_format::time::Instant;
 
@@ -14,6 +14,7 @@ use super::ledger::{Failure, Ledger, Wish};
 use super::names::{Counts, Probe};
 use super::network::{LinkId, Links};
 use super::plan::{MS, Plan, SECOND};
+use super::retry::Attempt;
 use super::server::Server;
 use super::work::Work;
 use crate::history::{Event, Limits};
@@ -37,7 +38,7 @@ pub(super) enum Act {
     Dialled {
         server: usize,
         boot: u64,
-        device: usize,
+        index: DeviceIndex,
         there: usize,
         dial: u64,
         error: Option<DialError>,
@@ -126,9 +127,7 @@ pub(super) enum Act {
     Retry {
         server: usize,
         boot: u64,
-        number: u64,
-        device: usize,
-        attempt: u16,
+        attempt: Attempt,
     },
     /// What waits is written down; what was written down happens.
     Write {
@@ -418,8 +417,8 @@ impl World {
             return self.at(until, act);
         }
         match act {
-            Act::Dialled { server, boot, device, there, dial, error } => {
-                self.dialled(server, boot, (device, there), dial, error);
+            Act::Dialled { server, boot, index, there, dial, error } => {
+                self.dialled(server, boot, (index, there), dial, error);
             }
             Act::Accept { link } => self.accept(link),
             Act::Arrive { link, down, len } => self.arrive(link, down, len),
@@ -438,9 +437,7 @@ impl World {
             Act::Left { server, boot } => self.left(server, boot),
             Act::Raise { server } => self.raise_fence(server),
             Act::Cancel { server, boot, number } => self.cancel(server, boot, number),
-            Act::Retry { server, boot, number, device, attempt } => {
-                self.retry(server, boot, (number, attempt), device);
-            }
+            Act::Retry { server, boot, attempt } => self.retry(server, boot, attempt),
             Act::Write { server, boot } => self.write_down(server, boot),
             Act::Written { server, boot } => self.written(server, boot),
             Act::DiskRoom { server } => self.disk_has_room(server),
