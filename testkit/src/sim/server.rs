@@ -16,7 +16,7 @@ use super::durable::Durable;
 use super::ledger::Wish;
 use super::names::Probe;
 use super::network::{Link, LinkId};
-use super::plan::MS;
+use super::plan::{MS, SECOND};
 use super::restart::log_id;
 use super::world::{Act, World};
 use crate::history::{Event, OrderId};
@@ -213,6 +213,16 @@ impl World {
         }
         self.list_devices(at);
         self.serve_server(at);
+        self.keep_the_lead();
+    }
+
+    /// A server that died while it wrote down that it takes over may have a fence that nobody was told of. The operator sees to
+    /// it that who leads meanwhile goes on to do so.
+    fn keep_the_lead(&mut self) {
+        let highest = self.servers.iter().map(|server| server.fence).max();
+        if highest > Some(self.servers[self.active].fence) {
+            self.later(SECOND, Act::Raise { server: self.active });
+        }
     }
 
     /// Whether the device has a place now: not if it has still one of before.
