@@ -40,6 +40,7 @@ pub(super) fn check_end(world: &mut World, device: Option<usize>, why: Ended) {
         Ended::Dead => world.probe(Probe::DeadPeer),
         Ended::Frozen => world.probe(Probe::FrozenDevice),
         Ended::Replaced => world.probe(Probe::Replaced),
+        Ended::FloorAhead if world.forks > 0 => {}
         Ended::Closed(_)
         | Ended::HandshakeTimeout
         | Ended::DialTimeout
@@ -58,6 +59,7 @@ fn check_refusal(world: &mut World, device: Option<usize>, code: reject::Code) {
         reject::Code::STALE_FENCE => world.probe(Probe::StaleFence),
         reject::Code::DRAINING => world.probe(Probe::Draining),
         reject::Code::WRONG_DEVICE => world.probe(Probe::WrongDevice),
+        reject::Code::UNAUTHORIZED if world.forks > 0 => {}
         reject::Code::BUSY | reject::Code::TOO_MANY_PEERS => {}
         other => {
             world.ledger.fail(

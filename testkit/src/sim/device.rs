@@ -1,5 +1,7 @@
 //! The devices and their drivers: they accept, read, hand over and write.
 
+use std::time::Duration;
+
 use push::receiver::journal::Found;
 use push::receiver::{
     Delivered, DeskSlot, Item, KeySlot, LOGS, LOGS_FIRMWARE, LogSlot, Memory, OutcomeSlot, Receiver,
@@ -55,10 +57,13 @@ pub(super) struct Device {
     pub(super) dials_fail_until: Instant,
     pub(super) dribbles_until: Instant,
     /// It dies after so many further steps, by a power cut or not, and comes back after that.
-    pub(super) die_in: Option<(u32, bool, std::time::Duration)>,
+    pub(super) die_in: Option<(u32, bool, Duration)>,
     /// Its journal, and what that is kept in.
     pub(super) store: Option<Store>,
     pub(super) medium: Medium,
+    /// Its syncs take so long, until then; and when the one under way is done.
+    pub(super) slow: (Duration, Instant),
+    syncs_until: Option<Instant>,
     /// Orders that were answered since the journal was written to last.
     pub(super) answered: Vec<(OrderId, Lane)>,
     /// It will be read again at once.
@@ -86,6 +91,8 @@ impl Device {
             die_in: None,
             store: None,
             medium: Medium::new(keeps, seed ^ at as u64),
+            slow: (Duration::ZERO, Instant::ZERO),
+            syncs_until: None,
             answered: Vec::new(),
             reads_on: false,
             removed: false,
@@ -153,6 +160,7 @@ impl World {
         self.ledger.record(now, Event::Boot { device: at as u32, boot });
         let device = &mut self.devices[at];
         (device.boot, device.receiver, device.store) = (boot, Some(receiver), store);
+        device.syncs_until = None;
         self.serve_device(at);
     }
 
@@ -164,6 +172,31 @@ impl World {
             medium.crash();
         }
         self.later(MS * 500, Act::Boot { device: at });
+    }
+
+    /// A journal that is slow: what need not wait for it leaves at once, and then the device does nothing until it has
+    /// synced. Whether it waits.
+    fn waits_for_its_journal(&mut self, at: usize) -> bool {
+        let now = self.now;
+        let device = &mut self.devices[at];
+        let Some(receiver) = &device.receiver else { return false };
+        if let Some(until) = device.syncs_until {
+            if until > now {
+                return true;
+            }
+            device.syncs_until = None;
+            return false;
+        }
+        if now >= device.slow.1 || device.store.is_none() || !receiver.wants_record(now) {
+            return false;
+        }
+        let takes = device.slow.0;
+        device.syncs_until = Some(now + takes);
+        if self.write_device(at) {
+            self.probe(Probe::SaidWhileSyncing);
+        }
+        self.freeze(at, takes);
+        true
     }
 
     /// Writes to the journal what it has to know. Whether something was written.
@@ -258,13 +291,36 @@ impl World {
 
     /// Everything the receiver wants, until it wants nothing.
     pub(super) fn serve_device(&mut self, at: usize) {
+        if self.waits_for_its_journal(at) {
+            return;
+        }
         self.record(at);
         self.take_waiting(at);
         // What was answered just now must be written down before it is said.
+        if self.waits_for_its_journal(at) {
+            return;
+        }
         self.record(at);
+        self.write_device(at);
+        while let Some((conn, why)) = self.devices[at].receiver.as_mut().and_then(Receiver::poll_close) {
+            self.note_of(at, format_args!("device {at} closes: {why}"));
+            check_end(self, Some(at), why);
+            if let Some(link) = self.links.named(at, conn) {
+                self.close_end(link, false, false);
+            }
+        }
+        while self.devices[at].receiver.as_mut().and_then(Receiver::poll_event).is_some() {}
+        self.check_device(at);
+        self.arm_device(at);
+    }
+
+    /// Whether there was anything to write.
+    fn write_device(&mut self, at: usize) -> bool {
+        let mut busy = false;
         let (mut scratch, len) = (core::mem::take(&mut self.scratch), self.plan.devices[at].scratch);
         while let Some(receiver) = &mut self.devices[at].receiver {
             let Some(transmit) = receiver.poll_transmit(self.now, &mut scratch[..len]) else { break };
+            busy = true;
             let conn = transmit.conn;
             let mut bytes = core::mem::take(&mut self.outgoing);
             bytes.clear();
@@ -287,16 +343,7 @@ impl World {
             }
         }
         self.scratch = scratch;
-        while let Some((conn, why)) = self.devices[at].receiver.as_mut().and_then(Receiver::poll_close) {
-            self.note_of(at, format_args!("device {at} closes: {why}"));
-            check_end(self, Some(at), why);
-            if let Some(link) = self.links.named(at, conn) {
-                self.close_end(link, false, false);
-            }
-        }
-        while self.devices[at].receiver.as_mut().and_then(Receiver::poll_event).is_some() {}
-        self.check_device(at);
-        self.arm_device(at);
+        busy
     }
 
     /// What holds for a device at any time.
@@ -394,7 +441,11 @@ impl World {
                 it.down.unread = unread;
             }
             match given {
-                Some(Ok(given)) => self.begin(at, given),
+                Some(Ok(given)) => {
+                    let boot = self.links.at(id).map_or(0, |link| link.boot);
+                    self.check_fork(at, given.order, boot);
+                    self.begin(at, given);
+                }
                 Some(Err(why)) => self.ledger.fail(now, "NotWhatWasPushed", Some(at), &[], why),
                 None => {}
             }

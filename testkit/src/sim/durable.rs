@@ -25,7 +25,7 @@ use crate::history::OrderId;
 /// How long a commit takes on a disk that is well.
 const COMMIT: Duration = Duration::from_millis(2);
 /// A commit that failed is tried again after this.
-const AGAIN: Duration = Duration::from_millis(200);
+pub(super) const AGAIN: Duration = Duration::from_millis(200);
 /// 2020-01-01, in milliseconds since 1970: when worlds begin.
 const BEGINNING_MS: u64 = 1_577_836_800_000;
 
@@ -105,6 +105,8 @@ pub(super) struct Durable {
     /// The highest number and the highest fence there ever were.
     pub(super) head: u64,
     pub(super) fence: u64,
+    /// A device knows more of the log than the log does: it is given up before anything else is written.
+    pub(super) renews: bool,
 }
 
 impl Durable {
@@ -132,6 +134,7 @@ impl Durable {
             handed: BTreeMap::new(),
             head: 0,
             fence: 0,
+            renews: false,
         }
     }
 
@@ -150,10 +153,30 @@ impl Durable {
         self.outbox = None;
         self.queue.clear();
         self.writing = None;
+        self.drop_batches();
+        self.armed = Instant::NEVER;
+        self.renews = false;
+    }
+
+    /// Nothing that the fleet told of the log is written down any more, nor asked for.
+    pub(super) fn drop_batches(&mut self) {
         self.batch.clear();
         self.entries.clear();
         self.traces.clear();
-        self.armed = Instant::NEVER;
+        self.queue.retain(|job| match job {
+            Job::Order(waiting) => waiting.wish.repeats.is_none(),
+            Job::Cancel { .. } | Job::Batch { .. } => false,
+            Job::Device { .. } | Job::Removed { .. } | Job::Fence { .. } => true,
+        });
+    }
+
+    /// The orders of this log are of no interest any more.
+    pub(super) fn forget_orders(&mut self) {
+        self.accepted.clear();
+        self.settled.clear();
+        self.ghosts.clear();
+        self.last_attempts.clear();
+        self.handed.clear();
     }
 
     /// Orders are on disk, and nobody was told yet.
@@ -163,7 +186,7 @@ impl Durable {
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.writing.is_none() && self.batch.is_empty()
+        self.queue.is_empty() && self.writing.is_none() && self.batch.is_empty() && !self.renews
     }
 
     /// Jobs that wait for a commit, or for its end.
@@ -231,7 +254,8 @@ impl World {
         if durable.writing.is_some() || durable.outbox.is_none() {
             return;
         }
-        let due = if durable.queue.is_empty() { durable.batch.poll_timeout() } else { Some(now) };
+        let idle = durable.queue.is_empty() && !durable.renews;
+        let due = if idle { durable.batch.poll_timeout() } else { Some(now) };
         let Some(due) = due.map(|due| due.max(now)) else { return };
         if due < durable.armed {
             durable.armed = due;
@@ -251,6 +275,9 @@ impl World {
         durable.armed = Instant::NEVER;
         if durable.writing.is_some() {
             return;
+        }
+        if durable.renews {
+            return self.renew(at);
         }
         let mut jobs = core::mem::take(&mut durable.queue);
         if !durable.batch.is_empty() {
@@ -279,6 +306,7 @@ impl World {
         if let Err(error) = &committed {
             self.commit_failed(error);
         }
+        self.check_losses(at);
         self.servers[at].durable.writing = Some((written, committed.is_ok(), now));
         let slow = self.servers[at].durable.slow;
         let takes = if now < slow.1 { slow.0 } else { COMMIT };
@@ -405,7 +433,7 @@ impl World {
             }
             // Its order has ended meanwhile.
             (Err(AppendError::Invalid { field: "root" }), _) if waiting.wish.repeats.is_some() => {
-                self.attempt_not_kept(at, &waiting);
+                self.attempt_without_order(at, &waiting);
             }
             (Err(error), _) => self.ledger.fail(self.now, "AppendRefused", None, &[], error),
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use wire_format::rng::Rng;
+use wire_format::rng::{Rng, mix};
 
 use super::names::FaultKind;
 use super::plan::{MS, Plan, SECOND, Scene};
@@ -146,6 +146,28 @@ pub(super) enum Fault {
     WallFrozen {
         lasts: Duration,
     },
+    /// Syncs of the journal take so long.
+    JournalSlow {
+        device: usize,
+        lasts: Duration,
+        takes: Duration,
+    },
+    /// Somebody says that the device is found where another one is.
+    FalseAnnounce {
+        device: usize,
+        other: usize,
+        healed_after: Duration,
+    },
+    /// A bit of the outbox is another one; with a time the server loses its power as well.
+    DiskRots {
+        at: u64,
+        away: Option<Duration>,
+    },
+    /// The server's disk is copied; some time later its machine is replaced by one with the copy.
+    Backup {
+        restored_after: Duration,
+        away: Duration,
+    },
 }
 
 impl Fault {
@@ -184,6 +206,10 @@ impl Fault {
             Self::JournalWiped { .. } => FaultKind::JournalWiped,
             Self::JournalRots { .. } => FaultKind::JournalRots,
             Self::WallFrozen { .. } => FaultKind::WallFrozen,
+            Self::JournalSlow { .. } => FaultKind::JournalSlow,
+            Self::FalseAnnounce { .. } => FaultKind::FalseAnnounce,
+            Self::DiskRots { .. } => FaultKind::DiskRots,
+            Self::Backup { .. } => FaultKind::Backup,
         }
     }
 }
@@ -294,4 +320,39 @@ fn draw_disk_fault(rng: &mut Rng) -> Fault {
             Fault::WallJump { by_ms: rng.below(2 * most) as i64 - most as i64 }
         }
     }
+}
+
+/// Faults that few runs have, from a generator of their own: all other runs are what they are without them.
+pub(super) fn draw_rare_faults(plan: &Plan) -> Vec<FaultSpec> {
+    let mut rng = Rng::new(mix(plan.seed ^ 0x2A2E));
+    let mut faults = Vec::new();
+    if matches!(plan.scene, Scene::Day | Scene::Crowd) {
+        return faults;
+    }
+    let (kind, storm) = (rng.below(32), plan.storm);
+    let count = plan.devices.len() as u64;
+    for _ in 0..1 + rng.below(4) {
+        let (at, device) = (rng.between(SECOND, storm), rng.below(count) as usize);
+        let away = rng.between(MS * 50, MS * 4_000);
+        let fault = match kind {
+            0..=3 => {
+                let takes = [MS * 20, MS * 200, SECOND, SECOND * 4][rng.below(4) as usize];
+                Fault::JournalSlow { device, lasts: rng.between(SECOND, SECOND * 10), takes }
+            }
+            4 | 5 => {
+                let other = rng.below(count) as usize;
+                Fault::FalseAnnounce { device, other, healed_after: away * 2 }
+            }
+            6..=8 if plan.durable => {
+                Fault::DiskRots { at: rng.next_u64(), away: (rng.below(3) != 0).then_some(away) }
+            }
+            // One is enough, and where no other server is: which of them leads is another question.
+            9 | 10 if plan.durable && plan.servers == 1 && faults.is_empty() => {
+                Fault::Backup { restored_after: rng.between(MS * 500, SECOND * 15), away }
+            }
+            _ => break,
+        };
+        faults.push(FaultSpec { at, fault });
+    }
+    faults
 }

@@ -1,7 +1,7 @@
 //! What was asked for and what became of it: every line goes to the judge of [`crate::history`], and is kept when somebody
 //! will read it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::{self, Display, Write};
 use std::time::Duration;
 
@@ -138,7 +138,13 @@ pub(super) struct Ledger {
     logs: u64,
     /// By lineage and number: more than one if a log was continued twice from the same place.
     orders: HashMap<(Lineage, u64), Vec<Pushed>>,
+    /// Orders of which nothing is promised any more, and logs of nothing but such.
+    excused: BTreeSet<OrderId>,
+    excused_logs: BTreeSet<u64>,
 }
+
+/// What holds even of orders of which nothing else is promised.
+const ALWAYS: [&str; 2] = ["BelowItsFloor", "HandedOverInAFork"];
 
 impl Ledger {
     pub(super) fn new(limits: Limits, tell: bool) -> Self {
@@ -148,7 +154,23 @@ impl Ledger {
             failure: None,
             logs: 0,
             orders: HashMap::new(),
+            excused: BTreeSet::new(),
+            excused_logs: BTreeSet::new(),
         }
+    }
+
+    /// From here on nothing is promised of this order.
+    pub(super) fn excuse(&mut self, order: OrderId) {
+        self.excused.insert(order);
+    }
+
+    /// The same of every order of a log.
+    pub(super) fn excuse_log(&mut self, log: u64) {
+        self.excused_logs.insert(log);
+    }
+
+    pub(super) fn is_excused(&self, order: OrderId) -> bool {
+        self.excused_logs.contains(&order.log) || self.excused.contains(&order)
     }
 
     /// A name for one more log, or for one more continuation of one.
@@ -159,7 +181,10 @@ impl Ledger {
 
     pub(super) fn record(&mut self, now: Instant, event: Event) {
         let at = now.since(Instant::ZERO);
-        if let (Some(violation), None) = (self.checker.see(at, &event), &self.failure) {
+        let violation = self.checker.see(at, &event);
+        let violation =
+            violation.filter(|it| !it.orders.first().is_some_and(|order| self.is_excused(*order)));
+        if let (Some(violation), None) = (violation, &self.failure) {
             self.failure = Some(violation.into());
         }
         if let Some(lines) = &mut self.lines {
@@ -183,6 +208,9 @@ impl Ledger {
         orders: &[OrderId],
         detail: impl Display,
     ) {
+        if orders.first().is_some_and(|order| self.is_excused(*order)) && !ALWAYS.contains(&rule) {
+            return;
+        }
         self.failure.get_or_insert_with(|| Failure {
             rule: rule.to_owned(),
             at: now.since(Instant::ZERO),
@@ -219,8 +247,10 @@ impl Ledger {
 
     /// Nothing more happens: what is missing is a broken promise as well.
     pub(super) fn finish(&mut self, now: Instant) {
-        let missing = self.checker.missing(now.since(Instant::ZERO));
-        if let (Some(first), None) = (missing.into_iter().next(), &self.failure) {
+        let missing = self.checker.missing(now.since(Instant::ZERO)).into_iter();
+        let mut missing =
+            missing.filter(|it| !it.orders.first().is_some_and(|order| self.is_excused(*order)));
+        if let (Some(first), None) = (missing.next(), &self.failure) {
             self.failure = Some(first.into());
         }
     }

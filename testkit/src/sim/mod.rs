@@ -12,6 +12,7 @@
 //! | `network`, `wires` | connections: bytes that take their time, come in pieces, or not at all |
 //! | `server`, `device` | the drivers of both halves |
 //! | `durable`, `restart` | a server's outbox: what is written down when, and what a start finds |
+//! | `disks` | an outbox that rots, or is restored from a backup |
 //! | `store` | a device's journal: what it is kept in |
 //! | `orders`, `retry`, `work` | the applications on both sides |
 //! | `storm` | faults, as they are done to the world |
@@ -23,6 +24,7 @@ mod campaign;
 mod check;
 mod command;
 mod device;
+mod disks;
 mod durable;
 mod fault;
 mod ledger;

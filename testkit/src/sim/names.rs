@@ -64,6 +64,10 @@ names! {
         JournalWiped = "journals wiped";
         JournalRots = "journals with a flipped bit";
         WallFrozen = "wall clocks that stand still";
+        JournalSlow = "journals slow";
+        FalseAnnounce = "announces that are not true";
+        DiskRots = "outboxes with a flipped bit";
+        Backup = "outboxes restored from a backup";
     }
 }
 
@@ -125,6 +129,11 @@ names! {
         RecordDamaged = "a record found damaged", rare;
         Draining = "a session refused while the device leaves", rare;
         ListedTwice = "a device met again before its removal was written down", rare;
+        SaidWhileSyncing = "something said while the journal syncs", rare;
+        Rotted = "a flipped bit that cost a record", rare;
+        FoundRotten = "a record found rotten while the server runs", rare;
+        Forked = "S10: a restored outbox found out", rare;
+        Renewed = "a durable log begun anew", rare;
     }
 }
 

@@ -17,6 +17,8 @@ pub(super) struct LinkId {
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) server: usize,
+    /// The start of the server that made it.
+    pub(super) boot: u64,
     /// The device that answered, and the place in the server's fleet of the one that was meant.
     pub(super) device: usize,
     pub(super) index: DeviceIndex,
@@ -44,6 +46,7 @@ impl Link {
     pub(super) fn new(server: usize, device: usize, index: DeviceIndex, capacity: usize, chunk: u64) -> Self {
         Self {
             server,
+            boot: 0,
             device,
             index,
             conn: None,

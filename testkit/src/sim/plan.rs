@@ -5,7 +5,7 @@ use std::time::Duration;
 use wire_format::ids::Lane;
 use wire_format::rng::{Rng, mix};
 
-use super::fault::{Fault, FaultSpec, draw_faults};
+use super::fault::{Fault, FaultSpec, draw_faults, draw_rare_faults};
 
 pub(super) const MS: Duration = Duration::from_millis(1);
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -157,8 +157,9 @@ impl Plan {
         };
         plan.orders = draw_orders(&plan, &mut rng);
         plan.faults = draw_faults(&plan, &mut rng);
+        plan.faults.extend(draw_rare_faults(&plan));
         // Who is known by an address alone is whoever answers there.
-        if plan.has(|fault| matches!(fault, Fault::Swap { .. })) {
+        if plan.has(|fault| matches!(fault, Fault::Swap { .. } | Fault::FalseAnnounce { .. })) {
             plan.devices.iter_mut().for_each(|device| device.listed = true);
         }
         plan

@@ -74,6 +74,7 @@ impl World {
         if !restored.recovery.damaged.is_empty() {
             self.probe(Probe::RecordDamaged);
         }
+        self.note_lineage(at, restored.lineage);
         for known in &restored.devices {
             self.restore_device(at, known);
         }
@@ -106,6 +107,8 @@ impl World {
         let log = self.ledger.next_log();
         let server = &mut self.servers[at];
         (server.durable.log, server.durable.lineage) = (log, lineage);
+        self.note_lineage(at, lineage);
+        let server = &self.servers[at];
         let fence = server.fence;
         self.ledger.record(self.now, Event::Log { log, fence });
     }
@@ -205,7 +208,8 @@ impl World {
         let durable = &mut self.servers[at].durable;
         let id = OrderId { log: durable.log, number };
         let attempts_only = |mark: Mark| mark.is_final() || mark.attempt_code().is_some();
-        if order.marks.count(attempts_only) == order.marks.targets().len()
+        let ended = order.marks.count(attempts_only) == order.marks.targets().len();
+        if (ended || self.ledger.is_excused(id))
             && let Some(settled) = durable.settled.remove(&number)
         {
             durable.ghosts.insert(number);
@@ -333,6 +337,11 @@ impl World {
         let (lineage, order) = (durable.lineage, OrderId { log: durable.log, number });
         durable.accepted.insert(number, (order, wish.clone(), targets.clone()));
         let facts = facts(wish, wish.until, order.log, targets);
+        if let Some((root, _)) = wish.repeats
+            && self.ledger.is_excused(OrderId { number: root, ..order })
+        {
+            self.ledger.excuse(order);
+        }
         self.ledger.knows(lineage, order, wish);
         self.ledger.record(self.now, Event::Accepted { order, facts: Box::new(facts) });
         self.run.orders += 1;

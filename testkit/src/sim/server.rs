@@ -423,7 +423,8 @@ impl World {
         }
         let quiet = self.plan.chunk > 65_536;
         let capacity = if quiet { 100_000 } else { [40, 500, 4_000, 100_000][self.rng.below(4) as usize] };
-        let link = self.links.insert(Link::new(at, there, index, capacity, self.plan.chunk));
+        let link = Link { boot, ..Link::new(at, there, index, capacity, self.plan.chunk) };
+        let link = self.links.insert(link);
         self.servers[at].linked[place] = Some(link);
         self.note_of(
             device,
@@ -540,6 +541,10 @@ impl World {
                 }
                 FleetEvent::Fenced { .. } => self.probe(Probe::FencedServer),
                 FleetEvent::JournalLost { .. } => self.probe(Probe::D10),
+                FleetEvent::Forked { device: index } => {
+                    let device = device(index);
+                    self.forked(at, device);
+                }
                 _ => {}
             }
         }

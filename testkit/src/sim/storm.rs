@@ -49,19 +49,23 @@ impl World {
             Fault::Swap { devices: (one, other), healed_after } => self.swap(one, other, healed_after),
             Fault::Announce { device } => self.heal_address(device),
             Fault::Remove { device, away } => self.remove(device, away),
+            Fault::JournalSlow { device, lasts, takes } => self.devices[device].slow = (takes, now + lasts),
+            Fault::FalseAnnounce { device, other, healed_after } => {
+                self.announce_falsely(device, other, healed_after);
+            }
             Fault::JournalDies { device, after } => self.devices[device].medium.die_after(after),
             Fault::JournalFails { device, after } => self.devices[device].medium.fail_after(after),
             Fault::JournalWiped { device, away } => {
                 self.crash_device(device, true, away);
                 let seed = self.rng.next_u64();
                 self.devices[device].medium.wipe(seed);
-                self.forget_floors(device);
+                self.knows_nothing(device);
             }
             Fault::JournalRots { device, bit, away } => {
                 self.crash_device(device, true, away);
                 self.devices[device].medium.flip(bit);
                 // What it may have lost of it is not known; that it says so is checked by what it does then.
-                self.forget_floors(device);
+                self.knows_nothing(device);
             }
             fault => self.server_fault(fault),
         }
@@ -86,6 +90,8 @@ impl World {
                 self.start_server(next);
                 self.later(STANDS_BY + after, Act::Raise { server: next });
             }
+            Fault::DiskRots { at: place, away } => self.disk_rots(at, place, away),
+            Fault::Backup { restored_after, away } => self.back_up(at, restored_after, away),
             fault => self.disk_fault(at, &fault),
         }
     }
@@ -122,7 +128,7 @@ impl World {
     }
 
     /// As much of a span as does not reach into the calm.
-    fn in_storm(&self, lasts: Duration) -> Duration {
+    pub(super) fn in_storm(&self, lasts: Duration) -> Duration {
         lasts.min((self.start + self.plan.storm).since(self.now))
     }
 
@@ -215,7 +221,7 @@ impl World {
         self.crash_device(at, false, away);
     }
 
-    fn freeze(&mut self, at: usize, lasts: Duration) {
+    pub(super) fn freeze(&mut self, at: usize, lasts: Duration) {
         let it = &mut self.devices[at];
         if it.receiver.is_none() || it.frozen {
             return;
@@ -263,6 +269,31 @@ impl World {
                 }
             });
         }
+    }
+
+    /// Somebody on the network says that a device is where another one is: a hint for the next dial, and nothing for a session
+    /// that is open.
+    fn announce_falsely(&mut self, device: usize, other: usize, healed_after: Duration) {
+        let now = self.now;
+        let slot = self.devices[other].slot;
+        for at in 0..self.servers.len() {
+            if now < self.servers[at].paused_until {
+                continue;
+            }
+            let mut dropped = false;
+            self.with_server(at, |fleet, index| {
+                if let Some(index) = index(device) {
+                    let was_open = fleet.is_open(index);
+                    fleet.announce_address(now, index, address(slot));
+                    dropped = was_open && !fleet.is_open(index);
+                }
+            });
+            if dropped {
+                let detail = "an announce has ended its session";
+                self.ledger.fail(now, "AnnounceBelieved", Some(device), &[], detail);
+            }
+        }
+        self.later(healed_after, Act::Announce { device });
     }
 
     /// The operator takes the device out of the list, and puts it back later.

@@ -9,6 +9,7 @@ use wire_format::rng::Rng;
 use wire_format::time::Instant;
 
 use super::device::Device;
+use super::disks::{Copy, Fork};
 use super::fault::Fault;
 use super::ledger::{Failure, Ledger, Wish};
 use super::names::{Counts, Probe};
@@ -157,6 +158,11 @@ pub(super) enum Act {
     Fault {
         fault: usize,
     },
+    /// A server's machine is replaced by one with the copy of its disk.
+    RestoreCopy {
+        server: usize,
+        away: Duration,
+    },
     /// A timer of a device or a server may be due.
     DeviceTimer {
         device: usize,
@@ -264,6 +270,10 @@ pub(super) struct World {
     /// What is being written.
     pub(super) outgoing: Vec<u8>,
     pub(super) next_version: u64,
+    /// A copy of the server's disk that will take its place, and the log that goes on from one, until somebody notices.
+    pub(super) copy: Option<Copy>,
+    pub(super) fork: Option<Fork>,
+    pub(super) forks: u32,
     /// Steps in this second of the world, and when it began.
     second: (Instant, u64),
 }
@@ -297,6 +307,9 @@ impl World {
             scratch: vec![0; 70_000],
             outgoing: Vec::new(),
             next_version: 0,
+            copy: None,
+            fork: None,
+            forks: 0,
             second: (start, 0),
             plan,
         };
@@ -360,6 +373,7 @@ impl World {
         for device in 0..self.devices.len() {
             self.devices[device].blocked = [self.now; 2];
             self.devices[device].dials_fail_until = self.now;
+            self.devices[device].slow.1 = self.now;
             self.devices[device].die_in = None;
             self.devices[device].medium.fail_no_more();
             self.heal_address(device);
@@ -378,8 +392,10 @@ impl World {
     }
 
     fn is_settled(&self) -> bool {
-        let away = self.taken_over();
-        self.servers.iter().all(Server::is_settled)
+        // What a log that was given up is owed, nobody settles.
+        let away = self.taken_over() || self.forks > 0;
+        !self.is_fork_hidden()
+            && self.servers.iter().all(Server::is_settled)
             && self.devices.iter().all(|device| {
                 let receiver = device.receiver.as_ref();
                 !self.plan.devices[device.at].present
@@ -445,6 +461,7 @@ impl World {
             Act::Push { order } => self.push_planned(order),
             Act::PushAgain { wish, order } => self.push_wish(*wish, order),
             Act::Fault { fault } => self.fault(fault),
+            Act::RestoreCopy { server, away } => self.restore_copy(server, away),
             Act::DeviceTimer { device } => self.device_timer(device),
             Act::ServerTimer { server } => self.server_timer(server),
         }
