@@ -21,7 +21,7 @@ use super::list::NONE;
 use super::log::PerLog;
 use super::marks::End;
 use super::order::{MarkBytes, OrderStorage, Orders};
-use super::plan::{Body, Head, Scratch, Shared, What, emit_cancel, emit_farewell, emit_settled};
+use super::plan::{Body, Entry, Head, Scratch, Shared, What, emit_cancel, emit_farewell, emit_settled};
 use super::posts::{BUSY_LEN, Sort, Stage};
 use super::track::{Track, Tracks};
 use super::{DeviceIndex, Fleet};
@@ -272,7 +272,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         }
     }
 
-    /// As many orders as the window and the buffer take, most urgent lane first. All but the last are copied.
+    /// As many orders as the window and the buffer take. All but the last are copied.
     fn plan_orders(
         &mut self,
         now: Instant,
@@ -281,7 +281,41 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         mut credit: Credit,
         body: &mut Option<Body>,
     ) {
-        let mut durable = self.takes_durable(index);
+        let whole = self.plan_in_turn(now, index, head, &mut credit, body);
+        if !whole && let Some(slot) = self.first_forgotten(now, index) {
+            let fits = !self.plan.is_full() && credit.has_bytes(self.orders.at(slot).len);
+            // Else with the next write.
+            let _placed = fits && self.place(now, slot, true, head, body);
+        }
+    }
+
+    /// An order that has ended on the device, and nobody knows how: the log has lost it. What ended behind it is not settled
+    /// before it is, and may fill the window. It is answered at once and stays nowhere, so that it needs no place in there; one
+    /// at a time.
+    fn first_forgotten(&self, now: Instant, index: u32) -> Option<u32> {
+        let (device, durable) = (self.devices.at(index), self.takes_durable(index));
+        let planned = |slot| {
+            let is_it = |entry: &Entry| matches!(entry.what, What::Order { slot: of, .. } if of == slot);
+            self.plan.entries().iter().any(is_it)
+        };
+        device.busy().filter(|track| durable || !track.is_durable()).find_map(|track| {
+            let state = device.track(track);
+            let is_below = |slot| slot != NONE && self.orders.at(slot).number <= state.floor;
+            let is_next = is_below(state.next) && !is_below(state.unreceived) && !planned(state.next);
+            (is_next && self.judge_order(now, index, state.next) == Judged::Repeat).then_some(state.next)
+        })
+    }
+
+    /// What the window takes, most urgent lane first. Whether it takes everything.
+    fn plan_in_turn(
+        &mut self,
+        now: Instant,
+        index: u32,
+        head: &mut Scratch<'_>,
+        credit: &mut Credit,
+        body: &mut Option<Body>,
+    ) -> bool {
+        let (mut durable, mut whole) = (self.takes_durable(index), true);
         for lane in Lane::ALL {
             let device = self.devices.at(index);
             if !device.is_busy(lane) {
@@ -301,17 +335,17 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                 let judged = self.judge_order(now, index, slot);
                 match judged {
                     Judged::Send | Judged::Repeat if theirs_first && !credit.allows_durable() => {
-                        (durable, theirs.next) = (false, NONE);
+                        (durable, theirs.next, whole) = (false, NONE, false);
                     }
                     Judged::Send | Judged::Repeat => {
                         let len = self.orders.at(slot).len;
                         let room = !self.plan.is_full() && credit.allows(lane) && credit.has_bytes(len);
                         if !room || !self.place(now, slot, judged == Judged::Repeat, head, body) {
-                            return;
+                            return false;
                         }
                         credit.take(track, len);
                     }
-                    Judged::Never(_) if self.told.is_full() => return,
+                    Judged::Never(_) if self.told.is_full() => return true,
                     Judged::Never(code) => {
                         self.mark_ended(now, index, slot, End::by_server(code));
                         durable &= self.takes_durable(index);
@@ -320,6 +354,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                 }
             }
         }
+        whole
     }
 
     /// Whether an order comes before another one, if there is one.

@@ -367,3 +367,34 @@ fn a_device_that_never_heard_of_the_log_has_forgotten_nothing() {
         assert_eq!(world.outcomes(), [(0, 2, code)], "{reboots} {named}");
     }
 }
+
+#[test]
+fn what_ended_and_was_forgotten_is_asked_for_although_later_outcomes_fill_the_window() {
+    // The log has lost an outcome that was settled: an older copy of it, or a record that has rotted.
+    for window in [1, 2, 3] {
+        let mut world = World::durable(1, 16);
+        world.devices[0].window_orders = window;
+        world.devices[0].persisted = true;
+        world.cut(0);
+        world.advance(20_000);
+        let first = world.submit(Lane::Normal);
+        world.advance(5_000);
+        assert_eq!(world.devices[0].durable.settled[2], first);
+        world.logs = false;
+        let later: Vec<_> = (0..window).map(|_| world.submit(Lane::Normal)).collect();
+        let mut world = restarted(world, &[closed([0, 0, u64::from(window) + 1, 0])]);
+        world.devices[0].finish(Code::APPLIED);
+        for number in first..=first + u64::from(window) {
+            world.restore(order(number, AGAIN, &[Mark::REPEAT]));
+        }
+        // What waits for the window does not stand before what makes room in it.
+        world.number = later.iter().copied().max().unwrap_or(first);
+        world.submit(Lane::Urgent);
+        world.start();
+        world.advance(10_000);
+        let forgotten = world.outcomes().into_iter().find(|(_, number, _)| *number == first);
+        assert_eq!(forgotten, Some((0, first, Code::DUPLICATE)), "a window of {window}");
+        assert_eq!(world.fleet.live_orders(), 0, "a window of {window}");
+        assert!(world.devices[0].effects.values().all(|&times| times == 1));
+    }
+}
