@@ -272,6 +272,15 @@ fn a_key_of_another_log_ends_an_order_as_the_first_one_ended() {
     let forgotten = own.clone().into_iter().chain([boot(2)]).chain(other(2)).chain(end.clone());
     assert_eq!(rules(forgotten), []);
     assert_eq!(rules(own.into_iter().chain(other(1)).chain(end)), [Rule::OtherAnswer]);
+    // One of its own log is another request, unless the device forgets the log and keeps the key.
+    let second = OrderId { log: 1, number: 2 };
+    let keyed_too = accepted(second, |facts| facts.key = KEY);
+    let told_too = Event::Outcome { order: second, device: DEVICE, code: Code::APPLIED };
+    let first = [keyed(1), effect_in(1, in_log(1), false), answer_in(1, in_log(1), Code::APPLIED), told(1)];
+    let then = [settled(1), keyed_too, told_too, Event::Settled { order: second }];
+    assert_eq!(rules(first.clone().into_iter().chain(then.clone())), [Rule::NoEffect]);
+    let forgot = Event::Forgot { device: DEVICE, log: 1 };
+    assert_eq!(rules(first.into_iter().chain([forgot]).chain(then)), []);
     // One that was rejected had no effect; another log may try.
     let run = |log| [keyed(log), effect_in(1, in_log(log), false)];
     let no = answer_in(1, in_log(1), Code::REJECTED_KIND);

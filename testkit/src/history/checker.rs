@@ -176,8 +176,9 @@ pub struct Checker {
     unanswered: BTreeSet<OrderId>,
     settled: BTreeSet<OrderId>,
     boots: BTreeMap<u32, Boot>,
-    /// By device and order key: the orders that were begun, from any log and in any boot.
-    keyed: BTreeMap<(u32, u64), BTreeSet<OrderId>>,
+    /// By device and order key: the orders that were begun, from any log and in any boot, and whether the device has
+    /// forgotten their log since.
+    keyed: BTreeMap<(u32, u64), BTreeMap<OrderId, bool>>,
     first: Option<(u64, u64)>,
 }
 
@@ -246,6 +247,12 @@ impl Checker {
             }
             Event::Removed { device } => {
                 self.removed.insert(*device);
+                Ok(())
+            }
+            Event::Forgot { device, log } => {
+                let keyed = self.keyed.range_mut((*device, 0)..=(*device, u64::MAX));
+                let orders = keyed.flat_map(|(_, orders)| orders.iter_mut());
+                orders.filter(|(order, _)| order.log == *log).for_each(|(_, forgotten)| *forgotten = true);
                 Ok(())
             }
             Event::Note(_) => Ok(()),
@@ -326,7 +333,7 @@ impl Checker {
         }
         it.fence = it.fence.max(fence);
         if facts.key != 0 {
-            self.keyed.entry((device, facts.key)).or_default().insert(order);
+            self.keyed.entry((device, facts.key)).or_default().insert(order, false);
         }
         verdict
     }
@@ -453,7 +460,11 @@ impl Checker {
         if !facts.targets.contains(&device) {
             return broken(Rule::NotTargeted);
         }
-        let verdict = self.may_end(order, facts, device, code);
+        let verdict = self.may_end(order, facts, device, code).map_err(|rule| {
+            // One with its key may have had to do with it.
+            let other = self.begun_by_key(order, facts, device).last().map(|run| run.order);
+            Broken { rule, detail: code.to_string(), other }
+        });
         let lane = facts.lane;
         let runs = self.runs.get(&(device, self.root(order))).into_iter().flatten();
         if runs.filter(|run| run.order == order).any(|run| run.answer == Some(code)) {
@@ -463,7 +474,7 @@ impl Checker {
         if let Some(first) = self.outcomes.insert((device, order), code) {
             return Err(Broken::because(Rule::SecondOutcome, format!("{first}, then {code}")));
         }
-        verdict.map_err(|rule| Broken::because(rule, code.to_string()))
+        verdict
     }
 
     fn may_end(&self, order: OrderId, facts: &Facts, device: u32, code: Code) -> Result<(), Rule> {
@@ -530,11 +541,12 @@ impl Checker {
             && self.begun_by_key(order, facts, device).any(|run| run.answer == Some(code))
     }
 
-    /// What orders of other logs with its key did on this device.
+    /// What orders with its key did on this device that are of other logs, or of its own before that was forgotten: within a
+    /// log a key means nothing.
     fn begun_by_key(&self, order: OrderId, facts: &Facts, device: u32) -> impl Iterator<Item = &Run> {
         let keyed = self.keyed.get(&(device, facts.key)).into_iter().flatten();
-        let others = keyed.filter(move |other| other.log != order.log);
-        others.flat_map(move |other| {
+        let others = keyed.filter(move |(other, forgotten)| other.log != order.log || **forgotten);
+        others.flat_map(move |(other, _)| {
             let runs = self.runs.get(&(device, self.root(*other))).into_iter().flatten();
             runs.filter(move |run| run.order == *other)
         })
@@ -542,10 +554,12 @@ impl Checker {
 
     /// Whether there is an order of another log with its key for this device: that may have begun and left a doubt.
     fn shares_its_key(&self, order: OrderId, facts: &Facts, device: u32) -> bool {
-        facts.key != 0
-            && self.orders.iter().any(|(other, its)| {
-                its.key == facts.key && other.log != order.log && its.targets.contains(&device)
-            })
+        let begun = self.begun_by_key(order, facts, device).any(|run| run.order != order);
+        begun
+            || facts.key != 0
+                && self.orders.iter().any(|(other, its)| {
+                    its.key == facts.key && other.log != order.log && its.targets.contains(&device)
+                })
     }
 
     /// Whether there is an order for this device that supersedes this one.

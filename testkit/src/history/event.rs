@@ -133,6 +133,14 @@ pub enum Event {
         /// The device.
         device: u32,
     },
+    /// A device has forgotten a log of which it kept how far it had come: another one has its place. What it knows of the
+    /// keys of its orders it knows without the log.
+    Forgot {
+        /// The device.
+        device: u32,
+        /// The log.
+        log: u64,
+    },
     /// What a process holds now.
     Sample {
         /// Bytes of memory.
@@ -167,6 +175,7 @@ impl Event {
         match self {
             Self::Boot { device, .. }
             | Self::Removed { device }
+            | Self::Forgot { device, .. }
             | Self::Effect { device, .. }
             | Self::Answer { device, .. }
             | Self::Outcome { device, .. } => Some(*device),
@@ -207,6 +216,7 @@ impl fmt::Display for Event {
             Self::Settled { order } => write!(f, "order {order} settled"),
             Self::Cancel { order } => write!(f, "order {order} taken back"),
             Self::Removed { device } => write!(f, "device {device} is taken out of the list"),
+            Self::Forgot { device, log } => write!(f, "device {device} forgets log {log}"),
             Self::Sample { memory, descriptors } => {
                 write!(f, "{memory} bytes and {descriptors} descriptors held")
             }

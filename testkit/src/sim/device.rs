@@ -15,6 +15,7 @@ use super::ledger::Ledger;
 use super::names::Probe;
 use super::network::LinkId;
 use super::plan::{DeviceSpec, Keeps, MS};
+use super::server::server_id;
 use super::store::{Medium, Store, StoreError};
 use super::work::Work;
 use super::world::{Act, World};
@@ -64,6 +65,8 @@ pub(super) struct Device {
     /// Its syncs take so long, until then; and when the one under way is done.
     pub(super) slow: (Duration, Instant),
     syncs_until: Option<Instant>,
+    /// The volatile log it keeps.
+    pub(super) volatile: u64,
     /// Orders that were answered since the journal was written to last.
     pub(super) answered: Vec<(OrderId, Lane)>,
     /// It will be read again at once.
@@ -93,6 +96,7 @@ impl Device {
             medium: Medium::new(keeps, seed ^ at as u64),
             slow: (Duration::ZERO, Instant::ZERO),
             syncs_until: None,
+            volatile: 0,
             answered: Vec::new(),
             reads_on: false,
             removed: false,
@@ -356,6 +360,21 @@ impl World {
         }
         if full {
             self.probe(Probe::WindowFull);
+        }
+        self.note_volatile(at);
+    }
+
+    /// A device keeps how far it has come in one volatile log: that of the server it serves last.
+    fn note_volatile(&mut self, at: usize) {
+        let served = self.devices[at].receiver.as_ref().and_then(Receiver::served);
+        let Some(server) = self.servers.iter().find(|server| Some(server_id(server.at)) == served) else {
+            return;
+        };
+        let (new, old) = (server.log, self.devices[at].volatile);
+        if new != old {
+            self.devices[at].volatile = new;
+            self.floors.retain(|(device, log, _), _| (*device, *log) != (at, old));
+            self.ledger.record(self.now, Event::Forgot { device: at as u32, log: old });
         }
     }
 

@@ -165,6 +165,10 @@ impl Server {
     }
 }
 
+pub(super) const fn server_id(at: usize) -> NodeId {
+    NodeId([0x50 + at as u8; 16])
+}
+
 pub(super) fn address(slot: usize) -> SocketAddr {
     let [low, high, ..] = (slot as u32).to_le_bytes();
     SocketAddr::from(([127, 1 + high, low, 1], 8_081))
@@ -196,7 +200,7 @@ impl World {
         if let Some(restored) = &restored {
             server.fence = restored.fence.max(1);
         }
-        let mut config = FleetConfig::new(NodeId([0x50 + at as u8; 16]), store(), server.lineage);
+        let mut config = FleetConfig::new(server_id(at), store(), server.lineage);
         (config.fence, config.takeover) = (server.fence, server.took_over);
         (config.epoch, config.run) = (server.boot as u32, run);
         config.durable = restored.as_ref().map(|it| log_id(it.lineage, it.run, &it.runs));
