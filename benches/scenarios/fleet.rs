@@ -8,7 +8,9 @@
 use std::time::Duration;
 
 use push::config::LogId;
-use push::fleet::{DeviceIndex, DeviceSlot, Event, Fleet, NewDevice, NewOrder, OrderSlot, Trace};
+use push::fleet::{
+    DeviceIndex, DeviceSlot, DurableSlot, Event, Fleet, NewDevice, NewOrder, OrderSlot, Trace, TwoLogs,
+};
 use push::{FleetConfig, Mark};
 use wire_format::frame::order::Delivery;
 use wire_format::frame::outcome::{self, Code, ENTRIES_MAX, Entry};
@@ -42,7 +44,8 @@ pub(super) fn scenarios() -> Vec<Scenario> {
     ]
 }
 
-type BenchFleet = Fleet<Box<[DeviceSlot]>, Box<[OrderSlot<Vec<u8>, Vec<u8>>]>, Vec<u8>, Vec<u8>>;
+type Slots = TwoLogs<Box<[DeviceSlot]>, Box<[DurableSlot]>>;
+type BenchFleet = Fleet<Slots, Box<[OrderSlot<Vec<u8>, Vec<u8>>]>, Vec<u8>, Vec<u8>>;
 
 /// A fleet, and the buffers its orders go round in.
 struct Rig {
@@ -61,7 +64,10 @@ impl Rig {
     fn away(devices: usize, orders: usize) -> Self {
         let mut config = FleetConfig::new(NodeId([0xFE; 16]), store(), Lineage([3; 16]));
         config.durable = Some(LogId::new(Lineage([4; 16]), 5, 1));
-        let slots = (0..devices).map(|_| DeviceSlot::EMPTY).collect();
+        let slots = TwoLogs {
+            slots: (0..devices).map(|_| DeviceSlot::EMPTY).collect(),
+            durable: (0..devices).map(|_| DurableSlot::EMPTY).collect(),
+        };
         let now = Instant::from_millis(1);
         let mut fleet = Fleet::new(config, slots, (0..orders).map(|_| OrderSlot::EMPTY).collect(), now, 1);
         for n in 0..devices {

@@ -71,7 +71,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     pub(super) fn next_cancel(&self, index: u32, told: u32) -> Option<Named> {
         let mut first: Option<Named> = None;
         for track in self.devices.at(index).busy().filter(|track| !(track.is_durable() && self.forked)) {
-            let mut walk = Walk::over(self.devices.at(index).track(track));
+            let mut walk = Walk::over(self.devices.track(index, track));
             while let Some(slot) = self.orders.walk(&mut walk, index) {
                 let order = self.orders.at(slot);
                 let later = first.is_some_and(|first| order.cancel_seq >= first.seq);
@@ -97,7 +97,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     /// Whether the WELCOME of the open session said that an order which is owed again was not begun there.
     fn is_unbegun(&self, index: u32, number: u64, track: Track) -> bool {
         let device = self.devices.at(index);
-        device.state == State::Open && !device.is(flag::BEGUN) && number > device.track(track).floor
+        device.state == State::Open
+            && !device.is(flag::BEGUN)
+            && number > self.devices.track(index, track).floor
     }
 
     /// An order whose write was cut and that is PENDING again: it may have been cancelled or replaced in between.

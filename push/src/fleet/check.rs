@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::device::{Partial, State, TrackState, due, flag};
+use super::device::{Partial, State, due, flag};
 use super::devices::DeviceStorage;
 use super::list::{List, NONE};
 use super::order::{MarkBytes, OrderStorage};
-use super::track::{Track, Tracks};
+use super::track::{Track, TrackState, Tracks};
 use super::wheel::Wheel;
 use super::{Fleet, link};
 use crate::mark::Mark;
@@ -80,7 +80,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             assert!(order.blob != 0 && order.mark(index).is_out(), "the transfer of device {index}");
         }
         let untold = flag::DOUBT | flag::ENDED | flag::FORKED | flag::JOURNAL_LOST;
-        let begins = device.is(flag::TRACE) && device.sum(|track| track.lingering) == 0;
+        let begins = device.is(flag::TRACE) && self.devices.sum(index, |track| track.lingering) == 0;
         if device.is(untold) || begins {
             assert!(List::<{ link::TELL }>::has(&self.devices, index));
         }
@@ -89,7 +89,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     /// The bytes not acknowledged in one track.
     fn check_track(&self, index: u32, track: Track) -> u32 {
         let device = self.devices.at(index);
-        let state: &TrackState = device.track(track);
+        let state = self.devices.track(index, track);
         let mut counted = TrackState {
             next: NONE,
             unreceived: NONE,
@@ -130,6 +130,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             device.state != State::Open || state.held >= state.holding(),
             "device {index}, {track:?}: {state:?}"
         );
+        assert_eq!(device.owing & track.bit() != 0, state.owed != 0, "device {index}, {track:?}");
         let busy = device.busy & track.bit() != 0;
         assert!(
             busy || state.is_quiet() || device.state != State::Open,

@@ -5,8 +5,8 @@
 
 use wire_format::ids::Lane;
 
-use super::device::DeviceSlot;
-use super::track::Track;
+use super::devices::{DeviceStorage, Devices};
+use super::track::{Track, Tracks};
 
 /// What a device's window has left, as the plan uses it up.
 pub(super) struct Credit {
@@ -26,18 +26,25 @@ pub(super) struct Credit {
 }
 
 impl Credit {
-    pub(super) fn new(device: &DeviceSlot) -> Self {
-        let orders = if device.is(super::device::flag::NARROW) { 1 } else { device.window_orders };
-        let (bytes, bytes_max, waiting) = (device.bytes, device.window_bytes, device.waiting);
-        let (urgent, interactive, used, durable, owed) = (0, 0, 0, 0, false);
-        let mut credit = Self { urgent, interactive, used, durable, waiting, orders, bytes, bytes_max, owed };
-        for track in device.busy() {
-            let state = device.track(track);
-            credit.owed |= state.owed != 0;
+    pub(super) fn new(devices: &Devices<impl DeviceStorage>, index: u32) -> Self {
+        let device = devices.at(index);
+        let [urgent, interactive, normal, bulk] = &device.tracks;
+        let others = normal.held.saturating_add(bulk.held);
+        let mut credit = Self {
+            urgent: urgent.held,
+            interactive: interactive.held,
+            used: urgent.held.saturating_add(interactive.held).saturating_add(others),
+            durable: 0,
+            waiting: device.waiting,
+            orders: if device.is(super::device::flag::NARROW) { 1 } else { device.window_orders },
+            bytes: device.bytes,
+            bytes_max: device.window_bytes,
+            owed: device.is_owed(),
+        };
+        for track in Tracks(device.busy & Tracks::DURABLE) {
+            let state = devices.track(index, track);
             credit.add(track, state.held);
-            if track.is_durable() {
-                credit.durable = credit.durable.saturating_add(state.holding());
-            }
+            credit.durable = credit.durable.saturating_add(state.holding());
         }
         credit
     }

@@ -1,7 +1,7 @@
 //! What the fleet keeps per device: one slot of storage, no more.
 
 use wire_format::frame::{bye, header, hello, part, reject};
-use wire_format::ids::{Lane, NodeId};
+use wire_format::ids::NodeId;
 use wire_format::time::Instant;
 
 use super::address::Address;
@@ -9,7 +9,7 @@ use super::list::{Link, NONE};
 use super::log::PerLog;
 use super::parts::Transfer;
 use super::resume::Suspicion;
-use super::track::{TRACKS, Track, Tracks};
+use super::track::{LANES, LogTracks, Track, TrackState, Tracks};
 use super::view::Tally;
 use crate::ended::Ended;
 use crate::mark::Mark;
@@ -180,73 +180,11 @@ pub(crate) enum Partial {
     },
 }
 
-/// One track of one device: a lane of a log. Slot numbers are those of orders; every order named here is live.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct TrackState {
-    /// The lowest order still owed, or NONE.
-    pub(crate) next: u32,
-    /// The lowest order written and not acknowledged, or NONE.
-    pub(crate) unreceived: u32,
-    /// The lowest order no SETTLED may cover ([`Mark::is_held`]), or NONE.
-    pub(crate) oldest: u32,
-    /// Orders owed.
-    pub(crate) owed: u16,
-    /// Orders written and not acknowledged.
-    pub(crate) sent: u16,
-    /// Orders written and not ended, or ended and not logged; includes `sent` and `lingering`.
-    pub(crate) out: u16,
-    /// Of `out`, those that hold no credit: ended without the device or in an earlier session, and not logged.
-    pub(crate) lingering: u16,
-    /// Order credits in use: what was written in this session and is not covered by a written SETTLED, and what is out
-    /// since an earlier one.
-    pub(crate) held: u16,
-    /// The highest number written in this lineage, or the device's own floor if that is higher.
-    pub(crate) upto: u64,
-    /// The highest number with an outcome, or the device's own floor if that is higher.
-    pub(crate) ended: u64,
-    /// The number of the SETTLED written last in this session.
-    pub(crate) settled: u64,
-    /// The floor the device declared at the start of this session.
-    pub(crate) floor: u64,
-}
-
-impl TrackState {
-    pub(crate) const EMPTY: Self = Self {
-        next: NONE,
-        unreceived: NONE,
-        oldest: NONE,
-        owed: 0,
-        sent: 0,
-        out: 0,
-        lingering: 0,
-        held: 0,
-        upto: 0,
-        ended: 0,
-        settled: 0,
-        floor: 0,
-    };
-
-    /// Orders out there that hold a credit.
-    pub(crate) const fn holding(&self) -> u16 {
-        self.out.saturating_sub(self.lingering)
-    }
-
-    /// The credits in use once SETTLED says `number`: what is still out. If that is not the last one that ended, nobody
-    /// knows how many of the others it covers, unless they all do (`in_turn`).
-    pub(crate) const fn held_after(&self, number: u64, in_turn: bool) -> u16 {
-        if number >= self.ended || in_turn { self.holding() } else { self.held }
-    }
-
-    /// Whether there is nothing to write, to wait for or to settle.
-    pub(crate) const fn is_quiet(&self) -> bool {
-        self.owed == 0 && self.out == 0 && self.held == 0 && self.ended <= self.settled
-    }
-}
-
 /// Storage for one device. Hand the fleet as many as there may be devices; fill them with [`DeviceSlot::EMPTY`].
 #[derive(Clone, Debug)]
 pub struct DeviceSlot {
-    pub(crate) tracks: [TrackState; TRACKS],
+    /// Those of the volatile log; [`super::DurableSlot`] has the others.
+    pub(crate) tracks: LogTracks,
     pub(crate) links: [Link; link::COUNT],
     pub(crate) partial: Partial,
     /// First device of this hash bucket, and the next one in the chain this device is in.
@@ -255,6 +193,8 @@ pub struct DeviceSlot {
     pub(crate) state: State,
     /// The set of tracks that may not be [`TrackState::is_quiet`]: the others are not looked at.
     pub(crate) busy: u8,
+    /// The set of tracks in which orders are owed.
+    pub(crate) owing: u8,
     /// Of the durable log, the set of tracks in which an order was logged before one ahead of it.
     pub(crate) skewed: u8,
     /// Orders that ended in this session and are not logged.
@@ -311,13 +251,14 @@ pub struct DeviceSlot {
     pub(crate) why: Ended,
 }
 
-const _: () = assert!(size_of::<DeviceSlot>() <= 744, "10,000 devices are 7.4 MB");
+const _: () = assert!(size_of::<DeviceSlot>() <= 488, "10,000 devices are 4.9 MB");
 
 impl DeviceSlot {
     /// No device.
     pub const EMPTY: Self = Self {
-        tracks: [TrackState::EMPTY; TRACKS],
+        tracks: [TrackState::EMPTY; LANES],
         busy: 0,
+        owing: 0,
         skewed: 0,
         waiting: 0,
         unsaid: 0,
@@ -369,35 +310,16 @@ impl DeviceSlot {
         }
     }
 
-    #[inline]
-    pub(crate) fn track(&self, track: Track) -> &TrackState {
-        let [.., last] = &self.tracks;
-        // The index is masked, so the compiler knows that there is nothing to fall back for.
-        self.tracks.get(track.index()).unwrap_or(last)
-    }
-
-    #[inline]
-    pub(crate) fn track_mut(&mut self, track: Track) -> &mut TrackState {
-        let [tracks @ .., last] = &mut self.tracks;
-        tracks.get_mut(track.index()).unwrap_or(last)
-    }
-
     /// The tracks that may have something in them, most urgent first.
     #[inline]
     pub(crate) const fn busy(&self) -> Tracks {
         Tracks(self.busy)
     }
 
-    /// Whether a track of this lane may have something in it.
+    /// Whether any order is owed.
     #[inline]
-    pub(crate) const fn is_busy(&self, lane: Lane) -> bool {
-        self.busy & (Track::new(false, lane).bit() | Track::new(true, lane).bit()) != 0
-    }
-
-    /// The sum of a count over all tracks.
-    #[inline]
-    pub(crate) fn sum(&self, count: impl Fn(&TrackState) -> u16) -> u16 {
-        self.busy().fold(0, |sum: u16, track| sum.saturating_add(count(self.track(track))))
+    pub(crate) const fn is_owed(&self) -> bool {
+        self.owing != 0
     }
 
     /// Whether it takes CANCEL.
@@ -414,42 +336,6 @@ impl DeviceSlot {
     /// so, and in the volatile one nobody looked.
     pub(crate) const fn in_turn(&self, track: Track) -> bool {
         track.is_durable() && self.skewed & track.bit() == 0
-    }
-
-    /// A SETTLED has left.
-    pub(crate) fn settled(&mut self, track: Track, number: u64) {
-        let in_turn = self.in_turn(track);
-        let state = self.track_mut(track);
-        state.settled = number;
-        state.held = state.held_after(number, in_turn);
-        let (quiet, even) = (state.is_quiet(), number >= state.ended);
-        if even {
-            self.skewed &= !track.bit();
-        }
-        if quiet {
-            self.busy &= !track.bit();
-        }
-    }
-
-    /// Orders to write.
-    pub(crate) fn owed(&self) -> u16 {
-        self.sum(|track| track.owed)
-    }
-
-    /// Whether there are any.
-    #[inline]
-    pub(crate) fn is_owed(&self) -> bool {
-        self.busy().any(|track| self.track(track).owed != 0)
-    }
-
-    /// Orders without an outcome that counts, written or not.
-    pub(crate) fn unended(&self) -> u16 {
-        self.sum(|track| track.owed.saturating_add(track.out)).saturating_add(self.retried)
-    }
-
-    /// Orders that were written and have no outcome, logged or not.
-    pub(crate) fn out(&self) -> u16 {
-        self.sum(TrackState::holding).saturating_sub(self.waiting)
     }
 
     /// Whether orders are written and not acknowledged: each has bytes.

@@ -1,42 +1,199 @@
-//! The table of devices: reached by number, found by id.
+//! The table of devices: reached by number, found by id. And their tracks, of which the durable log's stand apart.
 
 use wire_format::ids::NodeId;
 
 use super::device::DeviceSlot;
 use super::list::{Link, NONE, Nodes};
+use super::track::{LANES, LogTracks, Track, TrackState, Tracks};
 use super::wheel::Timers;
 
-/// Owned storage of device slots: `Box<[DeviceSlot]>` on a server, an array elsewhere.
-pub trait DeviceStorage: AsRef<[DeviceSlot]> + AsMut<[DeviceSlot]> {}
+/// Owned storage of devices: `Box<[DeviceSlot]>` or an array where there is no durable log, else [`TwoLogs`].
+pub trait DeviceStorage {
+    /// One slot per device.
+    fn slots(&self) -> &[DeviceSlot];
+    /// The same, to change.
+    fn slots_mut(&mut self) -> &mut [DeviceSlot];
+    /// One more per device if there is a durable log, else none.
+    fn durable(&self) -> &[DurableSlot];
+    /// The same, to change.
+    fn durable_mut(&mut self) -> &mut [DurableSlot];
+}
 
-impl<D: AsRef<[DeviceSlot]> + AsMut<[DeviceSlot]>> DeviceStorage for D {}
+impl<D: AsRef<[DeviceSlot]> + AsMut<[DeviceSlot]>> DeviceStorage for D {
+    fn slots(&self) -> &[DeviceSlot] {
+        self.as_ref()
+    }
+
+    fn slots_mut(&mut self) -> &mut [DeviceSlot] {
+        self.as_mut()
+    }
+
+    fn durable(&self) -> &[DurableSlot] {
+        &[]
+    }
+
+    fn durable_mut(&mut self) -> &mut [DurableSlot] {
+        &mut []
+    }
+}
+
+/// Storage of devices for a fleet that has a durable log, as [`FleetConfig::durable`](crate::FleetConfig::durable) says: with
+/// fewer of one sort than of the other the rest is not used. A fleet without one leaves `durable` empty.
+#[derive(Clone, Debug)]
+pub struct TwoLogs<D, T> {
+    /// One per device.
+    pub slots: D,
+    /// One per device too, or none.
+    pub durable: T,
+}
+
+impl<D, T> DeviceStorage for TwoLogs<D, T>
+where
+    D: AsRef<[DeviceSlot]> + AsMut<[DeviceSlot]>,
+    T: AsRef<[DurableSlot]> + AsMut<[DurableSlot]>,
+{
+    fn slots(&self) -> &[DeviceSlot] {
+        self.slots.as_ref()
+    }
+
+    fn slots_mut(&mut self) -> &mut [DeviceSlot] {
+        self.slots.as_mut()
+    }
+
+    fn durable(&self) -> &[DurableSlot] {
+        self.durable.as_ref()
+    }
+
+    fn durable_mut(&mut self) -> &mut [DurableSlot] {
+        self.durable.as_mut()
+    }
+}
+
+/// Storage for what one device has of the durable log. Fill it with [`DurableSlot::EMPTY`].
+#[derive(Clone, Debug)]
+pub struct DurableSlot {
+    pub(crate) tracks: LogTracks,
+    /// By lane, the highest number written to it in this lineage, or its own floor if that is higher.
+    pub(crate) upto: [u64; LANES],
+}
+
+const _: () = assert!(size_of::<DurableSlot>() <= 224, "10,000 devices are 2.2 MB");
+
+impl DurableSlot {
+    /// Nothing.
+    pub const EMPTY: Self = Self { tracks: [TrackState::EMPTY; LANES], upto: [0; LANES] };
+}
 
 /// The device slots, reached by number. A number outside of them (a fault of ours) reads a slot nobody uses.
 #[derive(Debug)]
 pub(crate) struct Devices<D> {
-    slots: D,
+    storage: D,
+    len: u32,
     spare: DeviceSlot,
+    spare_durable: DurableSlot,
 }
 
 impl<D: DeviceStorage> Devices<D> {
-    pub(crate) fn new(mut slots: D) -> Self {
-        slots.as_mut().fill(DeviceSlot::EMPTY);
-        Self { slots, spare: DeviceSlot::EMPTY }
+    pub(crate) fn new(mut storage: D, durable: bool) -> Self {
+        storage.slots_mut().fill(DeviceSlot::EMPTY);
+        storage.durable_mut().fill(DurableSlot::EMPTY);
+        let (slots, tracks) = (storage.slots().len(), storage.durable().len());
+        let len = if durable { slots.min(tracks) } else { slots };
+        // The two highest numbers mean "no slot".
+        let len = u32::try_from(len).unwrap_or(u32::MAX).min(u32::MAX - 2);
+        Self { storage, len, spare: DeviceSlot::EMPTY, spare_durable: DurableSlot::EMPTY }
     }
 
-    pub(crate) fn len(&self) -> u32 {
-        // The two highest numbers mean "no slot".
-        u32::try_from(self.slots.as_ref().len()).unwrap_or(u32::MAX).min(u32::MAX - 2)
+    pub(crate) const fn len(&self) -> u32 {
+        self.len
     }
 
     #[inline]
     pub(crate) fn at(&self, index: u32) -> &DeviceSlot {
-        self.slots.as_ref().get(index as usize).unwrap_or(&self.spare)
+        self.storage.slots().get(index as usize).unwrap_or(&self.spare)
     }
 
     #[inline]
     pub(crate) fn at_mut(&mut self, index: u32) -> &mut DeviceSlot {
-        self.slots.as_mut().get_mut(index as usize).unwrap_or(&mut self.spare)
+        self.storage.slots_mut().get_mut(index as usize).unwrap_or(&mut self.spare)
+    }
+
+    /// What a device has of the durable log.
+    #[inline]
+    pub(crate) fn durable(&self, index: u32) -> &DurableSlot {
+        self.storage.durable().get(index as usize).unwrap_or(&self.spare_durable)
+    }
+
+    #[inline]
+    pub(crate) fn durable_mut(&mut self, index: u32) -> &mut DurableSlot {
+        self.storage.durable_mut().get_mut(index as usize).unwrap_or(&mut self.spare_durable)
+    }
+
+    #[inline]
+    pub(crate) fn track(&self, index: u32, track: Track) -> &TrackState {
+        let tracks = if track.is_durable() { &self.durable(index).tracks } else { &self.at(index).tracks };
+        let [.., last] = tracks;
+        // The index is masked, so the compiler knows that there is nothing to fall back for.
+        tracks.get(track.lane_index()).unwrap_or(last)
+    }
+
+    #[inline]
+    pub(crate) fn track_mut(&mut self, index: u32, track: Track) -> &mut TrackState {
+        let tracks = if track.is_durable() {
+            &mut self.durable_mut(index).tracks
+        } else {
+            &mut self.at_mut(index).tracks
+        };
+        let [tracks @ .., last] = tracks;
+        tracks.get_mut(track.lane_index()).unwrap_or(last)
+    }
+
+    /// An order with this number is written to a device, or was. Of the volatile log nobody asks.
+    #[inline]
+    pub(crate) fn note_written(&mut self, index: u32, track: Track, number: u64) {
+        if track.is_durable()
+            && let Some(upto) = self.durable_mut(index).upto.get_mut(track.lane_index())
+        {
+            *upto = number.max(*upto);
+        }
+    }
+
+    /// The sum of a count over all tracks of a device.
+    #[inline]
+    pub(crate) fn sum(&self, index: u32, count: impl Fn(&TrackState) -> u16) -> u16 {
+        let device = self.at(index);
+        let of = |tracks: &LogTracks| tracks.iter().map(&count).fold(0, u16::saturating_add);
+        let volatile = of(&device.tracks);
+        if device.busy & Tracks::DURABLE == 0 {
+            return volatile;
+        }
+        volatile.saturating_add(of(&self.durable(index).tracks))
+    }
+
+    /// Orders without an outcome that counts, written or not.
+    pub(crate) fn unended(&self, index: u32) -> u16 {
+        let unended = self.sum(index, |track| track.owed.saturating_add(track.out));
+        unended.saturating_add(self.at(index).retried)
+    }
+
+    /// Orders that were written and have no outcome, logged or not.
+    pub(crate) fn out(&self, index: u32) -> u16 {
+        self.sum(index, TrackState::holding).saturating_sub(self.at(index).waiting)
+    }
+
+    /// A SETTLED has left.
+    pub(crate) fn settled(&mut self, index: u32, track: Track, number: u64) {
+        let in_turn = self.at(index).in_turn(track);
+        let state = self.track_mut(index, track);
+        state.settled = number;
+        state.held = state.held_after(number, in_turn);
+        let (quiet, even) = (state.is_quiet(), number >= state.ended);
+        if quiet {
+            self.at_mut(index).busy &= !track.bit();
+        }
+        if even && track.is_durable() {
+            self.at_mut(index).skewed &= !track.bit();
+        }
     }
 
     /// The device with this id.

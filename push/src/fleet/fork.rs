@@ -9,8 +9,8 @@ use wire_format::frame::{Welcome, bye};
 use wire_format::time::Instant;
 
 use super::Fleet;
-use super::device::{Farewell, Partial, State, TrackState, flag};
-use super::devices::DeviceStorage;
+use super::device::{Farewell, Partial, State, flag};
+use super::devices::{DeviceStorage, DurableSlot};
 use super::order::{MarkBytes, OrderStorage};
 use super::track::Tracks;
 use crate::config::LogId;
@@ -64,12 +64,12 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     }
 
     /// Begins another durable log, whose highest number so far is `head`; sessions end with BYE and greet with the new one.
-    /// False, and nothing changed, while orders of the old one live: see [`Fleet::abandon_durable`].
+    /// False, and nothing changed, while orders of the old one live (see [`Fleet::abandon_durable`]), or if there was none.
     ///
     /// Nothing that was told of the old log is confirmed after this.
     pub fn renew(&mut self, now: Instant, log: LogId, head: u64) -> bool {
         self.observe(now);
-        if self.orders.has_durable() {
+        if self.config.durable.is_none() || self.orders.has_durable() {
             return false;
         }
         self.config.durable = Some(log);
@@ -77,11 +77,10 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         self.last.durable = head;
         (self.forked, self.abandoned) = (false, false);
         for index in 0..self.fresh {
+            *self.devices.durable_mut(index) = DurableSlot::EMPTY;
             let device = self.devices.at_mut(index);
-            for track in Tracks::of(true) {
-                *device.track_mut(track) = TrackState::EMPTY;
-                device.busy &= !track.bit();
-            }
+            device.busy &= !Tracks::DURABLE;
+            device.owing &= !Tracks::DURABLE;
             (device.skewed, device.waiting, device.unsaid, device.untraced) = (0, 0, 0, 0);
             device.set(flag::TRACE | flag::TRACED | flag::FORKED | flag::JOURNAL_LOST, false);
             let refused = device.state == State::Idle && device.why == Ended::FloorAhead;

@@ -50,7 +50,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         let late = now >= self.drain_until;
         let cut = device.is(flag::BLOCKED) || device.partial != Partial::None;
         // What waits for the log alone does not hold it up: the device repeats it, and the disk may be dead.
-        let quiet = !cut && device.out() == 0;
+        let quiet = !cut && self.devices.out(index) == 0;
         let leaves = device.state == State::Open && device.is(flag::LEAVING) && (quiet || late);
         if leaves {
             self.part(now, index, Ended::Stopped, Farewell::Bye(bye::Code::DRAINING));

@@ -23,7 +23,7 @@ use super::list::NONE;
 use super::marks::End;
 use super::order::{MarkBytes, OrderStorage};
 use super::tell::{Item, Sort};
-use super::track::{Track, Tracks};
+use super::track::Tracks;
 use super::{DeviceIndex, Event, Fleet};
 use crate::mark::Mark;
 
@@ -169,7 +169,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     /// device has a new boot, and not what its old one left in doubt.
     pub(super) fn trace_if_due(&mut self, index: u32) {
         let device = self.devices.at(index);
-        if device.is(flag::TRACE) && device.sum(|track| track.lingering) == 0 {
+        if device.is(flag::TRACE) && self.devices.sum(index, |track| track.lingering) == 0 {
             self.tell.push_back(&mut self.devices, index);
         }
     }
@@ -181,7 +181,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         }
         self.unhold(index, slot, was);
         let (track, number) = (self.orders.at(slot).track, self.orders.at(slot).number);
-        let oldest = self.devices.at(index).track(track).oldest;
+        let oldest = self.devices.track(index, track).oldest;
         if oldest != NONE && self.orders.at(oldest).number < number {
             self.devices.at_mut(index).skewed |= track.bit();
         }
@@ -217,7 +217,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
 
     /// Tells the beginning of a session, if it is time.
     pub(super) fn tell_beginning(&mut self, index: u32) -> Option<Event<B, M>> {
-        if self.devices.at(index).sum(|track| track.lingering) != 0 {
+        if self.devices.sum(index, |track| track.lingering) != 0 {
             self.tell.remove(&mut self.devices, index);
             return None;
         }
@@ -230,8 +230,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         device.set(flag::TRACE, false);
         device.set(flag::TRACED, open);
         device.untraced = device.untraced.saturating_add(u32::from(open));
-        let upto = Lane::ALL.map(|lane| device.track(Track::new(true, lane)).upto);
-        Event::Trace(Trace { device: DeviceIndex(index), boot: device.boot, open, upto })
+        let boot = device.boot;
+        let upto = self.devices.durable(index).upto;
+        Event::Trace(Trace { device: DeviceIndex(index), boot, open, upto })
     }
 
     /// What the log knows of a device, after a restart: to be called before it is dialled for the first time, and before
@@ -244,11 +245,13 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         slot.boot = trace.boot;
         slot.set(flag::RESTORED, true);
         slot.set(flag::NAMED_DURABLE, trace.upto.into_iter().chain(trace.ended).any(|number| number != 0));
-        for ((track, upto), ended) in Tracks::of(true).zip(trace.upto).zip(trace.ended) {
-            let state = slot.track_mut(track);
-            state.upto = upto.max(ended);
+        slot.busy |= Tracks::DURABLE;
+        let slot = self.devices.durable_mut(device.0);
+        for (((state, written), upto), ended) in
+            slot.tracks.iter_mut().zip(&mut slot.upto).zip(trace.upto).zip(trace.ended)
+        {
+            *written = upto.max(ended);
             state.ended = ended;
-            slot.busy |= track.bit();
         }
         let head = trace.upto.into_iter().chain(trace.ended).max();
         self.note_head(true, head.unwrap_or(0));

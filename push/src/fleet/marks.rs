@@ -15,7 +15,7 @@ use super::list::NONE;
 use super::order::{MarkBytes, OrderStorage};
 use super::resume::Suspicion;
 use super::tell::{Item, Sort, Told};
-use super::track::Track;
+use super::track::{Track, TrackState};
 use crate::mark::Mark;
 
 /// How an order ended on a device.
@@ -49,30 +49,32 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         let (track, number, len, was) = (order.track, order.number, order.len, order.mark(index));
         let cancelled = order.cancel_seq != 0;
         order.set_mark(index, Mark::SENT);
-        self.unowe(index, track, slot, was);
-        let state = self.devices.at(index).track(track);
-        let (oldest, unreceived) = if number > state.upto {
-            // Behind everything that is out.
-            (first(state.oldest, slot), first(state.unreceived, slot))
+        order.unsent = order.unsent.saturating_sub(u32::from(was == Mark::PENDING));
+        self.unowe(index, track, slot);
+        let state = self.devices.track_mut(index, track);
+        state.sent = state.sent.saturating_add(1);
+        state.out = state.out.saturating_add(1);
+        state.held = state.held.saturating_add(1);
+        if was == Mark::REPEAT {
+            let (oldest, unreceived) = (state.oldest, state.unreceived);
+            let lowest = (self.lower(oldest, slot), self.lower(unreceived, slot));
+            let state = self.devices.track_mut(index, track);
+            (state.oldest, state.unreceived) = lowest;
         } else {
-            (self.lower(state.oldest, slot), self.lower(state.unreceived, slot))
-        };
+            // Behind everything that is out: repetitions go first.
+            state.oldest = first(state.oldest, slot);
+            state.unreceived = first(state.unreceived, slot);
+        }
         let awake = self.awake(self.now);
         let device = self.devices.at_mut(index);
         if device.bytes == 0 {
             device.receipt_since = awake;
         }
         device.bytes = device.bytes.saturating_add(len);
-        let state = device.track_mut(track);
-        state.oldest = oldest;
-        state.unreceived = unreceived;
-        state.sent = state.sent.saturating_add(1);
-        state.out = state.out.saturating_add(1);
-        state.held = state.held.saturating_add(1);
-        state.upto = state.upto.max(number);
         if was == Mark::REPEAT {
             device.tally.replays = device.tally.replays.saturating_add(1);
         }
+        self.devices.note_written(index, track, number);
         if cancelled {
             self.cancel_sent(index, slot);
         }
@@ -90,7 +92,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     /// The device has everything of the track up to `number`.
     pub(super) fn mark_received_upto(&mut self, index: u32, track: Track, number: u64) {
         loop {
-            let slot = self.devices.at(index).track(track).unreceived;
+            let slot = self.devices.track(index, track).unreceived;
             if slot == NONE || self.orders.at(slot).number > number {
                 return;
             }
@@ -138,11 +140,12 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             self.unsend(index, slot);
         }
         self.unout(index, track, slot);
-        let next = self.lower(self.devices.at(index).track(track).next, slot);
-        let state = self.devices.at_mut(index).track_mut(track);
+        let next = self.lower(self.devices.track(index, track).next, slot);
+        let state = self.devices.track_mut(index, track);
         state.next = next;
         state.owed = state.owed.saturating_add(1);
         state.held = state.held.saturating_sub(1);
+        self.devices.at_mut(index).owing |= track.bit();
     }
 
     /// An order that was owed again counts as written after all: its outcome is waited for, or in doubt.
@@ -157,9 +160,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             return;
         }
         order.set_mark(index, mark);
-        self.unowe(index, track, slot, Mark::REPEAT);
-        let oldest = self.lower(self.devices.at(index).track(track).oldest, slot);
-        let state = self.devices.at_mut(index).track_mut(track);
+        self.unowe(index, track, slot);
+        let oldest = self.lower(self.devices.track(index, track).oldest, slot);
+        let state = self.devices.track_mut(index, track);
         state.oldest = oldest;
         state.out = state.out.saturating_add(1);
         state.lingering = state.lingering.saturating_add(u16::from(mark.is_lingering()));
@@ -185,7 +188,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             self.count_said(index, was);
         }
         self.unsort(index, slot, was);
-        let state = self.devices.at_mut(index).track_mut(track);
+        let state = self.devices.track_mut(index, track);
         if end.by_device {
             state.ended = state.ended.max(item.number);
         } else if end.forgotten {
@@ -254,7 +257,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         } else {
             Mark::unlogged(code)
         };
-        let state = device.track_mut(track);
+        let state = self.devices.track_mut(index, track);
         if was.is_out() && !waits {
             state.lingering = state.lingering.saturating_add(1);
             state.held = state.held.saturating_sub(1);
@@ -281,7 +284,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         let track = self.orders.at(slot).track;
         let device = self.devices.at_mut(index);
         device.waiting = device.waiting.saturating_sub(u16::from(was.is_waiting()));
-        let state = device.track_mut(track);
+        let state = self.devices.track_mut(index, track);
         state.lingering = state.lingering.saturating_sub(u16::from(was.is_lingering()));
         if was.is_held() {
             self.unout(index, track, slot);
@@ -299,7 +302,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         order.set_mark(index, Mark::lingering(code));
         let device = self.devices.at_mut(index);
         device.waiting = device.waiting.saturating_sub(1);
-        let state = device.track_mut(track);
+        let state = self.devices.track_mut(index, track);
         state.lingering = state.lingering.saturating_add(1);
         state.held = state.held.saturating_sub(1);
     }
@@ -335,9 +338,11 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     /// Takes an order that had the mark `was` out of the counts of its sort.
     #[inline]
     fn unsort(&mut self, index: u32, slot: u32, was: Mark) {
-        let track = self.orders.at(slot).track;
+        let order = self.orders.at_mut(slot);
+        let track = order.track;
+        order.unsent = order.unsent.saturating_sub(u32::from(was.is_unsent()));
         if was.is_owed() {
-            self.unowe(index, track, slot, was);
+            self.unowe(index, track, slot);
         } else if was == Mark::SENT {
             self.unsend_and_out(index, track, slot);
         } else if was.is_out() {
@@ -345,8 +350,6 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         } else if was.is_unlogged() || was == Mark::RECALLED {
             self.unhold(index, slot, was);
         } else if was.is_retried() {
-            let order = self.orders.at_mut(slot);
-            order.unsent = order.unsent.saturating_sub(u32::from(was.is_unsent()));
             let device = self.devices.at_mut(index);
             device.retried = device.retried.saturating_sub(1);
         }
@@ -363,8 +366,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     }
 
     /// Everything the track sent up to this number is settled; 0 if nothing ended yet.
-    pub(super) fn settled_upto(&self, index: u32, track: Track) -> u64 {
-        let state = self.devices.at(index).track(track);
+    pub(super) fn settled_upto(&self, state: &TrackState) -> u64 {
         let below =
             |slot| if slot == NONE { u64::MAX } else { self.orders.at(slot).number.saturating_sub(1) };
         state.ended.min(below(state.oldest)).min(below(state.next))
@@ -373,21 +375,31 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     /// The device holds an outcome for this number of the track: once it is settled the device is told so, whatever the
     /// number is here by now.
     pub(super) fn note_ended(&mut self, index: u32, track: Track, number: u64) {
-        let device = self.devices.at_mut(index);
-        let state = device.track_mut(track);
-        if number <= state.upto {
+        if number <= self.written_upto(index, track) {
+            let state = self.devices.track_mut(index, track);
             state.ended = state.ended.max(number);
-            device.busy |= track.bit();
+            self.devices.at_mut(index).busy |= track.bit();
+        }
+    }
+
+    /// No order with a higher number of this track was written to the device. Of the volatile log that is known of all
+    /// devices together, and what is submitted from now on lies above it.
+    fn written_upto(&self, index: u32, track: Track) -> u64 {
+        if track.is_durable() {
+            self.devices.durable(index).upto.get(track.lane_index()).copied().unwrap_or(0)
+        } else {
+            self.last.volatile
         }
     }
 
     /// Whether there are outcomes the device may forget and was not told so.
+    #[inline]
     pub(super) fn owes_settled(&self, index: u32) -> bool {
         let device = self.devices.at(index);
         device.busy().any(|track| {
-            let state = device.track(track);
+            let state = self.devices.track(index, track);
             state.ended > state.settled
-                && self.settled_upto(index, track) > state.settled
+                && self.settled_upto(state) > state.settled
                 && !(track.is_durable() && self.forked)
         })
     }
@@ -395,69 +407,82 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     /// Of an open session: what is settled leaves in time.
     #[inline]
     pub(super) fn settle_if_owed(&mut self, now: Instant, index: u32) {
-        if self.devices.at(index).state == State::Open && self.owes_settled(index) {
+        if self.devices.at(index).state == State::Open {
+            self.settle_open(now, index);
+        }
+    }
+
+    #[inline(never)]
+    fn settle_open(&mut self, now: Instant, index: u32) {
+        if self.owes_settled(index) {
             self.settle_soon(now, index);
         }
     }
 
     #[inline]
-    fn unowe(&mut self, index: u32, track: Track, slot: u32, was: Mark) {
-        let order = self.orders.at_mut(slot);
-        order.unsent = order.unsent.saturating_sub(u32::from(was == Mark::PENDING));
-        let state = self.devices.at_mut(index).track_mut(track);
+    fn unowe(&mut self, index: u32, track: Track, slot: u32) {
+        let state = self.devices.track_mut(index, track);
         state.owed = state.owed.saturating_sub(1);
-        if state.next == slot {
-            let more = state.owed != 0;
-            let next = if more { self.orders.next_of(slot, index, Mark::is_owed) } else { NONE };
-            self.devices.at_mut(index).track_mut(track).next = next;
+        if state.owed == 0 {
+            state.next = NONE;
+            self.devices.at_mut(index).owing &= !track.bit();
+        } else if state.next == slot {
+            let next = self.orders.next_of(slot, index, Mark::is_owed);
+            self.devices.track_mut(index, track).next = next;
         }
     }
 
     fn unsend(&mut self, index: u32, slot: u32) {
-        let (track, len) = (self.orders.at(slot).track, self.orders.at(slot).len);
-        let awake = self.awake(self.now);
-        let device = self.devices.at_mut(index);
-        device.bytes = device.bytes.saturating_sub(len);
-        device.receipt_since = if device.bytes == 0 { Instant::NEVER } else { awake };
-        let state = device.track_mut(track);
+        let track = self.orders.at(slot).track;
+        self.acknowledged(index, slot);
+        let state = self.devices.track_mut(index, track);
         state.sent = state.sent.saturating_sub(1);
-        if state.unreceived == slot {
-            let more = state.sent != 0;
-            let next = if more { self.orders.next_of(slot, index, |mark| mark == Mark::SENT) } else { NONE };
-            self.devices.at_mut(index).track_mut(track).unreceived = next;
+        if state.sent == 0 {
+            state.unreceived = NONE;
+        } else if state.unreceived == slot {
+            let next = self.orders.next_of(slot, index, |mark| mark == Mark::SENT);
+            self.devices.track_mut(index, track).unreceived = next;
         }
     }
 
     /// Both at once. Usually the order is the lowest of both sorts, and so is the one after it: one walk finds it.
     #[inline]
     fn unsend_and_out(&mut self, index: u32, track: Track, slot: u32) {
-        let state = self.devices.at(index).track(track);
+        let state = self.devices.track_mut(index, track);
         if state.oldest != slot || state.unreceived != slot || state.sent != state.out {
             self.unsend(index, slot);
             return self.unout(index, track, slot);
         }
-        let more = state.out > 1;
-        let next = if more { self.orders.next_of(slot, index, |mark| mark == Mark::SENT) } else { NONE };
-        let (len, awake) = (self.orders.at(slot).len, self.awake(self.now));
+        state.sent = state.sent.saturating_sub(1);
+        state.out = state.sent;
+        (state.unreceived, state.oldest) = (NONE, NONE);
+        if state.out != 0 {
+            let next = self.orders.next_of(slot, index, |mark| mark == Mark::SENT);
+            let state = self.devices.track_mut(index, track);
+            (state.unreceived, state.oldest) = (next, next);
+        }
+        self.acknowledged(index, slot);
         self.end_transfer(index, slot);
+    }
+
+    /// The bytes of an order are not on their way any more.
+    #[inline]
+    fn acknowledged(&mut self, index: u32, slot: u32) {
+        let (len, awake) = (self.orders.at(slot).len, self.awake(self.now));
         let device = self.devices.at_mut(index);
         device.bytes = device.bytes.saturating_sub(len);
         device.receipt_since = if device.bytes == 0 { Instant::NEVER } else { awake };
-        let state = device.track_mut(track);
-        state.sent = state.sent.saturating_sub(1);
-        state.out = state.out.saturating_sub(1);
-        state.unreceived = next;
-        state.oldest = next;
     }
 
     fn unout(&mut self, index: u32, track: Track, slot: u32) {
         self.end_transfer(index, slot);
-        let state = self.devices.at_mut(index).track_mut(track);
+        let state = self.devices.track_mut(index, track);
         state.out = state.out.saturating_sub(1);
-        if state.oldest == slot {
-            let more = state.out != 0;
-            let next = if more { self.orders.next_of(slot, index, Mark::is_held) } else { NONE };
-            self.devices.at_mut(index).track_mut(track).oldest = next;
+        if state.out == 0 {
+            state.oldest = NONE;
+        } else if state.oldest == slot {
+            let next = self.orders.next_of(slot, index, Mark::is_held);
+            self.devices.track_mut(index, track).oldest = next;
         }
     }
 

@@ -70,7 +70,7 @@ use wire_format::rng::Rng;
 use wire_format::time::Instant;
 
 pub use device::DeviceSlot;
-pub use devices::DeviceStorage;
+pub use devices::{DeviceStorage, DurableSlot, TwoLogs};
 pub use event::{AddError, Dial, Event, Facts, NewDevice, SubmitError, SubmitFault, Submitted, Transmit};
 pub use log::{By, DeviceTrace, LogEntry, Trace};
 pub use order::{MarkBytes, NewOrder, OrderSlot, OrderStorage};
@@ -100,8 +100,8 @@ pub struct DeviceIndex(pub u32);
 
 /// All devices of one server, and every live order.
 ///
-/// `D` and `O` are storage the caller owns: one [`DeviceSlot`] per device (744 bytes), one [`OrderSlot`] per order that
-/// is not settled on every target. `B` is an order's one encoding, `M` its marks, a byte per device; both come back with
+/// `D` and `O` are storage the caller owns: one [`DeviceSlot`] per device (488 bytes), with a durable log one [`DurableSlot`]
+/// beside it (224 bytes), and one [`OrderSlot`] per order that is not settled on every target. `B` is an order's one encoding, `M` its marks, a byte per device; both come back with
 /// [`Event::Settled`].
 #[derive(Debug)]
 pub struct Fleet<D, O, B, M> {
@@ -166,8 +166,8 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     /// A fleet without devices. The storage is emptied; it sets how many devices and live orders there may be.
     pub fn new(config: FleetConfig, devices: D, orders: O, now: Instant, seed: u64) -> Self {
         Self {
+            devices: Devices::new(devices, config.durable.is_some()),
             config,
-            devices: Devices::new(devices),
             orders: Orders::new(orders),
             rng: Rng::new(seed),
             stats: Stats::default(),

@@ -9,10 +9,9 @@ use wire_format::ids::Lane;
 use wire_format::time::Instant;
 
 use super::DeviceIndex;
-use super::device::TrackState;
 use super::list::{Link, List, NONE, Nodes};
 use super::supersede::Key;
-use super::track::{TRACKS, Track, Tracks};
+use super::track::{TRACKS, Track, TrackState, Tracks};
 use super::wheel::Timers;
 use crate::mark::Mark;
 

@@ -86,7 +86,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     fn find_blob(&self, index: u32, blob: u64, except: u32) -> Option<u32> {
         let of = |durable| {
             let track = Track::new(durable, Lane::Bulk);
-            let mut walk = Walk::over(self.devices.at(index).track(track));
+            let mut walk = Walk::over(self.devices.track(index, track));
             core::iter::from_fn(move || self.orders.walk(&mut walk, index))
         };
         let carries = |&slot: &u32| {

@@ -214,12 +214,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                 continue;
             };
             let mark = self.orders.at(slot).mark(index);
-            if mark.is_final() || mark.is_retried() || mark.is_unlogged() {
-                self.note_ended(index, track, entry.number);
-                self.stats.outcomes_repeated = self.stats.outcomes_repeated.wrapping_add(1);
-            } else if mark.is_out() || mark == Mark::REPEAT {
+            if mark.is_out() || mark == Mark::REPEAT {
                 // The usual outcome is that of the first order that is not received: its end says so itself.
-                let first = self.devices.at(index).track(track).unreceived;
+                let first = self.devices.track(index, track).unreceived;
                 if first != slot && first != NONE {
                     self.mark_received_upto(index, track, entry.number);
                 }
@@ -237,6 +234,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                     forgotten: false,
                 };
                 self.mark_ended(now, index, slot, end);
+            } else if mark.is_final() || mark.is_retried() || mark.is_unlogged() {
+                self.note_ended(index, track, entry.number);
+                self.stats.outcomes_repeated = self.stats.outcomes_repeated.wrapping_add(1);
             } else {
                 self.stats.numbers_unknown = self.stats.numbers_unknown.wrapping_add(1);
             }
@@ -292,9 +292,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
 
     fn handle_ack(&mut self, index: u32, ack: Ack) {
         let track = Track::new(ack.durable, ack.lane);
-        let upto = self.devices.at(index).track(track).upto;
-        let number = ack.number(upto);
-        if number > upto {
+        let last = self.last.of(ack.durable);
+        let number = ack.number(last);
+        if number > last {
             self.stats.numbers_unknown = self.stats.numbers_unknown.wrapping_add(1);
             return;
         }

@@ -75,8 +75,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     /// What may have been written stays so: a trace that says less would be believed after the next restart.
     fn restore_upto(&mut self, index: u32, track: Track, number: u64) {
         if self.has_device(index) {
-            let state = self.devices.at_mut(index).track_mut(track);
-            state.upto = state.upto.max(number);
+            self.devices.note_written(index, track, number);
         }
     }
 

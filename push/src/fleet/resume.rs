@@ -5,12 +5,12 @@ use wire_format::frame::outcome::Code;
 use wire_format::frame::welcome::{LaneFloor, LogFloors};
 
 use super::Fleet;
-use super::device::{TrackState, flag};
+use super::device::flag;
 use super::devices::DeviceStorage;
 use super::list::NONE;
 use super::marks::End;
 use super::order::{MarkBytes, OrderStorage, Walk};
-use super::track::{Track, Tracks};
+use super::track::{Track, TrackState, Tracks};
 use crate::config::POISON_SESSIONS;
 use crate::mark::Mark;
 
@@ -83,9 +83,8 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
 
     /// Without a journal a device knows what it ended in its boot alone, and the log does not say in which that was.
     fn disbelieve(&mut self, index: u32) {
-        let device = self.devices.at_mut(index);
-        for track in Tracks::of(true) {
-            device.track_mut(track).ended = 0;
+        for state in &mut self.devices.durable_mut(index).tracks {
+            state.ended = 0;
         }
     }
 
@@ -102,20 +101,19 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     /// Whether it knows less than it was told to be settled. Of the durable log: than it said itself, since nothing leaves
     /// a device before it is in its journal.
     fn has_evicted(&self, index: u32, floors: Option<&LogFloors>, durable: bool) -> bool {
-        let device = self.devices.at(index);
         let knew = |state: &TrackState| if durable { state.ended } else { state.settled };
         let declared = |track: Track| floors.and_then(|floors| floors.lanes.get(track.lane().index()));
         let floor = |track| declared(track).map_or(0, |lane: &LaneFloor| lane.floor);
-        Tracks::of(durable).any(|track| floor(track) < knew(device.track(track)))
+        Tracks::of(durable).any(|track| floor(track) < knew(self.devices.track(index, track)))
     }
 
     fn resume_track(&mut self, index: u32, track: Track, floor: u64, memory: &Memory<'_>) {
-        let device = self.devices.at(index);
-        if device.busy & track.bit() == 0 && device.track(track).ended == 0 && floor == 0 {
+        let busy = self.devices.at(index).busy & track.bit() != 0;
+        if !busy && floor == 0 && self.devices.track(index, track).ended == 0 {
             return;
         }
         self.recall(index, track);
-        let mut walk = Walk::over(self.devices.at(index).track(track));
+        let mut walk = Walk::over(self.devices.track(index, track));
         while let Some(slot) = self.orders.walk(&mut walk, index) {
             if self.orders.at(slot).mark(index).is_out() {
                 self.resume_order(index, slot, floor, memory);
@@ -126,9 +124,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         let device = self.devices.at_mut(index);
         device.skewed &= !track.bit();
         device.busy |= track.bit();
-        let state = device.track_mut(track);
+        self.devices.note_written(index, track, floor);
+        let state = self.devices.track_mut(index, track);
         state.floor = floor;
-        state.upto = state.upto.max(floor);
         // Who forgot its outcomes need not be told that they are settled.
         state.ended = if memory.forgot { floor } else { state.ended.max(floor) };
         state.settled = 0;
@@ -154,7 +152,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     fn recall(&mut self, index: u32, track: Track) {
         loop {
             // A repetition is never behind a first delivery.
-            let slot = self.devices.at(index).track(track).next;
+            let slot = self.devices.track(index, track).next;
             if slot == NONE || self.orders.at(slot).mark(index) != Mark::REPEAT {
                 return;
             }
@@ -192,9 +190,8 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
 
     /// Ends one order that will not be sent again: it is out, above the floor, and not begun.
     pub(super) fn end_doubt(&mut self, index: u32) {
-        let device = self.devices.at(index);
-        for track in device.busy() {
-            let state = device.track(track);
+        for track in self.devices.at(index).busy() {
+            let state = self.devices.track(index, track);
             let mut walk = Walk::over(state);
             while let Some(slot) = self.orders.walk(&mut walk, index) {
                 let order = self.orders.at(slot);
@@ -225,7 +222,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     pub(super) fn repeat_unanswered(&mut self, index: u32) {
         self.devices.at_mut(index).set(flag::REPEATS, false);
         for track in self.devices.at(index).busy() {
-            let state = *self.devices.at(index).track(track);
+            let state = *self.devices.track(index, track);
             let mut walk = Walk::over(&state);
             while let Some(slot) = self.orders.walk(&mut walk, index)
                 && self.orders.at(slot).number <= state.floor
@@ -257,7 +254,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
 
     /// The first order of a track that was out on a device and did not end there.
     fn first_unfinished(&self, index: u32, track: Track, floor: u64) -> Option<u32> {
-        let mut walk = Walk::over(self.devices.at(index).track(track));
+        let mut walk = Walk::over(self.devices.track(index, track));
         while let Some(slot) = self.orders.walk(&mut walk, index) {
             let order = self.orders.at(slot);
             if order.number > floor && order.mark(index).is_out() {

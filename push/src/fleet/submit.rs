@@ -118,7 +118,8 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         if !self.has_device(index) {
             return Some(Code::NOT_TARGETED);
         }
-        if self.devices.at(index).unended() >= OWED_MAX {
+        // No device has more than there are: with few, nobody counts.
+        if self.orders.used >= OWED_MAX.into() && self.devices.unended(index) >= OWED_MAX {
             return Some(Code::OVERFLOW);
         }
         if key.retry && key.key != 0 && self.is_overtaken(key, index) {
@@ -139,12 +140,14 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     pub(super) fn owe_one(&mut self, index: u32, slot: u32, track: Track) {
         let device = self.devices.at_mut(index);
         device.busy |= track.bit();
-        let state = device.track_mut(track);
+        device.owing |= track.bit();
+        let writable = device.state == State::Open && !device.is(flag::BLOCKED);
+        let state = self.devices.track_mut(index, track);
         if state.owed == 0 {
             state.next = slot;
         }
         state.owed = state.owed.saturating_add(1);
-        if device.state == State::Open && !device.is(flag::BLOCKED) {
+        if writable {
             self.ready.push_back(&mut self.devices, index);
         }
     }

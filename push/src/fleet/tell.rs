@@ -4,14 +4,14 @@ use core::time::Duration;
 
 use wire_format::frame::outcome::Code;
 
-use super::device::{State, TrackState, flag};
+use super::device::{State, flag};
 use super::devices::DeviceStorage;
 use super::event::{Event, Facts};
 use super::list::NONE;
 use super::log::{By, LogEntry};
 use super::marks::End;
 use super::order::{Live, MarkBytes, OrderStorage, Walk};
-use super::track::Tracks;
+use super::track::{TrackState, Tracks};
 use super::{DeviceIndex, Fleet};
 use crate::ended::Ended;
 use crate::mark::Mark;
@@ -24,6 +24,16 @@ pub(super) struct Item {
     pub(super) end: End,
     pub(super) latency: Duration,
     pub(super) sort: Sort,
+}
+
+impl Item {
+    const NONE: Self = Self {
+        device: 0,
+        number: 0,
+        end: End::by_server(Code::UNKNOWN),
+        latency: Duration::ZERO,
+        sort: Sort::Outcome,
+    };
 }
 
 /// What is told of it.
@@ -49,7 +59,7 @@ pub(super) struct Greeted {
 /// What one input made to tell: at most one OUTCOME frame of outcomes, or one new session.
 #[derive(Clone, Debug)]
 pub(super) struct Told {
-    items: [Option<Item>; Self::CAPACITY],
+    items: [Item; Self::CAPACITY],
     head: usize,
     len: usize,
     pub(super) greeted: Option<Greeted>,
@@ -57,7 +67,8 @@ pub(super) struct Told {
 
 impl Told {
     pub(super) const CAPACITY: usize = 64;
-    pub(super) const EMPTY: Self = Self { items: [None; Self::CAPACITY], head: 0, len: 0, greeted: None };
+    pub(super) const EMPTY: Self =
+        Self { items: [Item::NONE; Self::CAPACITY], head: 0, len: 0, greeted: None };
 
     pub(super) const fn is_empty(&self) -> bool {
         self.len == 0 && self.greeted.is_none()
@@ -73,7 +84,7 @@ impl Told {
             return;
         }
         if let Some(place) = self.items.get_mut(at) {
-            *place = Some(item);
+            *place = item;
             self.len = self.len.wrapping_add(1);
         }
     }
@@ -82,7 +93,7 @@ impl Told {
         if self.len == 0 {
             return None;
         }
-        let item = self.items.get_mut(self.head).and_then(Option::take);
+        let item = self.items.get(self.head).copied();
         self.head = self.head.wrapping_add(1) % Self::CAPACITY;
         self.len = self.len.wrapping_sub(1);
         item
@@ -185,8 +196,8 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
 
     /// An order that is owed to a device or out on it.
     fn first_unended(&self, index: u32) -> Option<u32> {
-        let device = self.devices.at(index);
-        let mut tracks = device.busy().map(|track| device.track(track));
+        let busy = self.devices.at(index).busy();
+        let mut tracks = busy.map(|track| self.devices.track(index, track));
         tracks.find_map(
             |state| {
                 if state.next == NONE { self.first_out(index, state) } else { Some(state.next) }
@@ -229,7 +240,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     fn disown_unlogged(&mut self, index: u32) {
         for track in Tracks::of(true) {
             loop {
-                let slot = self.devices.at(index).track(track).oldest;
+                let slot = self.devices.track(index, track).oldest;
                 let mark = self.orders.at(slot).mark(index);
                 let gone = match mark.unlogged_code() {
                     Some(code) => Mark::unlogged(code),

@@ -14,8 +14,8 @@ use wire_format::ids::Lane;
 use wire_format::time::Instant;
 
 use super::credit::Credit;
-use super::device::{DeviceSlot, Partial, State, due, flag};
-use super::devices::DeviceStorage;
+use super::device::{Partial, State, due, flag};
+use super::devices::{DeviceStorage, Devices};
 use super::event::Transmit;
 use super::list::NONE;
 use super::log::PerLog;
@@ -78,6 +78,16 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     /// Plans one write to a device.
     fn plan(&mut self, now: Instant, index: u32, head: &mut Scratch<'_>) -> Option<Body> {
         self.plan.clear(index);
+        let device = self.devices.at(index);
+        if device.state == State::Open && matches!(device.partial, Partial::None) {
+            return self.plan_session(now, index, head);
+        }
+        self.plan_rarer(now, index, head)
+    }
+
+    /// The same, if something was cut or no session is open.
+    #[inline(never)]
+    fn plan_rarer(&mut self, now: Instant, index: u32, head: &mut Scratch<'_>) -> Option<Body> {
         match self.devices.at(index).partial {
             Partial::None => {}
             Partial::Control { bytes, len, offset } => {
@@ -190,23 +200,10 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
 
     fn plan_session(&mut self, now: Instant, index: u32, head: &mut Scratch<'_>) -> Option<Body> {
         let device = self.devices.at(index);
-        let (dues, pong, ping) = (device.due, device.pong_token, device.ping_token.wrapping_add(1));
-        let (takes_orders, mut credit) = (device.takes_orders(), Credit::new(device));
-        if dues & due::PONG != 0 {
-            let len = head.emit(|room| Pong { token: pong }.emit(room));
-            self.plan.push(What::Pong { token: pong }, len);
-        }
-        if dues & due::PING != 0 {
-            let len = head.emit(|room| Ping { token: ping }.emit(room));
-            self.plan.push(What::Ping { token: ping }, len);
-        }
-        if dues & due::DRAIN != 0 {
-            let drain = self.drain_frame(now);
-            let len = head.emit(|room| drain.emit(room));
-            self.plan.push(What::Drain { after_ms: drain.after_ms }, len);
-        }
-        if dues & due::CANCEL != 0 {
-            self.plan_cancels(index, head);
+        let dues = device.due;
+        let (takes_orders, mut credit) = (device.takes_orders(), Credit::new(&self.devices, index));
+        if dues & (due::PONG | due::PING | due::DRAIN | due::CANCEL) != 0 {
+            self.plan_dues(now, index, head);
         }
         let orders = takes_orders && credit.owed;
         let before = (head.len, self.plan.len);
@@ -227,6 +224,29 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             body = self.plan_piece(index);
         }
         body
+    }
+
+    /// Frames that are due whatever else leaves.
+    #[inline(never)]
+    fn plan_dues(&mut self, now: Instant, index: u32, head: &mut Scratch<'_>) {
+        let device = self.devices.at(index);
+        let (dues, pong, ping) = (device.due, device.pong_token, device.ping_token.wrapping_add(1));
+        if dues & due::PONG != 0 {
+            let len = head.emit(|room| Pong { token: pong }.emit(room));
+            self.plan.push(What::Pong { token: pong }, len);
+        }
+        if dues & due::PING != 0 {
+            let len = head.emit(|room| Ping { token: ping }.emit(room));
+            self.plan.push(What::Ping { token: ping }, len);
+        }
+        if dues & due::DRAIN != 0 {
+            let drain = self.drain_frame(now);
+            let len = head.emit(|room| drain.emit(room));
+            self.plan.push(What::Drain { after_ms: drain.after_ms }, len);
+        }
+        if dues & due::CANCEL != 0 {
+            self.plan_cancels(index, head);
+        }
     }
 
     /// Names the cancelled orders out there that were not named yet, in the order they were cancelled. What follows in the
@@ -253,11 +273,11 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         let before = self.plan.len;
         for track in self.devices.at(index).busy() {
             let device = self.devices.at(index);
-            let state = device.track(track);
+            let state = self.devices.track(index, track);
             if state.ended <= state.settled || track.is_durable() && self.forked {
                 continue;
             }
-            let number = self.settled_upto(index, track);
+            let number = self.settled_upto(state);
             if number <= state.settled {
                 continue;
             }
@@ -292,14 +312,15 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     /// An order that has ended on the device, and nobody knows how: the log has lost it. What ended behind it is not settled
     /// before it is, and may fill the window. It is answered at once and stays nowhere, so that it needs no place in there; one
     /// at a time.
+    #[inline(never)]
     fn first_forgotten(&self, now: Instant, index: u32) -> Option<u32> {
         let (device, durable) = (self.devices.at(index), self.takes_durable(index));
         let planned = |slot| {
             let is_it = |entry: &Entry| matches!(entry.what, What::Order { slot: of, .. } if of == slot);
             self.plan.entries().iter().any(is_it)
         };
-        device.busy().filter(|track| durable || !track.is_durable()).find_map(|track| {
-            let state = device.track(track);
+        Tracks(device.owing).filter(|track| durable || !track.is_durable()).find_map(|track| {
+            let state = self.devices.track(index, track);
             let is_below = |slot| slot != NONE && self.orders.at(slot).number <= state.floor;
             let is_next = is_below(state.next) && !is_below(state.unreceived) && !planned(state.next);
             (is_next && self.judge_order(now, index, state.next) == Judged::Repeat).then_some(state.next)
@@ -315,23 +336,27 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         credit: &mut Credit,
         body: &mut Option<Body>,
     ) -> bool {
-        let (mut durable, mut whole) = (self.takes_durable(index), true);
-        for lane in Lane::ALL {
-            let device = self.devices.at(index);
-            if !device.is_busy(lane) {
-                continue;
+        let owing = self.devices.at(index).owing;
+        let mut durable = owing & Tracks::DURABLE != 0 && self.takes_durable(index);
+        let (mut lanes, mut whole) = (Tracks(owing), true);
+        while let Some(lane) = lanes.next_lane() {
+            let mut ours = Queue::of(&self.devices, index, Track::new(false, lane));
+            let mut theirs = Queue { track: Track::new(true, lane), ..Queue::NONE };
+            if durable {
+                theirs = Queue::of(&self.devices, index, theirs.track);
             }
-            let mut ours = Queue::of(device, Track::new(false, lane));
-            let mut theirs = Queue::of(device, Track::new(true, lane)).if_any(durable);
             loop {
                 // Of the two logs the lower number goes first; one that may not be sent never stops the other one.
                 let theirs_first = theirs.next != NONE && self.is_lower(theirs.next, ours.next);
-                let queue = if theirs_first { &mut theirs } else { &mut ours };
-                let (slot, track) = (queue.next, queue.track);
+                let Queue { track, next: slot, .. } = if theirs_first { theirs } else { ours };
                 if slot == NONE {
                     break;
                 }
-                queue.step(&self.orders, index);
+                if theirs_first {
+                    theirs.step(&self.orders, index);
+                } else {
+                    ours.step(&self.orders, index);
+                }
                 let judged = self.judge_order(now, index, slot);
                 match judged {
                     Judged::Send | Judged::Repeat if theirs_first && !credit.allows_durable() => {
@@ -348,8 +373,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                     Judged::Never(_) if self.told.is_full() => return true,
                     Judged::Never(code) => {
                         self.mark_ended(now, index, slot, End::by_server(code));
-                        durable &= self.takes_durable(index);
-                        theirs = theirs.if_any(durable);
+                        if durable && !self.takes_durable(index) {
+                            (durable, theirs.next) = (false, NONE);
+                        }
                     }
                 }
             }
@@ -367,7 +393,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     fn takes_durable(&self, index: u32) -> bool {
         let device = self.devices.at(index);
         let traced = device.flags & (flag::TRACE | flag::TRACED) == flag::TRACED && device.untraced == 0;
-        let said = || device.unsaid == 0 && Tracks::of(true).all(|track| device.track(track).lingering == 0);
+        let said = || {
+            device.unsaid == 0 && self.devices.durable(index).tracks.iter().all(|track| track.lingering == 0)
+        };
         traced && !self.forked && said()
     }
 
@@ -426,6 +454,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
 }
 
 /// What a device is owed of one track, as the plan goes through it.
+#[derive(Clone, Copy)]
 struct Queue {
     track: Track,
     next: u32,
@@ -433,15 +462,12 @@ struct Queue {
 }
 
 impl Queue {
-    #[inline]
-    fn of(device: &DeviceSlot, track: Track) -> Self {
-        let state = device.track(track);
-        Self { track, next: state.next, left: state.owed }
-    }
+    const NONE: Self = Self { track: Track::new(false, Lane::Bulk), next: NONE, left: 0 };
 
     #[inline]
-    fn if_any(self, any: bool) -> Self {
-        Self { next: if any { self.next } else { NONE }, ..self }
+    fn of(devices: &Devices<impl DeviceStorage>, index: u32, track: Track) -> Self {
+        let state = devices.track(index, track);
+        Self { track, next: state.next, left: state.owed }
     }
 
     #[inline]

@@ -82,9 +82,10 @@ impl Tally {
 impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Fleet<D, O, B, M> {
     /// How a device stands now; `None` if there is no such device, or it was removed.
     pub fn view(&self, device: DeviceIndex) -> Option<DeviceView> {
-        let slot = self.devices.at(device.0);
+        let index = device.0;
+        let slot = self.devices.at(index);
         let tally = slot.tally;
-        if device.0 >= self.fresh || slot.state == State::Free || slot.is(flag::REMOVED) {
+        if index >= self.fresh || slot.state == State::Free || slot.is(flag::REMOVED) {
             return None;
         }
         Some(DeviceView {
@@ -96,12 +97,12 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             },
             suspect: slot.is(flag::SUSPECT),
             draining: slot.is(flag::DRAINING),
-            owed: slot.owed().into(),
-            out: slot.out().into(),
-            unlogged: slot.sum(|track| track.lingering).saturating_add(slot.waiting).into(),
+            owed: self.devices.sum(index, |track| track.owed).into(),
+            out: self.devices.out(index).into(),
+            unlogged: self.devices.sum(index, |track| track.lingering).saturating_add(slot.waiting).into(),
             retried: slot.retried.into(),
             window_orders: slot.window_orders,
-            window_orders_used: slot.sum(|track| track.held).into(),
+            window_orders_used: self.devices.sum(index, |track| track.held).into(),
             window_bytes: slot.window_bytes,
             window_bytes_used: slot.bytes,
             rtt: (tally.rtt_us != 0).then(|| Duration::from_micros(tally.rtt_us.into())),

@@ -172,7 +172,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                 self.ping_left(index);
             }
             What::Settled { track, number } => {
-                device.settled(track, number);
+                self.devices.settled(index, track, number);
                 if !self.owes_settled(index) {
                     self.devices.at_mut(index).due &= !due::SETTLED;
                     self.settle.remove(&mut self.devices, index);

@@ -26,14 +26,15 @@ fn address() -> SocketAddr {
 #[cfg(feature = "fleet")]
 #[inline(never)]
 fn fleet(store: Store, bytes: &[u8], buffer: &mut [u8]) {
-    use push::fleet::{DeviceSlot, Item, NewDevice, NewOrder, OrderSlot};
+    use push::fleet::{DeviceSlot, DurableSlot, Item, NewDevice, NewOrder, OrderSlot, TwoLogs};
     use push::{Closed, DeviceIndex, DialError, Fleet, FleetConfig};
     use wire_format::frame::order::KindFlags;
     use wire_format::ids::{Lane, Lineage};
 
     let config = black_box(FleetConfig::new(NodeId([1; 16]), store, Lineage([2; 16])));
+    let devices = TwoLogs { slots: [DeviceSlot::EMPTY; 4], durable: [DurableSlot::EMPTY; 4] };
     let orders: [OrderSlot<&[u8], [u8; 4]>; 4] = [const { OrderSlot::EMPTY }; 4];
-    let mut fleet = Fleet::new(config, [DeviceSlot::EMPTY; 4], orders, now(), black_box(1));
+    let mut fleet = Fleet::new(config, devices, orders, now(), black_box(1));
     super::see(&mut fleet);
     let new = NewDevice { id: Some(black_box(NodeId([3; 16]))), address: Some(address()) };
     let _ = black_box(fleet.add_device(now(), new));

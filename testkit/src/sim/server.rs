@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use push::fleet::{DeviceSlot, DeviceTrace, Event as FleetEvent, Input, NewDevice, OrderSlot};
+use push::fleet::{
+    DeviceSlot, DeviceTrace, DurableSlot, Event as FleetEvent, Input, NewDevice, OrderSlot, TwoLogs,
+};
 use push::{DeviceIndex, DialError, Fleet, FleetConfig, Mark};
 use wire_format::frame::outcome::Code;
 use wire_format::ids::{Lineage, NodeId};
@@ -28,7 +30,8 @@ pub(super) const SPARE: usize = 64;
 /// Turns of one drain beyond which a driver spins.
 const TURNS_MAX: usize = 100_000;
 
-pub(super) type TheFleet = Fleet<Box<[DeviceSlot]>, Box<[OrderSlot<Vec<u8>, Vec<u8>>]>, Vec<u8>, Vec<u8>>;
+type Slots = TwoLogs<Box<[DeviceSlot]>, Box<[DurableSlot]>>;
+pub(super) type TheFleet = Fleet<Slots, Box<[OrderSlot<Vec<u8>, Vec<u8>>]>, Vec<u8>, Vec<u8>>;
 
 #[derive(Debug)]
 pub(super) struct Server {
@@ -205,7 +208,11 @@ impl World {
         (config.epoch, config.run) = (server.boot as u32, run);
         config.durable = restored.as_ref().map(|it| log_id(it.lineage, it.run, &it.runs));
         let fence = server.fence;
-        let slots = vec![DeviceSlot::EMPTY; capacity].into_boxed_slice();
+        let durable = if config.durable.is_some() { capacity } else { 0 };
+        let slots = TwoLogs {
+            slots: vec![DeviceSlot::EMPTY; capacity].into(),
+            durable: vec![DurableSlot::EMPTY; durable].into(),
+        };
         let orders = (0..ORDERS).map(|_| OrderSlot::EMPTY).collect();
         server.fleet = Some(Fleet::new(config, slots, orders, self.now, seed));
         (server.paused_until, server.armed) = (self.now, Instant::NEVER);

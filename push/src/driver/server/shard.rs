@@ -26,8 +26,8 @@ use super::{AddError, Device, ServerConfig};
 use crate::config::{DRAIN_WITHIN_MAX, FleetConfig};
 use crate::driver::{Clock, trace};
 use crate::fleet::{
-    AskId, Closed, DeviceIndex, DeviceSlot, DeviceTrace, DialError, Fleet, Input, NewDevice, OrderSlot,
-    SubmitError, SubmitFault, Submitted,
+    AskId, Closed, DeviceIndex, DeviceSlot, DeviceTrace, DialError, DurableSlot, Fleet, Input, NewDevice,
+    OrderSlot, SubmitError, SubmitFault, Submitted, TwoLogs,
 };
 use crate::histogram::Histogram;
 use crate::mark::Mark;
@@ -50,7 +50,8 @@ const POLL_WITHIN: Duration = Duration::from_millis(2);
 /// How long a stopping server waits for its last bytes to leave.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
 
-type ServerFleet = Fleet<Box<[DeviceSlot]>, Box<[OrderSlot<Frame, Ledger>]>, Frame, Ledger>;
+type Slots = TwoLogs<Box<[DeviceSlot]>, Box<[DurableSlot]>>;
+type ServerFleet = Fleet<Slots, Box<[OrderSlot<Frame, Ledger>]>, Frame, Ledger>;
 
 pub(super) struct Shard {
     pub(super) index: usize,
@@ -103,7 +104,11 @@ impl Shard {
     fn new(config: &ServerConfig, index: usize, shared: Arc<Shared>) -> Self {
         let (clock, shards) = (Clock::start(), shared.mailboxes.len());
         let capacity = config.devices.div_ceil(shards);
-        let devices = (0..capacity).map(|_| DeviceSlot::EMPTY).collect();
+        let durable = if config.fleet.durable.is_some() { capacity } else { 0 };
+        let devices = TwoLogs {
+            slots: (0..capacity).map(|_| DeviceSlot::EMPTY).collect(),
+            durable: (0..durable).map(|_| DurableSlot::EMPTY).collect(),
+        };
         let orders = (0..config.orders.saturating_add(RETRIES_MAX)).map(|_| OrderSlot::EMPTY).collect();
         let seed = config.seed.wrapping_add(index as u64);
         let fleet = Fleet::new(paced(&config.fleet, shards), devices, orders, clock.now(), seed);

@@ -45,7 +45,8 @@ const DURABLE: Lineage = Lineage([4; 16]);
 const RUN: u64 = 77;
 const HOUR: Duration = Duration::from_secs(3_600);
 
-type TestFleet = Fleet<Vec<DeviceSlot>, Vec<OrderSlot<Vec<u8>, Vec<u8>>>, Vec<u8>, Vec<u8>>;
+type TestFleet =
+    Fleet<TwoLogs<Vec<DeviceSlot>, Vec<DurableSlot>>, Vec<OrderSlot<Vec<u8>, Vec<u8>>>, Vec<u8>, Vec<u8>>;
 type TestEvent = Event<Vec<u8>, Vec<u8>>;
 
 fn id(number: usize) -> NodeId {
@@ -102,7 +103,8 @@ impl World {
         let now = Instant::from_millis(1_000_000);
         let mut config = FleetConfig::new(NodeId([0xAA; 16]), Store::new(7, "PARIS-12").unwrap(), LINEAGE);
         change(&mut config);
-        let slots = vec![DeviceSlot::EMPTY; devices];
+        let durable = vec![DurableSlot::EMPTY; if config.durable.is_some() { devices } else { 0 }];
+        let slots = TwoLogs { slots: vec![DeviceSlot::EMPTY; devices], durable };
         let orders = (0..orders).map(|_| OrderSlot::EMPTY).collect();
         Self {
             now,
