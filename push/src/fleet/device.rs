@@ -114,8 +114,6 @@ pub(crate) mod flag {
     pub(crate) const NAMED: u32 = 1 << 25;
     /// The same of the durable log, or it was sent some of that in an earlier run of this server.
     pub(crate) const NAMED_DURABLE: u32 = 1 << 26;
-    /// What it told of the durable log is known from the log alone, in whatever boot that was.
-    pub(crate) const RESTORED: u32 = 1 << 27;
     /// It does not know any more what it told of the durable log; that has to be told.
     pub(crate) const JOURNAL_LOST: u32 = 1 << 24;
 }

@@ -57,7 +57,7 @@ pub struct LogEntry {
 const _: () = assert!(size_of::<LogEntry>() == 24);
 
 /// The beginning or the end of a device's session, to be written down: what a restarted server knows of who may have got
-/// what. 48 bytes.
+/// what. 80 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Trace {
     /// The device.
@@ -68,6 +68,8 @@ pub struct Trace {
     pub open: bool,
     /// By lane, the highest number of the durable log that was written to it; 0 none.
     pub upto: [u64; 4],
+    /// By lane, the highest number of that log it has told the end of and not forgotten since; 0 none.
+    pub ended: [u64; 4],
 }
 
 /// What the log knows of a device: its last [`Trace`], and how its orders ended. 80 bytes.
@@ -79,7 +81,7 @@ pub struct DeviceTrace {
     pub open: bool,
     /// As in the last trace.
     pub upto: [u64; 4],
-    /// By lane, the highest number with a logged end that came from the device: it had it in its journal.
+    /// As in the last trace, or higher: a number with a logged end that came from the device behind it.
     pub ended: [u64; 4],
 }
 
@@ -231,8 +233,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         device.set(flag::TRACED, open);
         device.untraced = device.untraced.saturating_add(u32::from(open));
         let boot = device.boot;
-        let upto = self.devices.durable(index).upto;
-        Event::Trace(Trace { device: DeviceIndex(index), boot, open, upto })
+        let durable = self.devices.durable(index);
+        let (upto, ended) = (durable.upto, durable.tracks.map(|state| state.ended));
+        Event::Trace(Trace { device: DeviceIndex(index), boot, open, upto, ended })
     }
 
     /// What the log knows of a device, after a restart: to be called before it is dialled for the first time, and before
@@ -243,7 +246,6 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             return;
         }
         slot.boot = trace.boot;
-        slot.set(flag::RESTORED, true);
         slot.set(flag::NAMED_DURABLE, trace.upto.into_iter().chain(trace.ended).any(|number| number != 0));
         slot.busy |= Tracks::DURABLE;
         let slot = self.devices.durable_mut(device.0);

@@ -47,12 +47,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     /// which is as bad as a boot.
     pub(super) fn resume(&mut self, index: u32, welcome: &Welcome<'_>, rebooted: bool) {
         let keeps = welcome.floors_persisted && !welcome.journal_lost;
-        if self.devices.at(index).is(flag::RESTORED) && !welcome.floors_persisted {
-            self.disbelieve(index);
-        }
         let poison = self.strike(index, welcome, rebooted);
-        let doubts = flag::FORGOT | flag::FORGOT_DURABLE | flag::RESTORED;
-        let resumed = flag::DOUBT | flag::REPEATS | flag::BEGUN | doubts;
+        let forgot = flag::FORGOT | flag::FORGOT_DURABLE;
+        let resumed = flag::DOUBT | flag::REPEATS | flag::BEGUN | forgot;
         self.devices.at_mut(index).set(resumed, false);
         for durable in [false, true] {
             let floors = self.floors_of(welcome, durable);
@@ -78,13 +75,6 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         }
         if self.devices.at(index).is(flag::DOUBT | flag::TRACE | flag::JOURNAL_LOST) {
             self.tell.push_back(&mut self.devices, index);
-        }
-    }
-
-    /// Without a journal a device knows what it ended in its boot alone, and the log does not say in which that was.
-    fn disbelieve(&mut self, index: u32) {
-        for state in &mut self.devices.durable_mut(index).tracks {
-            state.ended = 0;
         }
     }
 

@@ -123,9 +123,11 @@ impl Batch {
 }
 
 impl<D: Disk> Outbox<D> {
-    /// Adds a batch to the next commit: its outcomes, one record per order and code, and then its sessions. On an error some
-    /// may have been added; to add it again is no harm.
+    /// Adds a batch to the next commit: its sessions, and then its outcomes, one record per order and code. What a session says
+    /// of outcomes is what counts; those of the same batch that came behind it raise it again. On an error some may have been
+    /// added; to add it again is no harm.
     pub fn append_batch(&mut self, now: Now, batch: &Batch) -> Result<(), AppendError> {
+        batch.sessions.iter().try_for_each(|session| self.append(now, &Entry::Session(session)))?;
         let mut outcomes = batch.outcomes.clone();
         let sort = |outcome: &Outcome| {
             let Outcome { number, device, code, first_code, by_device, last } = *outcome;
@@ -142,7 +144,7 @@ impl<D: Disk> Outbox<D> {
             let targets = &targets.ok_or(AppendError::Invalid { field: "device" })?;
             self.append(now, &Entry::Outcomes { number, code, first_code, by_device, last, targets })?;
         }
-        batch.sessions.iter().try_for_each(|session| self.append(now, &Entry::Session(session)))
+        Ok(())
     }
 }
 

@@ -286,7 +286,7 @@ impl Book {
     fn session(&mut self, place: Place, session: Session) {
         let known = self.devices.entry(session.device).or_default();
         self.dead.extend(known.place.replace(place));
-        known.session = session.raised(&known.session);
+        known.session = session.behind(&known.session);
         self.unwritten.remove(&session.device);
     }
 

@@ -188,17 +188,9 @@ impl<D: Disk> Outbox<D> {
         }))
     }
 
-    /// With all that is known before it, since records before it may go.
+    /// With all that was written before it, since records before it may go.
     fn whole(&self, session: &Session) -> Session {
         let known = self.book.devices.get(&session.device);
-        let mut whole = known.map_or(*session, |known| session.raised(&known.session));
-        for (lane, number, targets) in &self.loose {
-            if let Some(ended) = whole.ended.get_mut(*lane)
-                && targets.contains(session.device)
-            {
-                *ended = (*ended).max(*number);
-            }
-        }
-        whole
+        known.map_or(*session, |known| session.behind(&known.session))
     }
 }

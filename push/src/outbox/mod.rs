@@ -120,8 +120,6 @@ pub struct Outbox<D> {
     head: u64,
     /// Keyed orders that wait for the commit.
     keyed: usize,
-    /// What devices said and waits for the commit: lane, number, devices.
-    loose: Vec<(usize, u64, Targets)>,
     /// The segment whose records were appended again.
     carried: Option<u64>,
     lost: Vec<Lost>,
@@ -204,11 +202,6 @@ impl<D: Disk> Outbox<D> {
             Some((number, key)) => self.check(number, key)?,
         };
         self.put(&record, over)?;
-        if let Record::Outcomes(outcomes) = record
-            && outcomes.by_device
-        {
-            self.loose.push((outcomes.lane.index(), outcomes.number, outcomes.targets));
-        }
         if let Some((number, key)) = number {
             self.head = number;
             self.keyed += usize::from(key != 0);
@@ -270,7 +263,6 @@ impl<D: Disk> Outbox<D> {
             stats.records += 1;
         });
         self.keyed = 0;
-        self.loose.clear();
         match written {
             Ok(()) => self.stats.commits += 1,
             Err(_) => {

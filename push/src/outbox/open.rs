@@ -162,9 +162,8 @@ impl<D: Disk> Outbox<D> {
         let opened = (book.age_ms, now.awake_ms);
         let run = rng.next_u64().max(1);
         let (head, stats, scratch) = (book.head, Stats::default(), Vec::new());
-        let (keyed, loose, carried, lost) = (0, Vec::new(), None, Vec::new());
-        let mut outbox =
-            Self { log, book, rng, run, opened, head, keyed, loose, carried, lost, stats, scratch };
+        let (keyed, carried, lost) = (0, None, Vec::new());
+        let mut outbox = Self { log, book, rng, run, opened, head, keyed, carried, lost, stats, scratch };
         outbox.begin_run(now, &mut bodies)?;
         outbox.make_room_for_starts();
         let restored = outbox.restored(now, bodies, recovery);

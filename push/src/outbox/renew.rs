@@ -34,7 +34,6 @@ impl<D: Disk> Outbox<D> {
     pub fn renew(&mut self, now: Now) -> Result<Renewed, CommitError> {
         self.log.forget();
         (self.keyed, self.carried) = (0, None);
-        self.loose.clear();
         let read = |source| CommitError { doing: Doing::Read, source };
         let (mut keys, notes) = self.bodies().map_err(read)?;
         let age_ms = self.age_ms(now);

@@ -122,15 +122,7 @@ impl World {
                     return None;
                 }
                 let open = self.below(2) == 0;
-                let mut ended = self.model.sessions.get(&device).map_or([0; 4], |known| known.ended);
-                // What waits with it counts.
-                for said in &self.loose {
-                    if let Said::Outcomes { number, lane, by_device: true, devices, .. } = said
-                        && devices.contains(&device)
-                    {
-                        ended[*lane] = ended[*lane].max(*number);
-                    }
-                }
+                let ended = core::array::from_fn(|_| self.below(self.number + 1));
                 Said::Session(Session { device, boot: self.version, open, upto, ended })
             }
             18 => Said::Fence(self.below(20)),

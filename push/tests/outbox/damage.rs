@@ -20,7 +20,7 @@ fn full_disk() -> SimDisk {
     (shop, _) = shop.restart(1_000);
     for number in [1, 3, 4] {
         shop.ended(number, Code::APPLIED, &[0, 1, number as u32 % 7 + 2]);
-        shop.session(1, number, true, [number; 4]);
+        shop.session(1, number, true, [number; 4], [0; 4]);
         shop.commit();
     }
     shop.ended(6, Code::BUSY, &[0]);

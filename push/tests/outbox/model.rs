@@ -138,9 +138,9 @@ impl Model {
             }
             Said::Session(session) => {
                 let known = self.sessions.entry(session.device).or_default();
-                let max = |a: [u64; 4], b: [u64; 4]| core::array::from_fn(|lane| a[lane].max(b[lane]));
-                let (upto, ended) = (max(known.upto, session.upto), max(known.ended, session.ended));
-                *known = Session { upto, ended, ..session };
+                // What was written stays so; a device may forget what ended.
+                let upto = core::array::from_fn(|lane| known.upto[lane].max(session.upto[lane]));
+                *known = Session { upto, ..session };
             }
             Said::Fence(fence) => self.fence = self.fence.max(fence),
             Said::Note(id, bytes) if bytes.is_empty() => drop(self.notes.remove(&id)),

@@ -19,7 +19,7 @@ const APPLIED: Mark = Mark::ended(Code::APPLIED);
 fn what_was_committed_is_found_and_what_was_not_is_not() {
     let mut shop = Shop::new();
     shop.order(1, 0, &[0, 1, 2]);
-    shop.session(1, 77, true, [0, 0, 1, 0]);
+    shop.session(1, 77, true, [0, 0, 1, 0], [0; 4]);
     shop.append(&Entry::Fence { fence: 4 }).unwrap();
     shop.append(&Entry::Note { id: 9, bytes: b"rollout" }).unwrap();
     shop.commit();
@@ -163,7 +163,7 @@ fn attempts_end_the_order_they_belong_to() {
 fn a_removed_device_is_gone_and_its_number_stays_named() {
     let mut shop = Shop::new();
     shop.order(1, 0, &[3, 4]);
-    shop.session(3, 5, false, [0, 0, 1, 0]);
+    shop.session(3, 5, false, [0, 0, 1, 0], [0; 4]);
     shop.append(&Entry::Removed { device: 3 }).unwrap();
     shop.commit();
     assert!(shop.outbox.names(3) && !shop.outbox.names(5));
@@ -184,7 +184,7 @@ fn another_lineage_keeps_devices_keys_and_numbers_and_no_order() {
     shop.order(8, 0, &[0]);
     shop.append(&Entry::Fence { fence: 2 }).unwrap();
     shop.append(&Entry::Note { id: 1, bytes: b"n" }).unwrap();
-    shop.session(1, 9, true, [0, 0, 7, 0]);
+    shop.session(1, 9, true, [0, 0, 7, 0], [0; 4]);
     shop.commit();
     shop.ended(7, Code::APPLIED, &[0]);
     shop.commit();
@@ -309,4 +309,55 @@ fn the_clock_of_the_process_begins_anew_and_the_age_does_not() {
     let (shop, _) = shop.restart(0);
     let (_, found) = shop.restart(0);
     assert_eq!(found.orders[0].remaining, Some(Duration::from_millis(3_600_000 - 60_000)));
+}
+
+/// What a device forgot is not held against it for ever: the server has said so once.
+#[test]
+fn a_session_says_what_its_device_still_knows_and_outcomes_behind_it_raise_that() {
+    let mut shop = Shop::new();
+    for number in 1..=3 {
+        shop.order(number, 0, &[1, 2]);
+    }
+    shop.session(1, 70, true, [0; 4], [0; 4]);
+    shop.commit();
+    shop.ended(2, Code::APPLIED, &[1]);
+    shop.commit();
+    shop.session(1, 71, true, [0, 0, 2, 0], [0; 4]);
+    shop.commit();
+    let (mut shop, found) = shop.restart(0);
+    let session = found.devices[1].session;
+    assert_eq!((session.boot, session.upto, session.ended), (71, [0, 0, 2, 0], [0; 4]), "it forgot 2");
+    shop.session(1, 71, false, [0; 4], [0; 4]);
+    shop.ended(3, Code::APPLIED, &[1]);
+    shop.commit();
+    let (_, found) = shop.restart(0);
+    let session = found.devices[1].session;
+    assert_eq!(
+        (session.upto, session.ended),
+        ([0, 0, 2, 0], [0, 0, 3, 0]),
+        "nothing unwrites what was written"
+    );
+}
+
+/// A record that is written again says what was known then, also that something was forgotten.
+#[test]
+fn what_a_device_forgot_is_not_remembered_by_compaction() {
+    let mut shop = Shop::new();
+    shop.order(1, 0, &[1]);
+    shop.commit();
+    shop.ended(1, Code::APPLIED, &[1]);
+    shop.session(1, 70, true, [0, 0, 1, 0], [0, 0, 1, 0]);
+    shop.commit();
+    shop.session(1, 71, true, [0; 4], [0; 4]);
+    shop.commit();
+    let carried = shop.outbox.stats().carried;
+    for number in 2..1_500 {
+        shop.order(number, 0, &[0]);
+        shop.commit();
+        shop.ended(number, Code::APPLIED, &[0]);
+        shop.commit();
+    }
+    assert!(shop.outbox.stats().carried > carried);
+    let (_, found) = shop.restart(0);
+    assert_eq!((found.devices[1].session.boot, found.devices[1].session.ended), (71, [0; 4]));
 }

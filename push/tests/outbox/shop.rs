@@ -90,8 +90,8 @@ impl Shop {
         self.append(&Entry::Outcomes { number, code, first_code, by_device, last, targets }).unwrap();
     }
 
-    pub(crate) fn session(&mut self, device: u32, boot: u64, open: bool, upto: [u64; 4]) {
-        self.append(&Entry::Session(&Session { device, boot, open, upto, ended: [0; 4] })).unwrap();
+    pub(crate) fn session(&mut self, device: u32, boot: u64, open: bool, upto: [u64; 4], ended: [u64; 4]) {
+        self.append(&Entry::Session(&Session { device, boot, open, upto, ended })).unwrap();
     }
 
     /// The power goes and comes back, and the awake clock begins anew.

@@ -238,7 +238,7 @@ impl World {
                     boot: trace.boot,
                     open: trace.open,
                     upto: trace.upto,
-                    ended: [0; 4],
+                    ended: trace.ended,
                 };
                 durable.batch.push_session(now, session);
                 durable.traces.push(trace);

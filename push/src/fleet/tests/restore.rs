@@ -31,6 +31,15 @@ fn closed(upto: [u64; 4]) -> DeviceTrace {
     DeviceTrace { boot: 1, open: false, upto, ended: [0; 4] }
 }
 
+/// What the log has of the first device: its last session.
+fn last_trace(world: &World) -> DeviceTrace {
+    let mut traces = world.events.iter().filter_map(|event| match *event {
+        Event::Trace(Trace { boot, open, upto, ended, .. }) => Some(DeviceTrace { boot, open, upto, ended }),
+        _ => None,
+    });
+    traces.next_back().expect("a session")
+}
+
 fn order(number: u64, flags: KindFlags, marks: &[Mark]) -> NewOrder<Vec<u8>, Vec<u8>> {
     let marks = marks.iter().map(|mark| mark.0).collect();
     as_durable(new_order(number, Lane::Normal, flags, Some(HOUR), 8, marks))
@@ -176,7 +185,8 @@ fn what_a_device_without_a_journal_ended_in_an_earlier_boot_is_not_held_against_
     world.cut(0);
     world.advance(20_000);
     let number = world.submit_once(Lane::Normal);
-    let trace = DeviceTrace { boot: 2, ended: [0, 0, 1, 0], ..closed([0, 0, number, 0]) };
+    let trace = last_trace(&world);
+    assert_eq!((trace.boot, trace.open, trace.ended), (2, true, [0; 4]));
     let mut world = restarted(world, &[trace]);
     world.restore(order(number, ONCE, &[Mark::REPEAT]));
     world.devices[0].started = vec![StartedEntry { durable: true, ..begun(number, Lane::Normal, false) }];
@@ -186,6 +196,38 @@ fn what_a_device_without_a_journal_ended_in_an_earlier_boot_is_not_held_against_
     world.advance(5_000);
     assert_eq!(world.outcomes(), [(0, number, Code::APPLIED)]);
     assert_eq!(world.devices[0].durable.settled[2], number);
+}
+
+#[test]
+fn a_journal_that_was_lost_and_told_of_is_not_lost_once_more_after_a_restart() {
+    let lost = Event::JournalLost { device: DeviceIndex(0) };
+    let mut world = World::durable(1, 8);
+    world.devices[0].persisted = true;
+    world.submit(Lane::Normal);
+    assert_eq!(world.outcomes(), [(0, 1, Code::APPLIED)]);
+    // It comes back with a new journal and does not know that it had another one.
+    world.devices[0].reboot();
+    world.devices[0].forget();
+    world.cut(0);
+    world.advance(20_000);
+    assert!(world.events.contains(&lost));
+    let trace = last_trace(&world);
+    assert_eq!((trace.boot, trace.open, trace.ended), (2, true, [0; 4]));
+    world.devices[0].habit = Habit::Ack;
+    let number = world.submit_once(Lane::Normal);
+    let mut world = restarted(world, &[trace]);
+    world.restore(order(number, ONCE, &[Mark::REPEAT]));
+    world.devices[0].started = vec![StartedEntry { durable: true, ..begun(number, Lane::Normal, false) }];
+    world.start();
+    assert!(!world.events.contains(&lost));
+    world.devices[0].finish(Code::APPLIED);
+    world.advance(5_000);
+    assert_eq!(world.outcomes(), [(0, number, Code::APPLIED)]);
+    let trace = last_trace(&world);
+    assert_eq!(trace.ended, [0; 4], "told when the session began");
+    world.cut(0);
+    world.advance(100);
+    assert_eq!(last_trace(&world).ended, [0, 0, number, 0]);
 }
 
 #[test]

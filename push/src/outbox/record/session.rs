@@ -10,7 +10,7 @@
 //! | 5 | 3 | – | zero |
 //! | 8 | 8 | boot | the device's boot id; 0 if there was no session yet |
 //! | 16 | 32 | upto | lanes 0 to 3: the highest number written to it, 0 for none |
-//! | 48 | 32 | ended | lanes 0 to 3: the highest number of an outcome the device gave, 0 for none |
+//! | 48 | 32 | ended | lanes 0 to 3: the highest number of an outcome the device gave and still knows, 0 for none |
 
 use wire_format::bytes::Reader;
 use wire_format::error::ParseError;
@@ -30,17 +30,16 @@ pub struct Session {
     pub open: bool,
     /// The highest number of the durable log written to it, by lane; 0 for none.
     pub upto: [u64; 4],
-    /// The highest number of the durable log with an outcome the device gave, by lane; 0 for none. The outbox keeps it: what
-    /// stands here when a session is appended only raises it.
+    /// The highest number of the durable log with an outcome the device gave and has not forgotten since, by lane; 0 for none.
+    /// Outcomes that are appended behind it raise it.
     pub ended: [u64; 4],
 }
 
 impl Session {
-    /// This one, with numbers that are not below those of one before.
-    pub(in crate::outbox) fn raised(mut self, before: &Self) -> Self {
-        let numbers = self.upto.iter_mut().chain(&mut self.ended);
-        for (number, before) in numbers.zip(before.upto.iter().chain(&before.ended)) {
-            *number = (*number).max(*before);
+    /// This one behind one before: what was written stays so. What has ended does not: a device may forget.
+    pub(in crate::outbox) fn behind(mut self, before: &Self) -> Self {
+        for (number, before) in self.upto.iter_mut().zip(before.upto) {
+            *number = before.max(*number);
         }
         self
     }

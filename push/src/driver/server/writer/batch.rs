@@ -38,7 +38,7 @@ pub(in super::super) struct Traced {
 /// Ends and sessions of one shard.
 ///
 /// While the disk is dead it grows, and no further than this: by 32 bytes for each end that a device told, of which its window
-/// allows a few; by 32 bytes for the ends that the server gives to neighbours, once per order and device; and by 64 bytes
+/// allows a few; by 32 bytes for the ends that the server gives to neighbours, once per order and device; and by 92 bytes
 /// for each device that comes and goes, however often.
 #[derive(Debug, Default)]
 pub(in super::super) struct Batch {
@@ -158,7 +158,10 @@ mod tests {
 
     #[test]
     fn a_session_does_not_wait_and_of_a_device_the_last_word_is_kept() {
-        let trace = |device, boot, open| Trace { device: DeviceIndex(device), boot, open, upto: [boot; 4] };
+        let trace = |device, boot, open| {
+            let (device, upto, ended) = (DeviceIndex(device), [boot; 4], [boot; 4]);
+            Trace { device, boot, open, upto, ended }
+        };
         let mut batch = Batch::default();
         for round in 0..3 {
             batch.push(at(0), entry(1, 0, Code::APPLIED));

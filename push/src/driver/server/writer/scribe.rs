@@ -219,9 +219,9 @@ impl<K: Keeper> Scribe<K> {
             let last = !by_device && first_code.is_attempt_end();
             self.batch.push(Instant::ZERO, Outcome { number, device, code, first_code, by_device, last });
         }
-        for Traced { trace: Trace { device, boot, open, upto }, .. } in batch.traces() {
-            let Some(device) = position(*device) else { continue };
-            let session = Session { device, boot: *boot, open: *open, upto: *upto, ended: [0; 4] };
+        for &Traced { trace: Trace { device, boot, open, upto, ended }, .. } in batch.traces() {
+            let Some(device) = position(device) else { continue };
+            let session = Session { device, boot, open, upto, ended };
             self.batch.push_session(Instant::ZERO, session);
         }
         drop(directory);
