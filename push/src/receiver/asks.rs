@@ -21,6 +21,7 @@ use super::handler::{Answer, AnswerBuffer, AnswerCode, AskId, Question, Question
 use super::input::{NO_SUCH_LOG, Step};
 use super::item::{AskError, Item};
 use super::orders::clock_ms;
+use super::session::Leaving;
 use super::{DeskSlot, Receiver, Storage};
 
 /// A question of this device.
@@ -76,7 +77,7 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         payload: &[u8],
     ) -> Result<AskId, AskError> {
         self.touch(now);
-        if self.session.conn.is_none() || self.session.leaving || self.is_leaving() {
+        if self.session.conn.is_none() || self.session.leaving != Leaving::No || self.is_leaving() {
             return Err(AskError::NotServed);
         }
         if !self.session.answers {

@@ -5,13 +5,15 @@ use core::time::Duration;
 
 use wire_format::frame::hello::feature;
 use wire_format::frame::{Bye, Drain, Hello, bye};
+use wire_format::ids::Lane;
 use wire_format::time::Instant;
 
 use super::config::{DEAD_AFTER, FAREWELL_WITHIN, FROZEN_AFTER, HEARTBEAT, HELLO_WITHIN, SILENT_MAX};
+use super::floors::Log;
 use super::item::{Event, TooManyPeers};
-use super::session::{Conn, ConnId, Live, Session, State, Words, goodbye};
+use super::session::{Answers, Conn, ConnId, Leaving, Live, Phase, Session, State, Words, goodbye};
 use super::stats::{add, count};
-use super::{Farewell, Receiver, Storage, output};
+use super::{Farewell, Receiver, Storage};
 use crate::ended::{Closed, Ended};
 
 impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
@@ -108,7 +110,7 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         if self.keep.take_failure() {
             return Some(Event::JournalFailed);
         }
-        self.session.drain.take().map(Event::Leaving)
+        self.session.leaving.take().map(Event::Leaving)
     }
 
     /// The device leaves for good: strangers are dropped, the server gets the outcomes that are ready and a BYE.
@@ -234,7 +236,7 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         }
         self.session.conn = None;
         self.session.why = why;
-        self.session.drain = None;
+        self.session.leaving = Leaving::No;
         self.queue.clear();
         self.lapse(Instant::NEVER);
         self.drop_waiting(self.polled);
@@ -265,28 +267,24 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
             self.config.known = known;
             self.keep.note_fence();
         }
-        let mut gone = [None; 2];
-        let logs = self.floors.open(hello, |log| {
-            if let Some(free) = gone.iter_mut().find(|gone| gone.is_none()) {
-                *free = Some(log);
-            }
-        });
-        for log in gone.into_iter().flatten() {
-            add(&mut self.stats.forgotten, self.ring.forget(log).into());
-            if let Some(blob) = self.blob_mut() {
-                blob.disown(log);
-            }
-            self.disown(log);
-        }
+        let hello = &self.not_behind(hello);
+        let (mut gone, phase) = (None, self.phase_of(hello));
+        let logs = self.floors.open(hello, &mut |log| gone = Some(log));
+        gone.into_iter().for_each(|log| self.forget_log(log));
         self.note_session();
-        let room = self.ring.capacity().saturating_sub(self.ring.live());
+        // What is to be replaced is gone before anything new comes.
+        let stays = match phase {
+            Phase::Replacing { .. } => self.ring.live().saturating_sub(self.ring.live_in(Log::VOLATILE)),
+            Phase::Speaking(_) => self.ring.live(),
+        };
+        let room = self.ring.capacity().saturating_sub(stays);
         let number = self.session.number.wrapping_add(1);
         self.session = Session {
             conn: Some(self.id(slot)),
             logs,
             number,
             window: room.min(self.config.window_orders).max(1),
-            piece: output::entries_within(hello.max_body),
+            phase,
             max_body: hello.max_body,
             answers: hello.features & feature::ASK != 0,
             why: self.session.why,
@@ -297,6 +295,45 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
             conn.since = now;
         }
         count(&mut self.stats.sessions);
+    }
+
+    fn phase_of(&self, hello: &Hello) -> Phase {
+        if !self.floors.would_replace(hello) {
+            return Phase::Speaking(Answers::NONE);
+        }
+        Phase::Replacing { lineage: hello.volatile.lineage, run: hello.volatile.run.to_le_bytes() }
+    }
+
+    /// The HELLO, in the run that is known if it comes late: it names a head of the durable log below what came of that
+    /// already. What ends from now on did not end in that run.
+    fn not_behind(&self, hello: &Hello) -> Hello {
+        let mut hello = *hello;
+        let Some(log) = self.floors.durable(hello.durable.lineage) else { return hello };
+        let newest = |lane| self.ring.last(log, lane).unwrap_or(0).max(self.floors.floor(log, lane));
+        if Lane::ALL.into_iter().any(|lane| newest(lane) > hello.durable.head) {
+            hello.durable.run = self.floors.run(log);
+        }
+        hello
+    }
+
+    /// The server has said something behind its HELLO: it is the one that runs now. The journal hears of its lineage with the
+    /// first thing that happens in it.
+    pub(super) fn hear_first(&mut self) {
+        let Phase::Replacing { lineage, run } = self.session.phase else { return };
+        self.session.phase = Phase::Speaking(Answers::NONE);
+        let mut gone = None;
+        let log = self.floors.replace(lineage, u64::from_le_bytes(run), &mut |log| gone = Some(log));
+        gone.into_iter().for_each(|log| self.forget_log(log));
+        self.session.logs.volatile = Some(log);
+    }
+
+    /// The lineage of a log had to go, and with it whoever waited for its outcomes.
+    fn forget_log(&mut self, log: Log) {
+        add(&mut self.stats.forgotten, self.ring.forget(log).into());
+        if let Some(blob) = self.blob_mut() {
+            blob.disown(log);
+        }
+        self.disown(log);
     }
 
     /// Ends a connection with last words.

@@ -14,7 +14,7 @@ use wire_format::ids::{Lane, Lineage};
 pub(super) struct Log(pub(super) u8);
 
 impl Log {
-    const VOLATILE: Self = Self(0);
+    pub(super) const VOLATILE: Self = Self(0);
     /// Stands for every lineage that is not kept any more.
     pub(super) const GONE: Self = Self(7);
 
@@ -115,13 +115,35 @@ impl<L: AsRef<[LogSlot]> + AsMut<[LogSlot]>> Floors<L> {
         Self { slots }
     }
 
-    /// Finds or makes the floors of the lineages an accepted HELLO names. `forget` is told each log whose lineage had to
-    /// go: nobody waits for its outcomes any more.
-    pub(super) fn open(&mut self, hello: &Hello, mut forget: impl FnMut(Log)) -> Logs {
+    /// Finds or makes the floors of the lineages an accepted HELLO names, but for a volatile one that would take the place of
+    /// another: see [`Floors::replace`]. `forget` is told a durable log whose lineage had to go: nobody waits for its outcomes.
+    pub(super) fn open(&mut self, hello: &Hello, forget: &mut impl FnMut(Log)) -> Logs {
         let (volatile, durable) = (&hello.volatile, &hello.durable);
-        let volatile = (!volatile.lineage.is_none()).then(|| self.take(Log::VOLATILE, volatile, &mut forget));
+        let is_named = !volatile.lineage.is_none() && !self.would_replace(hello);
+        let volatile = is_named.then(|| self.take(Log::VOLATILE, volatile, forget));
         let log = (!durable.lineage.is_none()).then(|| self.place_of(durable.lineage)).flatten();
-        Logs { volatile, durable: log.map(|log| self.take(log, durable, &mut forget)) }
+        Logs { volatile, durable: log.map(|log| self.take(log, durable, forget)) }
+    }
+
+    /// Whether the volatile lineage of a HELLO is another one than the one known.
+    pub(super) fn would_replace(&self, hello: &Hello) -> bool {
+        let (known, named) = (self.lineage(Log::VOLATILE), hello.volatile.lineage);
+        !known.is_none() && !named.is_none() && known != named
+    }
+
+    /// A volatile lineage takes the place of the one known.
+    pub(super) fn replace(&mut self, lineage: Lineage, run: u64, forget: &mut impl FnMut(Log)) -> Log {
+        self.take(Log::VOLATILE, &LogHead { lineage, run, head: 0 }, forget)
+    }
+
+    /// The log that keeps this durable lineage, if one does.
+    pub(super) fn durable(&self, lineage: Lineage) -> Option<Log> {
+        self.used().skip(1).find(|(_, slot)| slot.floors.lineage == lineage).map(|(log, _)| log)
+    }
+
+    /// The run a log was in when it was named last.
+    pub(super) fn run(&self, log: Log) -> u64 {
+        self.slot(log).map_or(0, |slot| slot.run)
     }
 
     /// Where a durable lineage is kept, or will be: in a free place, or in that of the one not used for longest.

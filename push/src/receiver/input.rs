@@ -9,7 +9,7 @@ use wire_format::time::Instant;
 
 use super::config::JOURNAL_RETRY;
 use super::fence::{self, Own};
-use super::session::{Conn, Live, State, Words, goodbye};
+use super::session::{Conn, Leaving, Live, State, Words, goodbye};
 use super::stats::count;
 use super::{Delivered, Input, Item, Receiver, Storage};
 use crate::ended::Ended;
@@ -173,7 +173,7 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
             // This side pings nobody; a server may answer nevertheless.
             Kind::PONG => used(Pong::parse(raw).map(|_| ())),
             Kind::DRAIN => used(Drain::parse(raw).map(|drain| {
-                (self.session.drain, self.session.leaving) = (Some(drain), true);
+                self.session.leaving = Leaving::said(drain);
             })),
             Kind::BYE => wire_format::frame::Bye::parse(raw).map_or_else(Step::from, |bye| {
                 self.fence.release();
@@ -190,7 +190,11 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
 
     /// Who says something in a session, other than that it is over, has read its WELCOME.
     fn note_reader(&mut self, kind: Kind) {
-        if self.is_journalled() && !matches!(kind, Kind::BYE | Kind::REJECT) {
+        if matches!(kind, Kind::BYE | Kind::REJECT) {
+            return;
+        }
+        self.hear_first();
+        if self.is_journalled() {
             self.session.logs.both().into_iter().flatten().for_each(|log| self.floors.name(log));
         }
     }

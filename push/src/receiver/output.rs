@@ -9,7 +9,7 @@ use wire_format::time::Instant;
 
 use super::config::SCRATCH_MIN;
 use super::floors::Log;
-use super::session::{Block, Control, Frames, Live, State, Words, ack_bit};
+use super::session::{Block, Control, Frames, Live, Phase, State, Words, ack_bit};
 use super::stats::add;
 use super::{ConnId, Receiver, Storage, Transmit};
 use crate::ended::Ended;
@@ -112,7 +112,8 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         // What the journal does not know is not said: neither an outcome nor a result of it, nor how an order stands.
         let queued = if unrecorded { 0 } else { self.queue.len() };
         let direct = queued as usize > left;
-        let max = entries_in(left.saturating_sub(queued as usize), self.session.piece);
+        let piece = self.session.piece();
+        let max = entries_in(left.saturating_sub(queued as usize), piece);
         // A result leaves before its outcome: as long as the queue does not fit, no outcome goes.
         let may_say = max > 0 && !direct && !unrecorded;
         let said = if may_say { self.ring.begin_block(self.session.logs.both(), max) } else { None };
@@ -126,15 +127,15 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         match control {
             Control::Welcome { .. } => live.welcome_due = false,
             Control::Frames(frames) => {
-                self.session.ponging = live.pong.take().unwrap_or(0);
+                if let (Some(token), Some(answers)) = (live.pong.take(), self.session.answers_mut()) {
+                    answers.ponging = token;
+                }
                 self.session.drain_due &= !frames.drain;
             }
             Control::Words => {}
         }
         let (durable, outcomes) = said.map_or((false, 0), |(log, count)| (log.is_durable(), count));
-        let len = control_len
-            .saturating_add(queued as usize)
-            .saturating_add(outcomes_len(outcomes, self.session.piece));
+        let len = control_len.saturating_add(queued as usize).saturating_add(outcomes_len(outcomes, piece));
         Some(Block { control, durable, direct, outcomes, queued, len: u32::try_from(len).ok()?, written: 0 })
     }
 
@@ -185,7 +186,8 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
                 continue;
             };
             let Some(last) = self.ring.last(log, lane) else { continue };
-            if let Some(number) = self.session.acking.get_mut(lane.index()) {
+            let answers = self.session.answers_mut();
+            if let Some(number) = answers.and_then(|answers| answers.acking.get_mut(lane.index())) {
                 *number = u32::try_from(last & u64::from(u32::MAX)).unwrap_or(0);
                 acks |= ack_bit(durable, lane);
             }
@@ -209,7 +211,7 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
             at = at.saturating_add(queued.len());
         }
         if block.outcomes > 0 {
-            for piece in self.ring.pieces(self.session.piece) {
+            for piece in self.ring.pieces(self.session.piece()) {
                 let entries = piece.in_lane_order().map(|slot| Entry {
                     number: slot.number(),
                     code: slot.code(),
@@ -228,13 +230,13 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
     fn emit_frames(&self, frames: Frames, scratch: &mut [u8]) -> Option<usize> {
         let mut at = 0_usize;
         if frames.pong {
-            at = Pong { token: self.session.ponging }.emit(scratch).ok()?;
+            at = Pong { token: self.session.answers().ponging }.emit(scratch).ok()?;
         }
         if frames.drain {
             at = at.saturating_add(self.farewell.drain.emit(scratch.get_mut(at..)?).ok()?);
         }
         for (durable, lane) in ack_lanes(frames.acks) {
-            let number = self.session.acking.get(lane.index()).copied()?;
+            let number = self.session.answers().acking.get(lane.index()).copied()?;
             let ack = Ack { durable, lane, number_low: number };
             at = at.saturating_add(ack.emit(scratch.get_mut(at..)?).ok()?);
         }
@@ -254,6 +256,16 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
     /// forgotten something of, until its server has read that.
     fn floors_named(&self, log: Option<Log>) -> LogFloors {
         self.floors.of(log.filter(|log| !self.is_journalled() || self.floors.is_named(*log)))
+    }
+
+    /// The same of the volatile log, of which nothing is known if it has not taken the place of another one yet.
+    fn volatile_named(&self) -> LogFloors {
+        match self.session.phase {
+            Phase::Replacing { lineage, .. } if !self.is_journalled() => {
+                LogFloors { lineage, ..LogFloors::default() }
+            }
+            Phase::Replacing { .. } | Phase::Speaking(_) => self.floors_named(self.session.logs.volatile),
+        }
     }
 
     fn emit_welcome(&self, started: u8, scratch: &mut [u8]) -> Option<usize> {
@@ -285,7 +297,7 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
             features: self.features(),
             tags: config.tags,
             durable: self.floors_named(self.session.logs.durable),
-            volatile: self.floors_named(self.session.logs.volatile),
+            volatile: self.volatile_named(),
             started: Started::from(entries.get(..count)?),
         };
         welcome.emit(scratch).ok()

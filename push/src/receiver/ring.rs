@@ -230,6 +230,12 @@ impl<R: AsRef<[OutcomeSlot]> + AsMut<[OutcomeSlot]>> Ring<R> {
         self.recent
     }
 
+    /// Slots in use by one log.
+    pub(super) fn live_in(&self, log: Log) -> u16 {
+        let slots = self.used().iter().filter(|slot| slot.is(LIVE) && slot.is_in(log));
+        u16::try_from(slots.count()).unwrap_or(u16::MAX)
+    }
+
     /// Whether one more can be kept.
     pub(super) fn has_room(&mut self) -> bool {
         if self.len == self.capacity() {

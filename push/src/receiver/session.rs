@@ -15,11 +15,13 @@
 use core::net::{IpAddr, Ipv4Addr};
 use core::num::NonZeroU8;
 
+use wire_format::frame::drain::Reason;
 use wire_format::frame::{Bye, Drain, Reject, bye};
-use wire_format::ids::Lane;
+use wire_format::ids::{Lane, Lineage};
 use wire_format::time::Instant;
 
 use super::floors::{Log, Logs};
+use super::output;
 use crate::ended::Ended;
 
 /// Names a connection of a [`super::Receiver`]; never given twice in a row for the same slot.
@@ -52,24 +54,16 @@ pub(super) struct Session {
     pub(super) number: u16,
     /// Orders the server may have unsettled.
     pub(super) window: u16,
-    /// Entries the server takes in one OUTCOME frame.
-    pub(super) piece: u16,
     /// The server answers questions.
     pub(super) answers: bool,
     /// Largest body the server takes.
     pub(super) max_body: u32,
-    /// The server has said DRAIN: it takes no questions any more.
-    pub(super) leaving: bool,
-    /// What it said, to be told.
-    pub(super) drain: Option<Drain>,
+    pub(super) leaving: Leaving,
     /// This device's DRAIN is not in a block yet.
     pub(super) drain_due: bool,
     /// ACKs that are not in a block yet, as in [`Frames::acks`].
     pub(super) acks: u8,
-    /// Low bits of the numbers that the ACKs of the block being written say.
-    pub(super) acking: [u32; 4],
-    /// The token that the PONG of the block being written says.
-    pub(super) ponging: u32,
+    pub(super) phase: Phase,
     /// Why the one before it, or this one, ended.
     pub(super) why: Ended,
 }
@@ -80,17 +74,29 @@ impl Session {
         logs: Logs { volatile: None, durable: None },
         number: 0,
         window: 0,
-        piece: 1,
         max_body: 0,
         answers: false,
-        leaving: false,
-        drain: None,
+        leaving: Leaving::No,
         drain_due: false,
         acks: 0,
-        acking: [0; 4],
-        ponging: 0,
+        phase: Phase::Speaking(Answers::NONE),
         why: Ended::Stopped,
     };
+
+    /// Entries the server takes in one OUTCOME frame.
+    pub(super) fn piece(&self) -> u16 {
+        output::entries_within(self.max_body)
+    }
+
+    /// What the block being written answers; nothing before the server has said something.
+    pub(super) const fn answers_mut(&mut self) -> Option<&mut Answers> {
+        if let Phase::Speaking(answers) = &mut self.phase { Some(answers) } else { None }
+    }
+
+    /// The same, to be read.
+    pub(super) const fn answers(&self) -> Answers {
+        if let Phase::Speaking(answers) = self.phase { answers } else { Answers::NONE }
+    }
 
     /// What this lane received and did not end at once is to be said.
     pub(super) const fn owe_ack(&mut self, log: Log, lane: Lane) {
@@ -104,6 +110,58 @@ impl Session {
         self.acks &= !taken;
         taken
     }
+}
+
+/// Whether the server has said DRAIN: then it takes no questions any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leaving {
+    No,
+    /// So it said, and nobody was told yet: the fields of a [`Drain`], which take less room here.
+    Said {
+        reason: Reason,
+        after_ms: u32,
+    },
+    Told,
+}
+
+impl Leaving {
+    pub(super) const fn said(drain: Drain) -> Self {
+        let Drain { reason, after_ms } = drain;
+        Self::Said { reason, after_ms }
+    }
+
+    /// What was said, once.
+    pub(super) const fn take(&mut self) -> Option<Drain> {
+        let Self::Said { reason, after_ms } = *self else { return None };
+        *self = Self::Told;
+        Some(Drain { reason, after_ms })
+    }
+}
+
+/// What has to be remembered before the server has said something behind its HELLO, and what after that.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Phase {
+    /// The HELLO alone came, and this volatile log shall take the place of another one. It may have come late, from a run of the
+    /// server that is over: then nothing follows it, and what is known of the run that is must not go.
+    Replacing {
+        lineage: Lineage,
+        /// Its run, in eight bytes: so it fits where the answers will stand.
+        run: [u8; 8],
+    },
+    Speaking(Answers),
+}
+
+/// What the block being written answers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answers {
+    /// Low bits of the numbers that its ACKs say.
+    pub(super) acking: [u32; 4],
+    /// The token that its PONG says.
+    pub(super) ponging: u32,
+}
+
+impl Answers {
+    pub(super) const NONE: Self = Self { acking: [0; 4], ponging: 0 };
 }
 
 /// The bit of a lane in [`Frames::acks`].
@@ -177,11 +235,11 @@ pub(super) enum Control {
 /// Control frames, in the order in which they leave.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Frames {
-    /// PONG with the token in [`Session::ponging`].
+    /// PONG with the token in [`Answers::ponging`].
     pub(super) pong: bool,
     pub(super) drain: bool,
     /// An ACK per bit: 4 lanes of the volatile log, or else 4 of the durable one. Their numbers are in
-    /// [`Session::acking`].
+    /// [`Answers::acking`].
     pub(super) acks: u8,
 }
 

@@ -30,7 +30,7 @@ fn hello(volatile: u8, durable: u8) -> Hello {
 fn a_new_volatile_lineage_starts_at_zero_and_the_old_one_is_gone() {
     let mut floors = Floors::new([LogSlot::EMPTY; 3]);
     let mut gone = Vec::new();
-    let logs = floors.open(&hello(1, 0), |log| gone.push(log));
+    let logs = floors.open(&hello(1, 0), &mut |log| gone.push(log));
     let log = logs.of(false).unwrap();
     assert_eq!((logs.of(true), gone.len()), (None, 0));
     floors.raise(log, Lane::Normal, 5);
@@ -38,10 +38,14 @@ fn a_new_volatile_lineage_starts_at_zero_and_the_old_one_is_gone() {
     assert_eq!(floors.of(Some(log)).lanes[2], LaneFloor { floor: 5, run: 70 });
     assert_eq!((floors.floor(log, Lane::Normal), floors.floor(log, Lane::Urgent)), (5, 0));
     // The same lineage again: nothing is lost.
-    floors.open(&hello(1, 0), |log| gone.push(log));
+    floors.open(&hello(1, 0), &mut |log| gone.push(log));
     assert_eq!((floors.floor(log, Lane::Normal), gone.len()), (5, 0));
-    floors.open(&hello(2, 0), |log| gone.push(log));
-    assert_eq!((floors.floor(log, Lane::Normal), gone), (0, vec![Log::VOLATILE]));
+    // Another one has to show that its server lives.
+    assert!(floors.would_replace(&hello(2, 0)) && !floors.would_replace(&hello(1, 0)));
+    assert_eq!(floors.open(&hello(2, 0), &mut |log| gone.push(log)).of(false), None);
+    assert_eq!((floors.floor(log, Lane::Normal), gone.len()), (5, 0));
+    let log = floors.replace(Lineage([2; 16]), 72, &mut |log| gone.push(log));
+    assert_eq!((floors.floor(log, Lane::Normal), floors.run(log), gone), (0, 72, vec![Log::VOLATILE]));
 }
 
 #[test]
@@ -49,16 +53,16 @@ fn two_durable_lineages_are_kept_and_a_third_takes_the_older_ones_place() {
     let mut floors = Floors::new([LogSlot::EMPTY; 3]);
     let mut gone = Vec::new();
     for (lineage, floor) in [(1, 10), (2, 20)] {
-        let logs = floors.open(&hello(9, lineage), |log| gone.push(log));
+        let logs = floors.open(&hello(9, lineage), &mut |log| gone.push(log));
         floors.raise(logs.durable.unwrap(), Lane::Urgent, floor);
     }
-    let logs = floors.open(&hello(9, 1), |log| gone.push(log));
+    let logs = floors.open(&hello(9, 1), &mut |log| gone.push(log));
     assert_eq!((floors.floor(logs.durable.unwrap(), Lane::Urgent), gone.len()), (10, 0));
-    let logs = floors.open(&hello(9, 3), |log| gone.push(log));
+    let logs = floors.open(&hello(9, 3), &mut |log| gone.push(log));
     assert_eq!((floors.floor(logs.durable.unwrap(), Lane::Urgent), gone.len()), (0, 1));
-    let logs = floors.open(&hello(9, 1), |log| gone.push(log));
+    let logs = floors.open(&hello(9, 1), &mut |log| gone.push(log));
     assert_eq!((floors.floor(logs.durable.unwrap(), Lane::Urgent), gone.len()), (10, 1));
-    let logs = floors.open(&hello(9, 2), |log| gone.push(log));
+    let logs = floors.open(&hello(9, 2), &mut |log| gone.push(log));
     assert_eq!((floors.floor(logs.durable.unwrap(), Lane::Urgent), gone.len()), (0, 2));
 }
 
@@ -68,14 +72,14 @@ fn as_many_lineages_as_are_kept_and_one_more() {
         let mut floors = Floors::new(vec![LogSlot::EMPTY; kept]);
         let mut gone = Vec::new();
         let logs: Vec<_> = (1..=durable)
-            .map(|lineage| floors.open(&hello(9, lineage), |log| gone.push(log)).durable.unwrap())
+            .map(|lineage| floors.open(&hello(9, lineage), &mut |log| gone.push(log)).durable.unwrap())
             .collect();
         assert_eq!((logs.len(), gone.len()), (kept - 1, 0));
         let oldest_first: Vec<_> = (1..).map_while(|nth| floors.by_use(nth)).collect();
         assert_eq!(oldest_first, logs);
         // The first is used again; then the second is the one not used for longest.
-        floors.open(&hello(9, 1), |log| gone.push(log));
-        floors.open(&hello(9, 100), |log| gone.push(log));
+        floors.open(&hello(9, 1), &mut |log| gone.push(log));
+        floors.open(&hello(9, 100), &mut |log| gone.push(log));
         assert_eq!(gone, [logs[1]]);
         let order: Vec<_> = (1..).map_while(|nth| floors.by_use(nth)).collect();
         assert_eq!(
@@ -88,7 +92,7 @@ fn as_many_lineages_as_are_kept_and_one_more() {
 #[test]
 fn what_the_journal_was_told_and_lost_is_told_again() {
     let mut floors = Floors::new([LogSlot::EMPTY; 3]);
-    let logs = floors.open(&hello(1, 2), |_| ());
+    let logs = floors.open(&hello(1, 2), &mut |_| ());
     let (volatile, durable) = (logs.volatile.unwrap(), logs.durable.unwrap());
     floors.tell(volatile);
     assert_eq!(floors.pending(), Some(durable));

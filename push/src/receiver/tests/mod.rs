@@ -7,6 +7,7 @@ mod failing;
 mod handshake;
 mod lanes;
 mod large;
+mod late;
 mod leaving;
 mod liveness;
 mod orders;

@@ -193,8 +193,9 @@ fn a_new_volatile_lineage_starts_anew_and_owes_nothing() {
     world.receiver.handle_closed(world.now, conn);
     let volatile = LogHead { lineage: Lineage([0xEF; 16]), run: 80, head: 0 };
     let conn = world.session_with(&Hello { volatile, ..hello() });
-    assert_eq!((world.receiver.owed(), world.receiver.stats().forgotten), (0, 2));
+    assert_eq!((world.receiver.owed(), world.receiver.stats().forgotten), (2, 0), "it may have come late");
     world.feed(conn, &order(1)).unwrap();
+    assert_eq!((world.receiver.owed(), world.receiver.stats().forgotten), (1, 2));
     assert_eq!((world.numbers(), world.said(conn)), (vec![1, 2, 1], vec![outcomes(&[(1, APPLIED, 0)])]));
 }
 

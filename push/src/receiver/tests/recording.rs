@@ -69,9 +69,18 @@ fn a_new_journal_begins_with_who_we_are_and_a_session_with_whom_we_serve() {
         durable: LogHead { run: 81, ..hello().durable },
         ..hello()
     };
-    world.session_with(&restarted);
-    assert_eq!(world.tape().read()[4..], [lineage(0, 80, 0xEF), lineage(1, 81, 0xDD)]);
+    let conn = world.session_with(&restarted);
+    assert_eq!((&world.tape().read()[4..], world.tape().syncs), (&[lineage(1, 81, 0xDD)][..], 2));
+    // Its new volatile lineage takes the place of the other one when it has said something; that can wait.
+    world.feed(conn, &ping(1)).unwrap();
     assert_eq!(world.tape().syncs, 2);
+    world.feed(conn, &idempotent(1)).unwrap();
+    let named = |log, run, byte| match lineage(log, run, byte) {
+        Record::Lineage(kept) => Record::Lineage(Kept { named: true, ..kept }),
+        other => other,
+    };
+    assert_eq!(world.tape().read()[5..], [named(0, 80, 0xEF), named(1, 81, 0xDD), end(1, 0, APPLIED)]);
+    assert_eq!(world.tape().syncs, 3);
 }
 
 #[test]
