@@ -278,6 +278,18 @@ impl<D: Disk> FileJournal<D> {
         Ok(bytes)
     }
 
+    /// The head, or the last sync, may have been under way when the process went, or their sync failed: then they stand in the
+    /// system's memory alone, and after a failed sync no later one would write them. So they are written once more before
+    /// anything is believed, and before the head of the other file goes.
+    fn write_again(&mut self, file: u64, bytes: &[u8], walked: &Walked) -> Result<(), FileJournalError> {
+        for stretch in [0..FIRST, walked.last..walked.end] {
+            let at = stretch.start as u64;
+            let bytes = bytes.get(stretch).unwrap_or_default();
+            self.disk.write(file, at, bytes).map_err(Doing::Write.failed())?;
+        }
+        self.disk.sync(file).map_err(Doing::Sync.failed())
+    }
+
     fn read_all(&mut self, tell: &mut dyn FnMut(&[u8])) -> Result<Found, FileJournalError> {
         let [a, b] = FILES;
         let files = [(a, self.read(a)?), (b, self.read(b)?)];
@@ -299,6 +311,7 @@ impl<D: Disk> FileJournal<D> {
             return Ok(Found::New);
         };
         let walked = Walked::through(bytes, head, tell);
+        self.write_again(*file, bytes, &walked)?;
         self.live = Some(Live {
             file: *file,
             number: head.generation,

@@ -86,7 +86,8 @@ pub(super) fn has_records(bytes: &[u8]) -> bool {
 /// Where a walk over a file's records came to its end.
 #[derive(Debug)]
 pub(super) struct Walked {
-    /// Behind the last record told.
+    /// Where the last sync of them begins, and behind the last record told.
+    pub(super) last: usize,
     pub(super) end: usize,
     /// Number of the next sync.
     pub(super) sync: u16,
@@ -101,7 +102,8 @@ impl Walked {
     /// Tells every record in order, up to the first that is missing.
     pub(super) fn through(bytes: &[u8], head: &Head, tell: &mut dyn FnMut(&[u8])) -> Self {
         let generation = low(head.generation);
-        let mut walked = Self { end: FIRST, sync: 0, closed: false, repaired: false, damaged: false };
+        let mut walked =
+            Self { last: FIRST, end: FIRST, sync: 0, closed: false, repaired: false, damaged: false };
         let mut told = 0_u32;
         // The last record closed its sync: the next one opens another.
         let mut between = head.records == 0;
@@ -125,6 +127,9 @@ impl Walked {
             };
             tell(opened.record);
             told = told.saturating_add(1);
+            if between {
+                walked.last = walked.end;
+            }
             (walked.sync, between) = (wanted, is_last(&opened));
             walked.end += opened.sealed_len().next_multiple_of(8);
         }

@@ -16,18 +16,27 @@ use super::targets::Targets;
 use crate::mark::Mark;
 
 /// A mark for each target: what [`Targets`] takes, and one byte per target unless all are the same.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Marks {
     targets: Targets,
     each: Each,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 enum Each {
     Same(Mark),
     /// By rank.
     Own(Box<[Mark]>),
 }
+
+impl PartialEq for Marks {
+    /// However they are kept: marks that became the same one by one are the same.
+    fn eq(&self, other: &Self) -> bool {
+        self.targets == other.targets && self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Marks {}
 
 /// Whether a mark may stand in a log.
 const fn is_kept(mark: Mark) -> bool {
@@ -204,6 +213,18 @@ pub(super) mod tests {
         assert!(marks.change(5, Mark(1), |mark| !is_over(mark)));
         assert!(!marks.change(5, Mark(2), |mark| !is_over(mark)), "an end is an end");
         assert_eq!(marks.iter().collect::<Vec<_>>(), [(1, Mark::PENDING), (5, Mark(1))]);
+    }
+
+    #[test]
+    fn marks_that_became_the_same_are_the_same() {
+        let targets = || Targets::from_sorted([1, 5]).unwrap();
+        let mut marks = Marks::same(targets(), Mark::PENDING);
+        for device in [1, 5] {
+            assert_ne!(marks, Marks::same(targets(), Mark(1)));
+            assert!(marks.change(device, Mark(1), |_| true));
+        }
+        assert_eq!(marks, Marks::same(targets(), Mark(1)));
+        assert_ne!(marks, Marks::same(Targets::from_sorted([1, 6]).unwrap(), Mark(1)));
     }
 
     #[test]

@@ -12,8 +12,8 @@ struct World {
     kept: Records,
     /// Appended since: any first few of them may be there.
     loose: Records,
-    /// A replacement that failed: it may be there instead.
-    instead: Option<Records>,
+    /// Replacements that failed since: any of them may be there instead.
+    instead: Vec<Records>,
     /// A call failed: the next write is a replacement.
     failed: bool,
     next: u32,
@@ -25,7 +25,7 @@ impl World {
         let (journal, found, _) = open(disk.clone());
         assert_eq!(found, Found::New);
         let [kept, loose] = [(); 2].map(|()| Records::new());
-        Self { disk, journal, kept, loose, instead: None, failed: false, next: 0 }
+        Self { disk, journal, kept, loose, instead: Vec::new(), failed: false, next: 0 }
     }
 
     fn append(&mut self) {
@@ -57,12 +57,13 @@ impl World {
         let replaced = self.journal.replace(&mut snapshot(&state));
         match replaced {
             Ok(()) => {
-                (self.kept, self.failed, self.instead) = (state, false, None);
+                (self.kept, self.failed) = (state, false);
+                self.instead.clear();
                 self.loose.clear();
             }
             Err(_) => {
                 self.failed = true;
-                self.instead = Some(state);
+                self.instead.push(state);
             }
         }
     }
@@ -79,7 +80,7 @@ impl World {
         let all: Records = self.kept.iter().chain(&self.loose).cloned().collect();
         let is_prefix = told.len() >= self.kept.len() && told.len() <= all.len() && told == all[..told.len()];
         assert!(
-            is_prefix || self.instead.as_ref() == Some(&told),
+            is_prefix || self.instead.contains(&told),
             "{told:?}\nis neither {:?} with some of {:?}, nor {:?}",
             self.kept,
             self.loose,
@@ -87,7 +88,8 @@ impl World {
         );
         assert!(found == Found::Whole || told.is_empty());
         self.journal = journal;
-        (self.kept, self.instead, self.failed) = (told, None, false);
+        (self.kept, self.failed) = (told, false);
+        self.instead.clear();
         self.loose.clear();
     }
 

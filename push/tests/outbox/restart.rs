@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use push::Mark;
-use push::outbox::{AppendError, Entry, Frame, Now, Outbox, RestoredOrder, Targets};
+use push::outbox::{AppendError, Entry, Frame, Now, Outbox, Restored, RestoredOrder, Targets};
 use wire_format::frame::outcome::Code;
 use wire_format::ids::Lane;
 
@@ -360,4 +360,27 @@ fn what_a_device_forgot_is_not_remembered_by_compaction() {
     assert!(shop.outbox.stats().carried > carried);
     let (_, found) = shop.restart(0);
     assert_eq!((found.devices[1].session.boot, found.devices[1].session.ended), (71, [0; 4]));
+}
+
+/// The process is killed, or dies of it, behind a commit whose sync failed: the system still shows what was written, and will
+/// never write it to the disk.
+#[test]
+fn what_a_restart_found_is_on_disk_before_it_is_believed() {
+    for seed in 0..40 {
+        let mut shop = Shop::seeded(seed);
+        shop.order(1, 0, &[0]);
+        shop.commit();
+        shop.order(2, 0, &[1]);
+        shop.order(3, 42, &[2]);
+        // Of the commit, and of the second try in another segment: the one made last is used first.
+        shop.disk.fail_after(2);
+        shop.disk.fail_after(1);
+        assert!(shop.outbox.commit(shop.now).is_err());
+        let orders = |found: &Restored| found.orders.iter().map(|order| order.number).collect::<Vec<_>>();
+        let (shop, found) = shop.killed();
+        assert_eq!(orders(&found), [1, 2, 3]);
+        let (_, found) = shop.restart(0);
+        assert_eq!(orders(&found), [1, 2, 3], "seed {seed}");
+        assert_eq!((&found.recovery.damaged[..], found.recovery.torn_records), (&[][..], 0));
+    }
 }

@@ -55,8 +55,13 @@ impl Shop {
 
     /// With devices 0 to 9.
     pub(crate) fn new() -> Self {
+        Self::seeded(1)
+    }
+
+    /// The same on a disk with another fate.
+    pub(crate) fn seeded(seed: u64) -> Self {
         let now = Now { wall_ms: 1_800_000_000_000, awake_ms: 5_000 };
-        let (mut shop, restored) = Self::open(SimDisk::new(1), now, 1);
+        let (mut shop, restored) = Self::open(SimDisk::new(seed), now, 1);
         assert!(restored.recovery.created && restored.orders.is_empty() && restored.head == 0);
         for number in 0..10 {
             shop.append(&Entry::Device(&device(number))).unwrap();
@@ -92,6 +97,12 @@ impl Shop {
 
     pub(crate) fn session(&mut self, device: u32, boot: u64, open: bool, upto: [u64; 4], ended: [u64; 4]) {
         self.append(&Entry::Session(&Session { device, boot, open, upto, ended })).unwrap();
+    }
+
+    /// The process is killed and started again; the system goes on.
+    pub(crate) fn killed(self) -> (Self, Restored) {
+        let now = Now { awake_ms: 0, ..self.now };
+        Self::open(self.disk, now, self.seed + 1)
     }
 
     /// The power goes and comes back, and the awake clock begins anew.

@@ -25,7 +25,8 @@
 //!
 //! Records of a commit that returned are there. Of a commit that was under way some, all or none are there; nobody was told
 //! that they are. A record whose bytes have changed is left out and told ([`Recovery::damaged`]); those around it stay. After
-//! a crash nothing is written into an old segment any more.
+//! a crash nothing is written into an old segment any more, but for the last commit found: it is written there once more and
+//! synced before anybody is told of it, since a process that is killed may leave it in the system's memory alone.
 
 mod disk;
 mod open;

@@ -38,6 +38,9 @@ pub enum OpenError {
     /// A file cannot be listed or read.
     #[error("cannot read the log")]
     Read(#[from] io::Error),
+    /// What was committed last cannot be written once more.
+    #[error("cannot write the log's last commit again")]
+    Write(#[source] io::Error),
     /// Files of two logs are mixed.
     #[error("segment {segment:016x} is of lineage {found}, the ones before it are of {expected}")]
     Foreign {
@@ -93,6 +96,7 @@ impl<D: Disk> Log<D> {
             log.disk.read(number, &mut bytes)?;
             log.take_segment(head, &bytes, until.unwrap_or(u64::MAX), &mut finding, &mut visit);
         }
+        log.write_again(&finding, &bytes)?;
         finding.recovery.created = log.segments.is_empty();
         log.committed = finding.expected.max(1);
         log.next = log.committed;
@@ -116,11 +120,25 @@ impl<D: Disk> Log<D> {
             {
                 live += record_len(body.len()) as u64;
             }
-            finding.met(&met);
+            finding.met(head.number, &met);
         });
         finding.expected = expected.max(finding.expected);
         let Head { number, first, salt, .. } = *head;
         self.segments.push_back(Segment { number, first, bytes: bytes.len() as u64, live, salt });
+    }
+
+    /// The last commit may have been under way when the process went, or its sync failed: then it stands in the system's memory
+    /// alone, and after a failed sync no later one would write it. So it is written once more, from the last segment's bytes,
+    /// before anybody is told of it. What is before it was on disk when it began.
+    fn write_again(&mut self, finding: &Finding, bytes: &[u8]) -> Result<(), OpenError> {
+        let Some(last) = finding.last_commit else { return Ok(()) };
+        if self.segments.back().is_some_and(|segment| segment.number == last.segment)
+            && let Some(records) = bytes.get(last.from..last.end)
+        {
+            let written = self.disk.write(last.segment, last.from as u64, records);
+            written.and_then(|()| self.disk.sync(last.segment)).map_err(OpenError::Write)?;
+        }
+        Ok(())
     }
 
     /// A segment without a header: one that was being made when the power went holds nothing and goes; a damaged one stays on
@@ -206,6 +224,15 @@ fn take_away<D: Disk>(
     Ok(())
 }
 
+/// Where the records of a commit lie.
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    segment: u64,
+    commit: u32,
+    from: usize,
+    end: usize,
+}
+
 /// What was met so far.
 #[derive(Debug, Default)]
 struct Finding {
@@ -214,6 +241,8 @@ struct Finding {
     expected: u64,
     /// The commit of the last record, and whether it ended there.
     last: Option<(u32, bool)>,
+    /// Where that one lies.
+    last_commit: Option<Stretch>,
     /// Missing records of that commit: damaged if another one is behind it, else torn.
     held: Vec<(u64, u64)>,
     /// Missing records since.
@@ -239,10 +268,13 @@ impl Finding {
         self.expected = head.first;
     }
 
-    fn met(&mut self, met: &Met<'_>) {
+    fn met(&mut self, segment: u64, met: &Met<'_>) {
         match *met {
-            Met::Record { commit, end, .. } => {
+            Met::Record { at, body, commit, end, .. } => {
                 self.recovery.records += 1;
+                let begun = self.last_commit.filter(|last| (last.segment, last.commit) == (segment, commit));
+                let from = begun.map_or(at, |begun| begun.from);
+                self.last_commit = Some(Stretch { segment, commit, from, end: at + record_len(body.len()) });
                 self.record(commit, end);
             }
             Met::Missing { from, to } => self.open.push((from, to)),

@@ -89,8 +89,8 @@ impl Head {
 /// What a walk over a segment met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Met<'a> {
-    /// A whole record; `end`: a commit ends with it.
-    Record { sequence: u64, kind: u8, body: &'a [u8], commit: u32, end: bool },
+    /// A whole record, at this place of the segment; `end`: a commit ends with it.
+    Record { at: usize, sequence: u64, kind: u8, body: &'a [u8], commit: u32, end: bool },
     /// These records were there, or were about to be, and cannot be read: `from` up to but not `to`.
     Missing { from: u64, to: u64 },
     /// Bytes that are no record, and none behind them.
@@ -108,7 +108,7 @@ pub(super) fn walk<'a>(segment: &'a [u8], head: &Head, until: u64, mut meet: imp
         at = match look(segment, place, head.salt) {
             Found::Record(header, body) => {
                 let record::Header { kind, commit, end, .. } = header;
-                meet(Met::Record { sequence, kind, body, commit, end });
+                meet(Met::Record { at: place, sequence, kind, body, commit, end });
                 place + record_len(body.len())
             }
             Found::Damaged(header) => {
