@@ -110,17 +110,18 @@ impl World {
         self.note(format_args!("bit {bit} of file {file} turns over: {sound:?}, then {found:?}"));
         let orders = before.orders_other_than(&after);
         let cost = found.damaged_records.saturating_sub(sound.damaged_records);
+        // What was torn before cannot always be told from damage once a record beside it is damaged.
+        let torn = sound.torn_records.saturating_sub(found.torn_records);
         let told = found != sound;
-        let (one, whole) = (orders.len() <= 1 && cost <= 1, before.whole.0 == after.whole.0);
+        let (one, whole) = (orders.len() <= 1 && cost <= 1 + torn, before.whole.0 == after.whole.0);
         if !one || !whole || (before != after && !told) {
             let detail = format!("{orders:?} differ: {sound:?}, then {found:?}");
             return self.ledger.fail(self.now, "RotNotIsolated", None, &[], detail);
         }
         if before == after {
-            if told {
-                // It was needed no more, or not yet: what it says stands elsewhere, and may go there soon.
-                self.servers[at].durable.disk.flip(file, bit);
-            }
+            // It was needed no more, or not yet: what it says stands elsewhere, and may go there soon. Two bits are not one: a
+            // segment's header stands there twice.
+            self.servers[at].durable.disk.flip(file, bit);
             return;
         }
         let of_orders = Contents { orders: after.orders, keys: after.keys, ..before };
