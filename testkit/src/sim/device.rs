@@ -289,7 +289,7 @@ impl World {
         let due = due.max(self.now);
         if due < it.armed && !it.frozen {
             it.armed = due;
-            self.at(due, Act::DeviceTimer { device: at });
+            self.arm_device_at(at, due);
         }
     }
 

@@ -8,7 +8,7 @@
 //! | file | reason to exist |
 //! | --- | --- |
 //! | `plan`, `fault` | what will happen, as data |
-//! | `world` | who is there; the queue of what comes next; the loop |
+//! | `world`, `queue` | who is there; what comes next; the loop |
 //! | `network`, `wires` | connections: bytes that take their time, come in pieces, or not at all |
 //! | `server`, `device` | the drivers of both halves |
 //! | `durable`, `restart` | a server's outbox: what is written down when, and what a start finds |
@@ -32,6 +32,7 @@ mod names;
 mod network;
 mod orders;
 mod plan;
+mod queue;
 mod restart;
 mod retry;
 mod server;

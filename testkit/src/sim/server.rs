@@ -289,6 +289,9 @@ impl World {
 
     pub(super) fn server_timer(&mut self, at: usize) {
         let now = self.now;
+        if self.servers[at].paused_until > now {
+            return self.arm_server_at(at, self.servers[at].paused_until);
+        }
         if self.servers[at].armed > now {
             return;
         }
@@ -308,7 +311,7 @@ impl World {
         let due = due.max(now);
         if due < server.armed {
             server.armed = due;
-            self.at(due, Act::ServerTimer { server: at });
+            self.arm_server_at(at, due);
         }
     }
 

@@ -1,7 +1,6 @@
 //! The world: who is there, what happens when, and the loop that makes it happen.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use push::{DeviceIndex, DialError};
@@ -15,6 +14,7 @@ use super::ledger::{Failure, Ledger, Wish};
 use super::names::{Counts, Probe};
 use super::network::{LinkId, Links};
 use super::plan::{MS, Plan, SECOND};
+use super::queue::{Next, Queue};
 use super::retry::Attempt;
 use super::server::Server;
 use super::work::Work;
@@ -163,41 +163,6 @@ pub(super) enum Act {
         server: usize,
         away: Duration,
     },
-    /// A timer of a device or a server may be due.
-    DeviceTimer {
-        device: usize,
-    },
-    ServerTimer {
-        server: usize,
-    },
-}
-
-/// Something to come.
-#[derive(Debug)]
-struct Due {
-    at: Instant,
-    sequence: u64,
-    act: Act,
-}
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        self.sequence == other.sequence
-    }
-}
-
-impl Eq for Due {}
-
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Due {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.sequence).cmp(&(other.at, other.sequence))
-    }
 }
 
 /// What a run was.
@@ -247,8 +212,8 @@ pub(super) struct World {
     pub(super) calm: bool,
     /// Until then only the server that leads is up.
     handed_over: Instant,
-    sequence: u64,
-    acts: BinaryHeap<Reverse<Due>>,
+    /// What comes next. Its timers are those of the devices, then those of the servers; planned are orders, then faults.
+    queue: Queue<Act>,
     pub(super) servers: Vec<Server>,
     /// The server the application pushes at.
     pub(super) active: usize,
@@ -291,8 +256,7 @@ impl World {
             start,
             calm: false,
             handed_over: start,
-            sequence: 0,
-            acts: BinaryHeap::new(),
+            queue: Queue::new(count + plan.servers),
             servers: (0..plan.servers).map(|at| Server::new(at, count)).collect(),
             active: 0,
             top_fence: 1,
@@ -325,12 +289,9 @@ impl World {
             }
         }
         self.at(self.start, Act::Start { server: 0 });
-        for order in 0..self.plan.orders.len() {
-            self.at(self.start + self.plan.orders[order].at, Act::Push { order });
-        }
-        for fault in 0..self.plan.faults.len() {
-            self.at(self.start + self.plan.faults[fault].at, Act::Fault { fault });
-        }
+        let orders = self.plan.orders.iter().map(|order| order.at);
+        let times = orders.chain(self.plan.faults.iter().map(|fault| fault.at));
+        self.queue.plan(times.map(|at| self.start + at));
     }
 
     /// The whole run.
@@ -338,12 +299,12 @@ impl World {
         let storm = self.start + self.plan.storm;
         let end = storm + self.plan.calm;
         while self.ledger.failure.is_none() {
-            let Some(Reverse(Due { at, act, .. })) = self.acts.pop() else { break };
+            let Some((at, next)) = self.queue.pop() else { break };
             if !self.calm && at >= storm {
                 self.begin_calm();
             }
             self.now = self.now.max(at);
-            self.act(act);
+            self.next(next);
             self.count_step();
             if self.calm && self.is_settled() {
                 break;
@@ -428,6 +389,17 @@ impl World {
         }
     }
 
+    fn next(&mut self, next: Next<Act>) {
+        let (devices, orders) = (self.devices.len(), self.plan.orders.len());
+        match next {
+            Next::Timer(device) if device < devices => self.device_timer(device),
+            Next::Timer(place) => self.server_timer(place - devices),
+            Next::Act(act) => self.act(act),
+            Next::Planned(order) if order < orders => self.act(Act::Push { order }),
+            Next::Planned(place) => self.act(Act::Fault { fault: place - orders }),
+        }
+    }
+
     fn act(&mut self, act: Act) {
         if let Some(until) = self.stands_still(&act) {
             return self.at(until, act);
@@ -462,8 +434,6 @@ impl World {
             Act::PushAgain { wish, order } => self.push_wish(*wish, order),
             Act::Fault { fault } => self.fault(fault),
             Act::RestoreCopy { server, away } => self.restore_copy(server, away),
-            Act::DeviceTimer { device } => self.device_timer(device),
-            Act::ServerTimer { server } => self.server_timer(server),
         }
     }
 
@@ -478,8 +448,7 @@ impl World {
             | Act::Retry { server, .. }
             | Act::Raise { server }
             | Act::Write { server, .. }
-            | Act::Written { server, .. }
-            | Act::ServerTimer { server } => server,
+            | Act::Written { server, .. } => server,
             Act::Arrive { link, down: false, .. }
             | Act::Close { link, down: false, .. }
             | Act::ReadOn { link, down: false }
@@ -497,13 +466,21 @@ impl World {
     }
 
     pub(super) fn at(&mut self, at: Instant, act: Act) {
-        self.sequence += 1;
-        self.acts.push(Reverse(Due { at, sequence: self.sequence, act }));
+        self.queue.push(at, act);
+    }
+
+    /// The device's timer is looked at then, whenever that was to be before.
+    pub(super) fn arm_device_at(&mut self, device: usize, at: Instant) {
+        self.queue.arm(device, at);
+    }
+
+    pub(super) fn arm_server_at(&mut self, server: usize, at: Instant) {
+        self.queue.arm(self.devices.len() + server, at);
     }
 
     /// A number no other has.
     pub(super) const fn serial(&self) -> u64 {
-        self.sequence
+        self.queue.sequence()
     }
 
     pub(super) fn note(&mut self, what: impl std::fmt::Display) {

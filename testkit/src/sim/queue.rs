@@ -1,0 +1,216 @@
+//! What comes next: first by its time, then by when it was asked for.
+//!
+//! Nearly everything that happens in a day is one of two kinds: bytes that arrive a moment after they were written, and timers
+//! of devices and servers, seconds ahead. So each timer has a place of its own and is moved there, and what the plan says is
+//! read from the plan; the heap holds what is under way, which is little.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use wire_format::time::Instant;
+
+/// Bits of a key for who it is.
+const PLACE_BITS: u32 = 24;
+/// Bits of a key for when it was asked for.
+const SEQUENCE_BITS: u32 = 40;
+
+/// The time, the sequence, and the place of what is due: in that order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key(u128);
+
+impl Key {
+    const NEVER: Self = Self(u128::MAX);
+
+    const fn new(at: Instant, sequence: u64, place: u32) -> Self {
+        let low = sequence << PLACE_BITS | place as u64;
+        Self((at.as_micros() as u128) << (SEQUENCE_BITS + PLACE_BITS) | low as u128)
+    }
+
+    const fn at(self) -> Instant {
+        Instant::from_micros((self.0 >> (SEQUENCE_BITS + PLACE_BITS)) as u64)
+    }
+
+    const fn place(self) -> usize {
+        self.0 as usize & ((1 << PLACE_BITS) - 1)
+    }
+}
+
+/// The earliest of many timers: a tree of which each node is the earlier one of the two below it.
+#[derive(Debug)]
+struct Timers {
+    /// The root is the node 1; the leaves are the second half.
+    nodes: Vec<Key>,
+}
+
+impl Timers {
+    fn new(count: usize) -> Self {
+        Self { nodes: vec![Key::NEVER; 2 * count.next_power_of_two().max(2)] }
+    }
+
+    fn first(&self) -> Key {
+        self.nodes[1]
+    }
+
+    fn set(&mut self, place: usize, key: Key) {
+        let mut node = self.nodes.len() / 2 + place;
+        self.nodes[node] = key;
+        while node > 1 {
+            node /= 2;
+            let earlier = self.nodes[2 * node].min(self.nodes[2 * node + 1]);
+            if self.nodes[node] == earlier {
+                return;
+            }
+            self.nodes[node] = earlier;
+        }
+    }
+}
+
+/// What comes next.
+#[derive(Debug)]
+pub(super) enum Next<A> {
+    /// Something that was asked for.
+    Act(A),
+    /// The next of what was planned, by its place in the plan.
+    Planned(usize),
+    /// The timer of this place. It is not armed any more.
+    Timer(usize),
+}
+
+/// Everything to come.
+#[derive(Debug)]
+pub(super) struct Queue<A> {
+    sequence: u64,
+    under_way: BinaryHeap<Reverse<Key>>,
+    /// By place; and places without one.
+    acts: Vec<Option<A>>,
+    free: Vec<u32>,
+    timers: Timers,
+    /// Latest first.
+    planned: Vec<Key>,
+}
+
+impl<A> Queue<A> {
+    /// With so many timers, none of them armed.
+    pub(super) fn new(timers: usize) -> Self {
+        Self {
+            sequence: 0,
+            under_way: BinaryHeap::new(),
+            acts: Vec::new(),
+            free: Vec::new(),
+            timers: Timers::new(timers),
+            planned: Vec::new(),
+        }
+    }
+
+    /// How many things were asked for so far.
+    pub(super) const fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    fn key(&mut self, at: Instant, place: usize) -> Key {
+        self.sequence += 1;
+        assert!(place < 1 << PLACE_BITS && self.sequence < 1 << SEQUENCE_BITS, "more than a run has room for");
+        Key::new(at, self.sequence, place as u32)
+    }
+
+    /// Asks for `act` at a time.
+    pub(super) fn push(&mut self, at: Instant, act: A) {
+        let place = self.free.pop().map_or(self.acts.len(), |place| place as usize);
+        let key = self.key(at, place);
+        if place == self.acts.len() {
+            self.acts.push(Some(act));
+        } else {
+            self.acts[place] = Some(act);
+        }
+        self.under_way.push(Reverse(key));
+    }
+
+    /// Plans what has these times; to be said once.
+    pub(super) fn plan(&mut self, times: impl Iterator<Item = Instant>) {
+        let keys = times.enumerate().map(|(place, at)| self.key(at, place));
+        let mut keys: Vec<_> = keys.collect();
+        keys.sort_unstable_by_key(|key| Reverse(*key));
+        self.planned = keys;
+    }
+
+    /// Moves a timer, armed or not.
+    pub(super) fn arm(&mut self, timer: usize, at: Instant) {
+        let key = self.key(at, timer);
+        self.timers.set(timer, key);
+    }
+
+    /// Takes what comes next, with its time.
+    pub(super) fn pop(&mut self) -> Option<(Instant, Next<A>)> {
+        let timer = self.timers.first();
+        let planned = self.planned.last().copied().unwrap_or(Key::NEVER);
+        let act = self.under_way.peek().map_or(Key::NEVER, |first| first.0);
+        let next = timer.min(planned).min(act);
+        let (at, place) = (next.at(), next.place());
+        if next == Key::NEVER {
+            return None;
+        }
+        if next == act {
+            self.under_way.pop();
+            self.free.push(place as u32);
+            return Some((at, Next::Act(self.acts[place].take()?)));
+        }
+        if next == planned {
+            self.planned.pop();
+            return Some((at, Next::Planned(place)));
+        }
+        self.timers.set(place, Key::NEVER);
+        Some((at, Next::Timer(place)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wire_format::rng::Rng;
+
+    use super::*;
+
+    /// Everything in one list, sorted: timers that were moved are not in it twice.
+    #[test]
+    fn what_is_due_first_comes_first_and_ties_in_the_order_they_were_asked_for() {
+        let mut rng = Rng::new(4);
+        let mut queue = Queue::new(5);
+        let mut expected: Vec<(u64, u64, &str, usize)> = Vec::new();
+        let planned = [30, 10, 20, 10];
+        for (place, at) in planned.into_iter().enumerate() {
+            expected.push((at, place as u64 + 1, "planned", place));
+        }
+        queue.plan(planned.into_iter().map(Instant::from_micros));
+        let (mut now, mut popped) = (0, 0);
+        for step in 0..20_000 {
+            let at = now + rng.below(40);
+            let sequence = queue.sequence() + 1;
+            match rng.below(4) {
+                0 => {
+                    queue.push(Instant::from_micros(at), step);
+                    expected.push((at, sequence, "act", step));
+                }
+                1 => {
+                    let timer = rng.below(5) as usize;
+                    queue.arm(timer, Instant::from_micros(at));
+                    expected.retain(|(_, _, what, place)| (*what, *place) != ("timer", timer));
+                    expected.push((at, sequence, "timer", timer));
+                }
+                _ => {
+                    expected.sort_unstable();
+                    let first = if expected.is_empty() { None } else { Some(expected.remove(0)) };
+                    let next = queue.pop();
+                    assert_eq!(next.is_some(), first.is_some());
+                    let (Some((at, next)), Some(first)) = (next, first) else { continue };
+                    let (what, place) = match next {
+                        Next::Act(step) => ("act", step),
+                        Next::Planned(place) => ("planned", place),
+                        Next::Timer(place) => ("timer", place),
+                    };
+                    assert_eq!((at.as_micros(), what, place), (first.0, first.2, first.3));
+                    (now, popped) = (first.0, popped + 1);
+                }
+            }
+        }
+        assert!(popped > 5_000, "{popped}");
+    }
+}
