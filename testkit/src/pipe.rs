@@ -50,7 +50,15 @@ impl Pipe {
     pub fn read(&mut self, max: usize) -> bool {
         let taken = self.arrived.min(max);
         self.arrived -= taken;
-        self.unread.extend(self.bytes.drain(..taken));
+        let (front, back) = self.bytes.as_slices();
+        let first = taken.min(front.len());
+        self.unread.extend_from_slice(&front[..first]);
+        self.unread.extend_from_slice(&back[..taken - first]);
+        if taken == self.bytes.len() {
+            self.bytes.clear();
+        } else {
+            self.bytes.drain(..taken);
+        }
         taken > 0
     }
 

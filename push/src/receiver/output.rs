@@ -113,10 +113,10 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         let queued = if unrecorded { 0 } else { self.queue.len() };
         let direct = queued as usize > left;
         let piece = self.session.piece();
-        let max = entries_in(left.saturating_sub(queued as usize), piece);
         // A result leaves before its outcome: as long as the queue does not fit, no outcome goes.
-        let may_say = max > 0 && !direct && !unrecorded;
-        let said = if may_say { self.ring.begin_block(self.session.logs.both(), max) } else { None };
+        let may_say = !direct && !unrecorded && self.ring.may_have_unsaid();
+        let max = if may_say { entries_in(left.saturating_sub(queued as usize), piece) } else { 0 };
+        let said = if max > 0 { self.ring.begin_block(self.session.logs.both(), max) } else { None };
         if control_len == 0 && queued == 0 && said.is_none() {
             if unrecorded {
                 return None;
@@ -171,6 +171,9 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
 
     /// Fixes the ACKs of one log that are due: of lanes in which something received has not ended, up to the last that came.
     fn fix_acks(&mut self) -> u8 {
+        if self.session.acks == 0 {
+            return 0;
+        }
         // What ended meanwhile needs none: then it is the other log's turn.
         match self.fix_acks_of_a_log() {
             0 => self.fix_acks_of_a_log(),
@@ -322,9 +325,13 @@ fn control_len(control: Control) -> usize {
 
 /// The lanes of a set of ACKs, with their log.
 fn ack_lanes(acks: u8) -> impl Iterator<Item = (bool, Lane)> {
-    let both = [false, true].into_iter();
-    both.flat_map(|durable| Lane::ALL.map(|lane| (durable, lane)))
-        .filter(move |(durable, lane)| acks & ack_bit(*durable, *lane) != 0)
+    let mut left = acks;
+    core::iter::from_fn(move || {
+        let bit = left.trailing_zeros() as usize;
+        left &= left.wrapping_sub(1);
+        let lane = *Lane::ALL.get(bit % 4)?;
+        (bit < 8).then_some((bit >= 4, lane))
+    })
 }
 
 fn words_block(words: Words) -> Block {

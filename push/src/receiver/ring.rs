@@ -421,6 +421,11 @@ impl<R: AsRef<[OutcomeSlot]> + AsMut<[OutcomeSlot]>> Ring<R> {
         chosen.map(|log| (log, count))
     }
 
+    /// Whether there are outcomes that were not looked at since the last one was said.
+    pub(super) const fn may_have_unsaid(&self) -> bool {
+        self.sent < self.len
+    }
+
     /// Moves `sent` to the first slot that may have to be said in this session.
     fn skip_said(&mut self, logs: [Option<Log>; 2]) {
         let said = |slot: &&OutcomeSlot| {

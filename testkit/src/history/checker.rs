@@ -317,23 +317,24 @@ impl Checker {
     }
 
     fn effect(&mut self, at: Duration, order: OrderId, device: u32, boot: u64, again: bool) -> Verdict {
-        let facts = self.orders.get(&order).ok_or_else(|| Broken::because(Rule::Unknown, ""))?.clone();
-        let verdict = self.may_begin(at, order, &facts, device, boot, again);
+        let facts = self.orders.get(&order).ok_or_else(|| Broken::because(Rule::Unknown, ""))?;
+        let verdict = self.may_begin(at, order, facts, device, boot, again);
+        let Facts { lane, supersede, key, .. } = *facts;
         let root = self.root(order);
         self.runs.entry((device, root)).or_default().push(Run { order, boot, answer: None });
         let fence = self.fences.get(&order.log).copied().unwrap_or(0);
         let it = self.boot(device, boot);
-        let lane = it.lanes.entry((order.log, facts.lane)).or_default();
-        *lane = (lane.0.max(order.number), Some(order));
-        if let Some((key, version)) = facts.supersede {
+        let last = it.lanes.entry((order.log, lane)).or_default();
+        *last = (last.0.max(order.number), Some(order));
+        if let Some((key, version)) = supersede {
             it.versions.entry(key).or_default().insert(order, version);
         }
-        if facts.key != 0 {
-            it.keys.entry(facts.key).or_default().insert(order);
+        if key != 0 {
+            it.keys.entry(key).or_default().insert(order);
         }
         it.fence = it.fence.max(fence);
-        if facts.key != 0 {
-            self.keyed.entry((device, facts.key)).or_default().insert(order, false);
+        if key != 0 {
+            self.keyed.entry((device, key)).or_default().insert(order, false);
         }
         verdict
     }

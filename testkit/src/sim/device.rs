@@ -407,6 +407,8 @@ impl World {
     }
 
     pub(super) fn read_device(&mut self, id: LinkId) {
+        // Everything read was used, and nothing of it was an order: there is nothing to look at again.
+        let mut done = false;
         loop {
             let most = self.links.at(id).map_or(0, |link| link.chunk);
             let most = if most > 65_536 { most } else { 1 + self.rng.below(most) };
@@ -422,23 +424,29 @@ impl World {
                 self.links.bury(id);
                 return self.with_receiver(at, |receiver, now| receiver.handle_closed(now, conn));
             }
+            if !more && done {
+                return;
+            }
             if more {
                 self.give_room(id, true);
             }
-            self.digest(id, at, conn);
+            let handed = self.digest(id, at, conn);
             self.serve_device(at);
             if !more {
                 return;
             }
+            let waits = self.links.at(id).is_some_and(|link| !link.down.unread.is_empty());
+            done = !handed && !waits && self.devices[at].die_in.is_none();
         }
     }
 
-    /// Offers what was read and not used; orders go to the handler.
-    fn digest(&mut self, id: LinkId, at: usize, conn: push::receiver::ConnId) {
+    /// Offers what was read and not used; orders go to the handler. Whether there was one.
+    fn digest(&mut self, id: LinkId, at: usize, conn: push::receiver::ConnId) -> bool {
+        let mut handed = false;
         loop {
             let now = self.now;
             let (Some(it), Some(receiver)) = (self.links.at(id), &mut self.devices[at].receiver) else {
-                return;
+                return handed;
             };
             let mut unread = core::mem::take(&mut it.down.unread);
             let mut given = None;
@@ -452,9 +460,10 @@ impl World {
                 }
                 Err(why) => {
                     check_end(self, Some(at), why);
-                    return;
+                    return handed;
                 }
             };
+            handed |= given.is_some();
             unread.drain(..used);
             if let Some(it) = self.links.at(id) {
                 it.down.unread = unread;
@@ -469,7 +478,7 @@ impl World {
                 None => {}
             }
             if self.dies(at) || used == 0 {
-                return;
+                return handed;
             }
         }
     }

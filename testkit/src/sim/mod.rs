@@ -16,7 +16,7 @@
 //! | `store` | a device's journal: what it is kept in |
 //! | `orders`, `retry`, `work` | the applications on both sides |
 //! | `storm` | faults, as they are done to the world |
-//! | `ledger`, `check` | what was asked for, what became of it, and what may not be |
+//! | `ledger`, `check`, `marks` | what was asked for, what became of it, and what may not be |
 //! | `names` | faults and rare paths that are counted |
 //! | `campaign`, `shrink`, `command` | many seeds; a failing one made small; the command line |
 
@@ -28,6 +28,7 @@ mod disks;
 mod durable;
 mod fault;
 mod ledger;
+mod marks;
 mod names;
 mod network;
 mod orders;

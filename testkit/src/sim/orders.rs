@@ -1,6 +1,6 @@
 //! Orders: what the application pushes, and what becomes of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use push::fleet::{NewOrder, SubmitFault};
@@ -202,6 +202,7 @@ impl World {
         if !again || self.ledger.outcome(order, device) != Some(code) {
             self.ledger.record(self.now, Event::Outcome { order, device: device as u32, code });
         }
+        self.expect_mark(at, order, device);
         self.check_expiry(at, order, number, code);
         let server = &mut self.servers[at];
         server.told.push(number);
@@ -235,6 +236,7 @@ impl World {
         self.compare_marks(at, order, marks, true);
         let server = &mut self.servers[at];
         server.wishes.remove(&number);
+        server.expected.remove(&number);
         server.taken_back.retain(|of| *of != number);
         if let Some(accepted) = server.durable.accepted.remove(&number) {
             server.durable.settled.insert(number, accepted);
@@ -243,35 +245,6 @@ impl World {
             server.durable.handed.range((number, 0)..=(number, usize::MAX)).map(|(key, _)| *key).collect();
         for key in handed {
             server.durable.handed.remove(&key);
-        }
-    }
-
-    /// Marks of an order and the outcomes told agree.
-    pub(super) fn check_marks(&mut self, at: usize, number: u64) {
-        let server = &self.servers[at];
-        let Some((_, marks)) = server.fleet.as_ref().and_then(|fleet| fleet.marks(number)) else { return };
-        let marks = marks.to_vec();
-        self.compare_marks(at, server.order(number), &marks, false);
-    }
-
-    fn compare_marks(&mut self, at: usize, order: OrderId, marks: &[u8], over: bool) {
-        // A device that was taken out and listed again has had several places.
-        let mut by_device = BTreeMap::new();
-        for (device, mark) in self.servers[at].device_of.iter().zip(marks.iter().copied().map(Mark)) {
-            let known = by_device.entry(*device).or_insert(mark);
-            *known = if *known == Mark::NOT_TARGETED { mark } else { *known };
-        }
-        for (device, mark) in by_device {
-            let told = self.ledger.outcome(order, device);
-            let right = match (self.ledger.is_target(order, device), over || told.is_some()) {
-                (false, _) => (mark, told) == (Mark::NOT_TARGETED, None),
-                (true, true) => mark.code() == told,
-                (true, false) => true,
-            };
-            if !right {
-                let detail = format!("the mark is {mark}, told was {told:?}");
-                self.ledger.fail(self.now, "MarkDiffers", Some(device), &[order], detail);
-            }
         }
     }
 }

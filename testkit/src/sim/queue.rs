@@ -72,7 +72,7 @@ pub(super) enum Next<A> {
     Act(A),
     /// The next of what was planned, by its place in the plan.
     Planned(usize),
-    /// The timer of this place. It is not armed any more.
+    /// The timer of this place. It is not armed any more, unless it is armed anew before the next step.
     Timer(usize),
 }
 
@@ -85,6 +85,8 @@ pub(super) struct Queue<A> {
     acts: Vec<Option<A>>,
     free: Vec<u32>,
     timers: Timers,
+    /// The timer taken last: disarmed with the next step, unless it was moved meanwhile.
+    fired: Key,
     /// Latest first.
     planned: Vec<Key>,
 }
@@ -98,6 +100,7 @@ impl<A> Queue<A> {
             acts: Vec::new(),
             free: Vec::new(),
             timers: Timers::new(timers),
+            fired: Key::NEVER,
             planned: Vec::new(),
         }
     }
@@ -109,7 +112,10 @@ impl<A> Queue<A> {
 
     fn key(&mut self, at: Instant, place: usize) -> Key {
         self.sequence += 1;
-        assert!(place < 1 << PLACE_BITS && self.sequence < 1 << SEQUENCE_BITS, "more than a run has room for");
+        assert!(
+            place < 1 << PLACE_BITS && self.sequence < 1 << SEQUENCE_BITS,
+            "more than a run has room for"
+        );
         Key::new(at, self.sequence, place as u32)
     }
 
@@ -141,6 +147,11 @@ impl<A> Queue<A> {
 
     /// Takes what comes next, with its time.
     pub(super) fn pop(&mut self) -> Option<(Instant, Next<A>)> {
+        let fired = core::mem::replace(&mut self.fired, Key::NEVER);
+        // Nothing can have been armed for an earlier time: as long as it stands, it stands first.
+        if fired != Key::NEVER && self.timers.first() == fired {
+            self.timers.set(fired.place(), Key::NEVER);
+        }
         let timer = self.timers.first();
         let planned = self.planned.last().copied().unwrap_or(Key::NEVER);
         let act = self.under_way.peek().map_or(Key::NEVER, |first| first.0);
@@ -158,7 +169,7 @@ impl<A> Queue<A> {
             self.planned.pop();
             return Some((at, Next::Planned(place)));
         }
-        self.timers.set(place, Key::NEVER);
+        self.fired = timer;
         Some((at, Next::Timer(place)))
     }
 }

@@ -273,8 +273,10 @@ impl World {
     fn restored_marks(&mut self, at: usize, order: &RestoredOrder) -> Vec<u8> {
         let server = &mut self.servers[at];
         let mut marks = vec![Mark::NOT_TARGETED.0; server.device_of.len()];
+        let known: BTreeMap<u32, u32> =
+            server.numbers.iter().rev().map(|(index, of)| (*of, *index)).collect();
         for (number, mark) in order.marks.iter() {
-            let index = server.index_of(number).map(|index| index.0).unwrap_or_else(|| {
+            let index = known.get(&number).copied().unwrap_or_else(|| {
                 // A place that no device has.
                 let index = server.gone_at;
                 server.gone_at += 1;

@@ -16,6 +16,7 @@ use super::check::is_outdone;
 use super::device::{device_id, store};
 use super::durable::Durable;
 use super::ledger::Wish;
+use super::marks::Expected;
 use super::names::Probe;
 use super::network::{Link, LinkId};
 use super::plan::{MS, SECOND};
@@ -76,6 +77,8 @@ pub(super) struct Server {
     pub(super) given: BTreeSet<(u64, u32)>,
     /// Orders of which an outcome was told just now.
     pub(super) told: Vec<u64>,
+    /// By order and place in the fleet: the mark that what was told so far asks for.
+    pub(super) expected: BTreeMap<u64, Expected>,
     /// Orders taken back that may still win or lose.
     pub(super) taken_back: Vec<u64>,
 }
@@ -109,6 +112,7 @@ impl Server {
             to_try: BTreeSet::new(),
             given: BTreeSet::new(),
             told: Vec::new(),
+            expected: BTreeMap::new(),
             taken_back: Vec::new(),
         }
     }
@@ -478,13 +482,16 @@ impl World {
         let Some(it) = self.links.at(id) else { return false };
         let mut unread = core::mem::take(&mut it.up.unread);
         while let Some(fleet) = &mut self.servers[at].fleet {
-            match fleet.handle_bytes(now, index, &unread) {
-                Ok(Input { consumed: 0, .. }) => {
+            let used = |input: Input<'_>| input.consumed;
+            let heard =
+                if unread.is_empty() { Ok(0) } else { fleet.handle_bytes(now, index, &unread).map(used) };
+            match heard {
+                Ok(0) => {
                     if !self.tell_events(at) {
                         break;
                     }
                 }
-                Ok(Input { consumed, .. }) => drop(unread.drain(..consumed)),
+                Ok(used) => drop(unread.drain(..used)),
                 Err(why) => {
                     self.check_heard(at, index, why);
                     unread.clear();

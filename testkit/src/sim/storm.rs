@@ -379,6 +379,7 @@ impl World {
             server.durable.disk.crash();
         }
         server.told.clear();
+        server.expected.clear();
         server.taken_back.clear();
         if told_nobody {
             self.probe(Probe::S3);

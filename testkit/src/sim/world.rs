@@ -239,6 +239,8 @@ pub(super) struct World {
     pub(super) copy: Option<Copy>,
     pub(super) fork: Option<Fork>,
     pub(super) forks: u32,
+    /// A device that had not settled when that was asked last.
+    debtor: usize,
     /// Steps in this second of the world, and when it began.
     second: (Instant, u64),
 }
@@ -274,6 +276,7 @@ impl World {
             copy: None,
             fork: None,
             forks: 0,
+            debtor: 0,
             second: (start, 0),
             plan,
         };
@@ -352,18 +355,27 @@ impl World {
         self.handed_over = self.now + HANDED_OVER;
     }
 
-    fn is_settled(&self) -> bool {
+    fn is_settled(&mut self) -> bool {
+        if self.is_fork_hidden() || !self.servers.iter().all(Server::is_settled) {
+            return false;
+        }
         // What a log that was given up is owed, nobody settles.
         let away = self.taken_over() || self.forks > 0;
-        !self.is_fork_hidden()
-            && self.servers.iter().all(Server::is_settled)
-            && self.devices.iter().all(|device| {
-                let receiver = device.receiver.as_ref();
-                !self.plan.devices[device.at].present
-                    || receiver.is_some_and(|receiver| {
-                        receiver.owed() == 0 || away || device.removed || device.listed_again
-                    })
-            })
+        let settled = |device: &Device| {
+            let receiver = device.receiver.as_ref();
+            !self.plan.devices[device.at].present
+                || receiver.is_some_and(|receiver| {
+                    receiver.owed() == 0 || away || device.removed || device.listed_again
+                })
+        };
+        // Who was not the last time is asked first: it is one of thousands.
+        let owes = if settled(&self.devices[self.debtor]) {
+            self.devices.iter().position(|device| !settled(device))
+        } else {
+            Some(self.debtor)
+        };
+        self.debtor = owes.unwrap_or(0);
+        owes.is_none()
     }
 
     /// Somebody may owe outcomes to a server that is not served any more.
@@ -504,6 +516,6 @@ impl World {
         let base = if self.now < self.slow.1 { self.slow.0 } else { self.plan.delay };
         let slow = !self.calm && self.plan.delay > MS && self.chance(2);
         let micros = base.as_micros() as u64;
-        Duration::from_micros(micros / 2 + self.rng.below(micros + 1)) * if slow { 20 } else { 1 }
+        Duration::from_micros((micros / 2 + self.rng.below(micros + 1)) * if slow { 20 } else { 1 })
     }
 }
