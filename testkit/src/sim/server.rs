@@ -151,6 +151,7 @@ impl Server {
     pub(super) fn place_gone(&mut self, index: DeviceIndex, device: usize, number: u32) {
         self.device_of.resize(self.device_of.len().max(index.0 as usize + 1), usize::MAX);
         self.device_of[index.0 as usize] = device;
+        self.expected.clear();
         self.numbers.insert(index.0, number);
     }
 
