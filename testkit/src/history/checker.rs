@@ -329,11 +329,9 @@ impl Checker {
         if let Some((key, version)) = supersede {
             it.versions.entry(key).or_default().insert(order, version);
         }
-        if key != 0 {
-            it.keys.entry(key).or_default().insert(order);
-        }
         it.fence = it.fence.max(fence);
         if key != 0 {
+            it.keys.entry(key).or_default().insert(order);
             self.keyed.entry((device, key)).or_default().insert(order, false);
         }
         verdict
