@@ -14,7 +14,7 @@ use crate::mark::Mark;
 impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Fleet<D, O, B, M> {
     /// Panics if a count, a cursor or a list disagrees with the marks.
     pub(super) fn check(&self) {
-        let (mut connections, mut half_open, mut strangers) = (0, 0, 0);
+        let (mut connections, mut half_open, mut strangers, mut durable_out) = (0, 0, 0, 0);
         for index in 0..self.fresh {
             let device = self.devices.at(index);
             let dialling = matches!(device.state, State::Dialling | State::Greeting);
@@ -23,7 +23,14 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             half_open += u32::from(dialling);
             strangers += u32::from(dialling && device.is(flag::STRANGER));
             self.check_device(index);
+            if device.state == State::Open {
+                let out = |&slot: &u32| {
+                    self.orders.at(slot).track.is_durable() && self.orders.at(slot).mark(index).is_out()
+                };
+                durable_out += (0..self.orders.len()).filter(out).count();
+            }
         }
+        assert_eq!(self.durable_out as usize, durable_out, "orders of the durable log out there");
         assert_eq!(
             (connections, half_open, strangers),
             (self.connections, self.half_open, self.half_open_strangers)

@@ -5,6 +5,7 @@
 
 use wire_format::ids::Lane;
 
+use super::device::DeviceSlot;
 use super::devices::{DeviceStorage, Devices};
 use super::track::{Track, Tracks};
 
@@ -25,7 +26,22 @@ pub(super) struct Credit {
     pub(super) owed: bool,
 }
 
+/// Half of a window, and at least one order.
+const fn durable_of(orders: u16) -> u16 {
+    if orders < 2 { 1 } else { orders / 2 }
+}
+
 impl Credit {
+    /// The orders the device's window takes now.
+    const fn orders_of(device: &DeviceSlot) -> u16 {
+        if device.is(super::device::flag::NARROW) { 1 } else { device.window_orders }
+    }
+
+    /// How many of them may be of the durable log, without a logged end.
+    pub(super) const fn durable_max(device: &DeviceSlot) -> u16 {
+        durable_of(Self::orders_of(device))
+    }
+
     pub(super) fn new(devices: &Devices<impl DeviceStorage>, index: u32) -> Self {
         let device = devices.at(index);
         let [urgent, interactive, normal, bulk] = &device.tracks;
@@ -36,7 +52,7 @@ impl Credit {
             used: urgent.held.saturating_add(interactive.held).saturating_add(others),
             durable: 0,
             waiting: device.waiting,
-            orders: if device.is(super::device::flag::NARROW) { 1 } else { device.window_orders },
+            orders: Self::orders_of(device),
             bytes: device.bytes,
             bytes_max: device.window_bytes,
             owed: device.is_owed(),
@@ -75,7 +91,7 @@ impl Credit {
     /// Whether one order more of the durable log may be without a logged end: half of the window, so that a log that
     /// takes nothing more leaves the other half to what is volatile.
     pub(super) fn allows_durable(&self) -> bool {
-        self.durable < (self.orders / 2).max(1)
+        self.durable < durable_of(self.orders)
     }
 
     /// A SETTLED gives credits of a track back: it had `held`, and keeps `left`.

@@ -181,6 +181,14 @@ impl<D: DeviceStorage> Devices<D> {
         self.sum(index, TrackState::holding).saturating_sub(self.at(index).waiting)
     }
 
+    /// Of these, orders of the durable log.
+    pub(crate) fn durable_out(&self, index: u32) -> u32 {
+        let device = self.at(index);
+        let tracks = Tracks(device.busy & Tracks::DURABLE);
+        let out = tracks.map(|track| u32::from(self.track(index, track).holding()));
+        out.sum::<u32>().saturating_sub(device.waiting.into())
+    }
+
     /// A SETTLED has left.
     pub(crate) fn settled(&mut self, index: u32, track: Track, number: u64) {
         let in_turn = self.at(index).in_turn(track);

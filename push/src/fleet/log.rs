@@ -17,13 +17,14 @@ use wire_format::frame::outcome::Code;
 use wire_format::ids::Lane;
 use wire_format::time::Instant;
 
+use super::credit::Credit;
 use super::device::{State, flag};
 use super::devices::DeviceStorage;
 use super::list::NONE;
 use super::marks::End;
 use super::order::{MarkBytes, OrderStorage};
 use super::tell::{Item, Sort};
-use super::track::Tracks;
+use super::track::{Track, Tracks};
 use super::{DeviceIndex, Event, Fleet};
 use crate::mark::Mark;
 
@@ -153,6 +154,43 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         self.wake_if_owed(index);
         self.finish_if_over(slot);
         true
+    }
+
+    /// Orders of the durable log that were written in open sessions and have not ended, device by device. With none, no device
+    /// is about to end another one: what was told to be logged waits for no company.
+    #[must_use]
+    pub const fn durable_out(&self) -> u32 {
+        self.durable_out
+    }
+
+    /// Whether orders of the durable log wait for this device's window, while at least half of what they may have of it is
+    /// held by ends that the log does not have.
+    #[must_use]
+    pub fn waits_for_log(&self, device: DeviceIndex) -> bool {
+        let slot = self.devices.at(device.0);
+        let mut tracks = Tracks(slot.busy & Tracks::DURABLE);
+        let owed = tracks.any(|track| self.devices.track(device.0, track).owed != 0);
+        owed && slot.waiting.saturating_mul(2) >= Credit::durable_max(slot)
+    }
+
+    /// An order of a track has left, in an open session; or comes out to be out there still.
+    pub(super) fn count_out(&mut self, index: u32, track: Track) {
+        let counts = track.is_durable() && self.devices.at(index).state == State::Open;
+        self.durable_out = self.durable_out.saturating_add(counts.into());
+    }
+
+    /// An order of a track is not out there any more.
+    pub(super) fn count_in(&mut self, index: u32, track: Track) {
+        let counts = track.is_durable() && self.devices.at(index).state == State::Open;
+        self.durable_out = self.durable_out.saturating_sub(counts.into());
+    }
+
+    /// A session is over: what is out there does not end in it.
+    pub(super) fn nothing_out(&mut self, index: u32) {
+        let device = self.devices.at(index);
+        if device.state == State::Open {
+            self.durable_out = self.durable_out.saturating_sub(self.devices.durable_out(index));
+        }
     }
 
     /// An order of the durable log ended on this device before a byte of it left.

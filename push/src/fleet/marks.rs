@@ -75,6 +75,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             device.tally.replays = device.tally.replays.saturating_add(1);
         }
         self.devices.note_written(index, track, number);
+        self.durable_out = self.durable_out.saturating_add(u32::from(track.is_durable()));
         if cancelled {
             self.cancel_sent(index, slot);
         }
@@ -136,6 +137,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         }
         order.set_mark(index, mark);
         order.unsent = order.unsent.saturating_add(u32::from(mark == Mark::PENDING));
+        self.count_in(index, track);
         if was == Mark::SENT {
             self.unsend(index, slot);
         }
@@ -166,6 +168,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         state.oldest = oldest;
         state.out = state.out.saturating_add(1);
         state.lingering = state.lingering.saturating_add(u16::from(mark.is_lingering()));
+        if mark.is_out() {
+            self.count_out(index, track);
+        }
     }
 
     /// The order is over on this device. Of the volatile log: the mark is final, the outcome is told. Of the durable log: it
@@ -186,6 +191,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         if track.is_durable() {
             // Its log is given up.
             self.count_said(index, was);
+            if was.is_out() {
+                self.count_in(index, track);
+            }
         }
         self.unsort(index, slot, was);
         let state = self.devices.track_mut(index, track);
@@ -264,6 +272,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         }
         if end.by_device {
             state.ended = state.ended.max(number);
+        }
+        if was.is_out() {
+            self.count_in(index, track);
         }
         if was == Mark::SENT {
             self.unsend(index, slot);

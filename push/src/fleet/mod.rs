@@ -144,6 +144,8 @@ pub struct Fleet<D, O, B, M> {
     /// The durable log is not what it was: nothing of it is sent. And its orders are given up.
     forked: bool,
     abandoned: bool,
+    /// Orders of the durable log that are out in open sessions, device by device.
+    durable_out: u32,
     /// No timer of a peer is due before; a call much later means that this side stood still.
     alarm: Instant,
     /// The microseconds this side stood still, so far.
@@ -193,6 +195,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             drain_until: Instant::NEVER,
             heads: PerLog::default(),
             forked: false,
+            durable_out: 0,
             abandoned: false,
             alarm: Instant::NEVER,
             paused: 0,

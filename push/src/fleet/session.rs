@@ -89,6 +89,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         if !device.is(flag::REDIAL) {
             device.set(flag::ANNOUNCED, false);
         }
+        self.durable_out = self.durable_out.saturating_add(self.devices.durable_out(index));
         self.resume(index, welcome, rebooted);
         self.told.greeted = Some(Greeted { device: index, facts: facts(welcome), rebooted, learned });
         self.settle_if_owed(now, index);
@@ -203,6 +204,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         self.timers.cancel(&mut self.devices, index);
         self.ready.remove(&mut self.devices, index);
         self.settle.remove(&mut self.devices, index);
+        self.nothing_out(index);
         let device = self.devices.at_mut(index);
         let connected = device.state != State::Dialling;
         device.transfer = Transfer::NONE;

@@ -1,7 +1,8 @@
 //! What a shard collects to be logged: how orders ended, and how far devices got.
 //!
-//! Outcomes wait a few milliseconds for company, so that a fan-out costs a few records and one sync; a session does not, since
-//! its device gets no durable order before it is written down.
+//! Outcomes wait a few milliseconds for company, so that a fan-out costs a few records and one sync. They do not wait where
+//! none can come, or where they hold up what would come: see [`Pace`]. A session does not wait at all, since its device gets
+//! no durable order before it is written down.
 
 use core::time::Duration;
 
@@ -34,6 +35,54 @@ pub struct Outcome {
     pub last: bool,
 }
 
+/// When what was collected is to be logged: the one rule, for whatever collects.
+///
+/// ```
+/// use push::outbox::{BATCH_WITHIN, Pace};
+/// use wire_format::time::Instant;
+/// let (mut pace, now) = (Pace::default(), Instant::ZERO);
+/// pace.begin(now);
+/// assert_eq!(pace.due(1, false), Some(now + BATCH_WITHIN), "others are on their way");
+/// assert_eq!(pace.due(1, true), Some(now), "no other can come");
+/// pace.hasten();
+/// assert_eq!(pace.due(1, false), Some(now), "a device waits for it");
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pace {
+    /// When the first of what waits came.
+    since: Option<Instant>,
+    /// Somebody waits for it.
+    hasty: bool,
+}
+
+impl Pace {
+    /// Something came.
+    pub fn begin(&mut self, now: Instant) {
+        self.since.get_or_insert(now);
+    }
+
+    /// What came holds somebody up: a session begins, or a device's orders wait for it
+    /// ([`crate::fleet::Fleet::waits_for_log`]).
+    pub const fn hasten(&mut self) {
+        self.hasty = true;
+    }
+
+    /// Nothing waits.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.since.is_none()
+    }
+
+    /// When it should be logged, with so many outcomes; `None` if nothing waits. `alone`: nothing is out that could end and
+    /// keep it company ([`crate::fleet::Fleet::durable_out`]), and nothing is about to be written.
+    #[must_use]
+    pub fn due(&self, outcomes: usize, alone: bool) -> Option<Instant> {
+        let since = self.since?;
+        let at_once = self.hasty || alone || outcomes >= BATCH_MAX;
+        Some(if at_once { since } else { since + BATCH_WITHIN })
+    }
+}
+
 /// Outcomes and sessions that wait to be logged.
 ///
 /// ```
@@ -45,15 +94,15 @@ pub struct Outcome {
 ///     number: 7, device: 3, code: Code::APPLIED, first_code: Code::APPLIED, by_device: true, last: false,
 /// };
 /// batch.push(now, outcome);
-/// assert!(!batch.is_due(now));
-/// assert!(batch.is_due(now + BATCH_WITHIN));
+/// assert!(!batch.is_due(now, false));
+/// assert!(batch.is_due(now, true));
+/// assert!(batch.is_due(now + BATCH_WITHIN, false));
 /// ```
 #[derive(Debug, Default)]
 pub struct Batch {
     outcomes: Vec<Outcome>,
     sessions: Vec<Session>,
-    /// When the first of them came.
-    since: Option<Instant>,
+    pace: Pace,
 }
 
 impl Batch {
@@ -65,20 +114,26 @@ impl Batch {
 
     /// Adds an outcome.
     pub fn push(&mut self, now: Instant, outcome: Outcome) {
-        self.since.get_or_insert(now);
+        self.pace.begin(now);
         self.outcomes.push(outcome);
     }
 
     /// Adds how far a device got.
     pub fn push_session(&mut self, now: Instant, session: Session) {
-        self.since.get_or_insert(now);
+        self.pace.begin(now);
+        self.pace.hasten();
         self.sessions.push(session);
+    }
+
+    /// What waits holds up orders of the device the last outcome was of.
+    pub const fn hasten(&mut self) {
+        self.pace.hasten();
     }
 
     /// Nothing waits.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.since.is_none()
+        self.pace.is_empty()
     }
 
     /// The outcomes, as they came.
@@ -93,18 +148,16 @@ impl Batch {
         &self.sessions
     }
 
-    /// Whether it should be logged now.
+    /// Whether it should be logged now; `alone` as for [`Pace::due`].
     #[must_use]
-    pub fn is_due(&self, now: Instant) -> bool {
-        self.poll_timeout().is_some_and(|due| due <= now)
+    pub fn is_due(&self, now: Instant, alone: bool) -> bool {
+        self.poll_timeout(alone).is_some_and(|due| due <= now)
     }
 
-    /// When it should be logged; `None` while it is empty.
+    /// When it should be logged; `None` while it is empty. `alone` as for [`Pace::due`].
     #[must_use]
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        let since = self.since?;
-        let at_once = !self.sessions.is_empty() || self.outcomes.len() >= BATCH_MAX;
-        Some(if at_once { since } else { since + BATCH_WITHIN })
+    pub fn poll_timeout(&self, alone: bool) -> Option<Instant> {
+        self.pace.due(self.outcomes.len(), alone)
     }
 
     /// What waits, and `spare` (emptied) in its place: no allocation where batches go round.
@@ -118,7 +171,7 @@ impl Batch {
     pub fn clear(&mut self) {
         self.outcomes.clear();
         self.sessions.clear();
-        self.since = None;
+        self.pace = Pace::default();
     }
 }
 
@@ -160,18 +213,31 @@ mod tests {
     #[test]
     fn batches_at_their_limits_and_one_past_each() {
         let (mut batch, start) = (Batch::new(), Instant::ZERO);
-        assert_eq!((batch.is_empty(), batch.poll_timeout()), (true, None));
+        assert_eq!((batch.is_empty(), batch.poll_timeout(false)), (true, None));
         for device in 1..BATCH_MAX as u32 {
             batch.push(start, outcome(device));
         }
-        assert_eq!(batch.poll_timeout(), Some(start + BATCH_WITHIN));
-        assert!(!batch.is_due(start + (BATCH_WITHIN - Duration::from_micros(1))));
-        assert!(batch.is_due(start + BATCH_WITHIN));
+        assert_eq!(batch.poll_timeout(false), Some(start + BATCH_WITHIN));
+        assert!(!batch.is_due(start + (BATCH_WITHIN - Duration::from_micros(1)), false));
+        assert!(batch.is_due(start + BATCH_WITHIN, false));
         batch.push(start, outcome(0));
-        assert!(batch.is_due(start));
+        assert!(batch.is_due(start, false));
         let full = batch.take(Batch::new());
         assert_eq!((full.outcomes().len(), batch.is_empty()), (BATCH_MAX, true));
         batch.push_session(start, Session { device: 1, ..Session::default() });
-        assert!(batch.is_due(start), "its device waits");
+        assert!(batch.is_due(start, false), "its device waits");
+    }
+
+    #[test]
+    fn a_batch_waits_for_company_that_can_come_and_holds_nobody_up() {
+        let (mut batch, start) = (Batch::new(), Instant::ZERO);
+        assert_eq!(batch.poll_timeout(true), None, "there is nothing");
+        batch.push(start, outcome(0));
+        assert_eq!((batch.is_due(start, false), batch.is_due(start, true)), (false, true));
+        batch.hasten();
+        assert!(batch.is_due(start, false));
+        batch.clear();
+        batch.push(start, outcome(1));
+        assert!(!batch.is_due(start, false), "whom it held up goes on");
     }
 }

@@ -44,7 +44,7 @@ use wire_format::error::ParseError;
 use wire_format::ids::Lineage;
 use wire_format::rng::Rng;
 
-pub use batch::{BATCH_MAX, BATCH_WITHIN, Batch, Outcome};
+pub use batch::{BATCH_MAX, BATCH_WITHIN, Batch, Outcome, Pace};
 use book::{Book, Place};
 pub use book::{KEYS_KEPT_MS, KEYS_MAX, RUNS_MAX};
 pub use entry::{AppendError, Entry};

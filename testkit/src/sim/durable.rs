@@ -219,6 +219,9 @@ impl World {
                 let last = !by_device && first_code.is_attempt_end();
                 let device = number(entry.device);
                 durable.batch.push(now, Outcome { number: order, device, code, first_code, by_device, last });
+                if server.fleet.as_ref().is_some_and(|fleet| fleet.waits_for_log(entry.device)) {
+                    durable.batch.hasten();
+                }
                 durable.entries.push(entry);
                 let of_attempt = server.wishes.get(&order).is_some_and(|wish| wish.repeats.is_some());
                 if !first_code.is_attempt_end() || last || of_attempt {
@@ -250,12 +253,14 @@ impl World {
     /// Begins the next commit if there is something to write and none is under way, or says when.
     pub(super) fn kick_writer(&mut self, at: usize) {
         let now = self.now;
+        // All that the last event led to is written by now.
+        let alone = self.servers[at].fleet.as_ref().is_some_and(|fleet| fleet.durable_out() == 0);
         let durable = &mut self.servers[at].durable;
         if durable.writing.is_some() || durable.outbox.is_none() {
             return;
         }
         let idle = durable.queue.is_empty() && !durable.renews;
-        let due = if idle { durable.batch.poll_timeout() } else { Some(now) };
+        let due = if idle { durable.batch.poll_timeout(alone) } else { Some(now) };
         let Some(due) = due.map(|due| due.max(now)) else { return };
         if due < durable.armed {
             durable.armed = due;

@@ -31,7 +31,7 @@ impl Shard {
                     self.announce(device, |id, address| Some(Event::Fenced { id, address, fence }));
                 }
                 FleetEvent::Log(entry) => self.log(now, entry),
-                FleetEvent::Trace(trace) => self.trace(trace),
+                FleetEvent::Trace(trace) => self.trace(now, trace),
                 FleetEvent::Forked { device } => self.forked(device),
                 FleetEvent::JournalLost { device } => {
                     self.announce(device, |id, address| Some(Event::JournalLost { id, address }));

@@ -29,9 +29,14 @@ pub(super) struct Logging {
 }
 
 impl Logging {
-    /// When the collected batch is to be handed over, if there is anything in it and it can be.
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        if self.under_way < BATCHES_MAX { self.batch.poll_timeout() } else { None }
+    /// When the collected batch is to be handed over, if there is anything in it and it can be. While another one is under way
+    /// it collects for its whole time, so that a slow disk gets more at once.
+    pub(super) fn poll_timeout(&self, alone: bool) -> Option<Instant> {
+        match self.under_way {
+            0 => self.batch.poll_timeout(alone),
+            1..BATCHES_MAX => self.batch.poll_timeout(false),
+            _ => None,
+        }
     }
 }
 
@@ -39,16 +44,20 @@ impl Shard {
     /// An order of the durable log has ended on a device, or an attempt at one.
     pub(super) fn log(&mut self, now: Instant, entry: LogEntry) {
         self.logging.batch.push(now, entry);
+        if self.fleet.waits_for_log(entry.device) {
+            self.logging.batch.hasten();
+        }
     }
 
     /// A session began, or is over.
-    pub(super) fn trace(&mut self, trace: Trace) {
-        self.logging.batch.push_trace(trace);
+    pub(super) fn trace(&mut self, now: Instant, trace: Trace) {
+        self.logging.batch.push_trace(now, trace);
     }
 
-    /// Hands the collected batch over if it is due.
-    pub(super) fn hand_over_log(&mut self, now: Instant) {
-        if self.logging.poll_timeout().is_some_and(|due| due <= now) {
+    /// Hands the collected batch over if it is due. `busy`: this turn had something to do, and the next one may.
+    pub(super) fn hand_over_log(&mut self, now: Instant, busy: bool) {
+        let alone = !busy && self.fleet.durable_out() == 0;
+        if self.logging.poll_timeout(alone).is_some_and(|due| due <= now) {
             self.hand_over_all();
         }
     }
@@ -150,16 +159,16 @@ mod tests {
         };
         for ms in 0..5_000 {
             shard.log(at(ms), end(ms));
-            shard.hand_over_log(at(ms));
+            shard.hand_over_log(at(ms), true);
         }
         assert!(queue.take(&mut jobs, &shared.clock, None, Duration::ZERO));
         assert_eq!(jobs.len(), BATCHES_MAX);
-        assert_eq!(shard.logging.poll_timeout(), None, "nothing is due while these wait");
+        assert_eq!(shard.logging.poll_timeout(true), None, "nothing is due while these wait");
         let mut logged = 0;
         while let Some(Job::Logs(0, batch)) = jobs.pop_front() {
             logged += batch.entries().count();
             shard.logged(at(5_000), batch);
-            shard.hand_over_log(at(5_000));
+            shard.hand_over_log(at(5_000), true);
             assert!(shard.logging.batch.is_empty(), "all of it at once");
             // Nothing waits any more after the last one.
             if logged < 5_000 {

@@ -196,7 +196,7 @@ impl Shard {
         busy |= self.retry(now);
         busy |= self.transmit(now);
         self.drain(now);
-        self.hand_over_log(now);
+        self.hand_over_log(now, busy);
         busy
     }
 
@@ -546,7 +546,7 @@ impl Shard {
         let stop = self.stopping.map(|since| since + STOP_WITHIN);
         let retry = self.retries.poll_timeout();
         let fleet = self.fleet.poll_timeout().map(grained);
-        let log = self.logging.poll_timeout();
+        let log = self.logging.poll_timeout(false);
         let Some(due) = [fleet, dial, retry, stop, log].into_iter().flatten().min() else {
             return true;
         };

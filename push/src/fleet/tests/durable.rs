@@ -3,7 +3,7 @@
 use super::*;
 
 /// A world whose log has stopped taking anything.
-fn stalled(devices: usize, orders: usize) -> World {
+pub(super) fn stalled(devices: usize, orders: usize) -> World {
     let mut world = World::durable(devices, orders);
     world.logs = false;
     world
@@ -61,7 +61,7 @@ fn keeping(orders: usize) -> World {
 }
 
 /// It ends an order in its own way.
-fn answer(world: &mut World, number: u64, lane: Lane, code: Code, detail: u8) {
+pub(super) fn answer(world: &mut World, number: u64, lane: Lane, code: Code, detail: u8) {
     world.devices[0].kept.retain(|kept| kept.number != number);
     let entry = Entry { number, code, detail, lane, ms: 7 };
     world.devices[0].apply(entry);

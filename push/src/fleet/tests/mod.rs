@@ -2,6 +2,7 @@
 
 mod announced;
 mod cancel;
+mod company;
 mod device;
 mod durable;
 mod fan_out;

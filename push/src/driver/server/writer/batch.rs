@@ -3,7 +3,7 @@
 use wire_format::time::Instant;
 
 use crate::fleet::{DeviceIndex, LogEntry, Trace};
-use crate::outbox::{BATCH_MAX, BATCH_WITHIN};
+use crate::outbox::Pace;
 
 /// The same end on devices that follow each other.
 #[derive(Clone, Copy, Debug)]
@@ -47,8 +47,7 @@ pub(in super::super) struct Batch {
     traces: Vec<Traced>,
     /// By device, behind which of `traces` it is; 0 none.
     places: Vec<u32>,
-    /// When the first end came.
-    since: Option<Instant>,
+    pace: Pace,
     /// Which name of the log it is for: how often that had changed.
     pub(in super::super) renewals: u32,
 }
@@ -58,17 +57,19 @@ impl Batch {
         self.runs.is_empty() && self.traces.is_empty()
     }
 
-    /// When it is to be handed over.
-    pub(in super::super) fn poll_timeout(&self) -> Option<Instant> {
-        if !self.traces.is_empty() || self.ends >= BATCH_MAX {
-            return Some(Instant::ZERO);
-        }
-        self.since.map(|since| since + BATCH_WITHIN)
+    /// When it is to be handed over; `alone` as for [`Pace::due`].
+    pub(in super::super) fn poll_timeout(&self, alone: bool) -> Option<Instant> {
+        self.pace.due(self.ends, alone)
+    }
+
+    /// The last end holds up other orders of its device.
+    pub(in super::super) const fn hasten(&mut self) {
+        self.pace.hasten();
     }
 
     /// Adds an end.
     pub(in super::super) fn push(&mut self, now: Instant, entry: LogEntry) {
-        self.since.get_or_insert(now);
+        self.pace.begin(now);
         self.ends += 1;
         if !self.runs.last_mut().is_some_and(|last| last.extend(entry)) {
             self.runs.push(Run { first: entry, count: 1 });
@@ -76,7 +77,9 @@ impl Batch {
     }
 
     /// Adds a session that began or is over; the last word on a device is what is kept.
-    pub(in super::super) fn push_trace(&mut self, trace: Trace) {
+    pub(in super::super) fn push_trace(&mut self, now: Instant, trace: Trace) {
+        self.pace.begin(now);
+        self.pace.hasten();
         let device = trace.device.0 as usize;
         if device >= self.places.len() {
             self.places.resize(device + 1, 0);
@@ -110,7 +113,7 @@ impl Batch {
         }
         self.runs.clear();
         self.traces.clear();
-        (self.ends, self.since) = (0, None);
+        (self.ends, self.pace) = (0, Pace::default());
     }
 }
 
@@ -118,6 +121,7 @@ impl Batch {
 mod tests {
     use super::*;
     use crate::fleet::By;
+    use crate::outbox::{BATCH_MAX, BATCH_WITHIN};
     use std::time::Duration;
     use wire_format::frame::outcome::Code;
 
@@ -143,17 +147,17 @@ mod tests {
         assert!(batch.entries().eq(told));
         assert_eq!(batch.runs.len(), 6);
         batch.clear();
-        assert!(batch.is_empty() && batch.poll_timeout().is_none());
+        assert!(batch.is_empty() && batch.poll_timeout(true).is_none());
     }
 
     #[test]
     fn a_batch_is_due_at_its_limits_and_not_before() {
         let mut batch = Batch::default();
         for device in 0..BATCH_MAX as u32 {
-            assert_eq!(batch.poll_timeout(), (device > 0).then(|| at(5) + BATCH_WITHIN), "{device}");
+            assert_eq!(batch.poll_timeout(false), (device > 0).then(|| at(5) + BATCH_WITHIN), "{device}");
             batch.push(at(5 + u64::from(device)), entry(1, device, Code::APPLIED));
         }
-        assert_eq!(batch.poll_timeout(), Some(Instant::ZERO));
+        assert_eq!(batch.poll_timeout(false), Some(at(5)));
     }
 
     #[test]
@@ -166,10 +170,10 @@ mod tests {
         for round in 0..3 {
             batch.push(at(0), entry(1, 0, Code::APPLIED));
             for boot in 1..=4 {
-                batch.push_trace(trace(9, boot, true));
-                batch.push_trace(trace(2, boot, boot < 4));
+                batch.push_trace(at(3), trace(9, boot, true));
+                batch.push_trace(at(3), trace(2, boot, boot < 4));
             }
-            assert_eq!(batch.poll_timeout(), Some(Instant::ZERO));
+            assert_eq!(batch.poll_timeout(false), Some(at(0)));
             let kept: Vec<_> = batch.traces().iter().map(|traced| (traced.trace, traced.opened)).collect();
             assert_eq!(kept, [(trace(9, 4, true), 4), (trace(2, 4, false), 3)], "{round}");
             batch.clear();
