@@ -69,8 +69,8 @@ pub use push::driver::server::AskError as AskDeviceError;
 #[cfg(feature = "tokio")]
 pub use push::driver::server::{
     Aborted, AddError, Asked, DeviceOutcome, DeviceResult, FanOut, Latency, OutboxFault, Outcomes, Pending,
-    Progress, PushError, Questions, Quorum, Recovered, Report, Resource, Rollout, RolloutReport, Snapshot,
-    Standing, TakeoverError, Target, TargetError,
+    Progress, PushError, Questions, Quorum, Recovered, Report, Resource, Rolling, Rollout, RolloutReport,
+    RolloutView, Snapshot, Standing, TakeoverError, Target, TargetError,
 };
 #[cfg(feature = "tokio")]
 pub use security::Security;

@@ -17,7 +17,8 @@ use wire_format::ids::{NodeId, OrderKind, Store};
 
 use crate::builder::{ServerBuilder, StaticDevice};
 use crate::{
-    AddError, Answer, FanOut, Order, PushError, Recovered, Rollout, RolloutReport, TakeoverError, Target,
+    AddError, Answer, FanOut, Order, PushError, Recovered, Rolling, Rollout, RolloutReport, RolloutView,
+    TakeoverError, Target,
 };
 
 /// Events a subscriber may lag behind before it is told how many it missed.
@@ -144,8 +145,8 @@ impl StoreServer {
     }
 
     /// Pushes an order to some devices first and to all later, if nothing speaks against it: see
-    /// [`push::driver::server::Server::rollout`]. Dropping the future stops it after the step that is under way and cancels
-    /// nothing.
+    /// [`push::driver::server::Server::rollout`]. With an outbox it goes on over a restart of this server, and when this future is
+    /// dropped; without, dropping it stops it after the step that is under way. Nothing is cancelled.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -166,6 +167,28 @@ impl StoreServer {
         plan: &Rollout,
     ) -> Result<RolloutReport, PushError> {
         self.pusher.rollout(order, target, plan).await
+    }
+
+    /// The same without waiting for its end: see [`push::driver::server::Server::begin_rollout`].
+    pub async fn begin_rollout(
+        &self,
+        order: &Order<'_>,
+        target: &Target,
+        plan: &Rollout,
+    ) -> Result<Rolling, PushError> {
+        self.pusher.begin_rollout(order, target, plan).await
+    }
+
+    /// The rollouts that go on, and the durable ones that are over and remembered; oldest first.
+    #[must_use]
+    pub fn rollouts(&self) -> Vec<RolloutView> {
+        self.pusher.rollouts()
+    }
+
+    /// A rollout by its number: of this run, or of an earlier one ([`Recovered::rollouts`]).
+    #[must_use]
+    pub fn rolling_out(&self, rollout: u64) -> Option<Rolling> {
+        self.pusher.rolling_out(rollout)
     }
 
     /// Lists a device, or gives a listed one (found by its id) its new address, which dials at once. What discovery finds

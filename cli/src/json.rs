@@ -166,6 +166,15 @@ impl Known {
                     "lineage": lineage.to_string(), "run": outbox::run(*run),
                 });
             }
+            SessionEvent::RolloutEnded { rollout, aborted, stopped, restarts } => {
+                let aborted = aborted.map(|aborted| {
+                    json!({"step": aborted.step + 1, "failed": aborted.failed, "devices": aborted.devices})
+                });
+                return json!({
+                    "event": "rollout-ended", "generation": self.generation, "device": null, "rollout": rollout,
+                    "aborted": aborted, "stopped": stopped, "restarts": restarts,
+                });
+            }
             SessionEvent::OutboxBack => {
                 return json!({"event": "outbox-back", "generation": self.generation, "device": null});
             }
@@ -230,7 +239,7 @@ impl Known {
 }
 
 /// Events of sessions and of the outbox; their generation is that of the last event of the roster.
-pub(crate) const NOT_OF_ROSTER: [&str; 9] = [
+pub(crate) const NOT_OF_ROSTER: [&str; 10] = [
     "connected",
     "disconnected",
     "fenced",
@@ -239,6 +248,7 @@ pub(crate) const NOT_OF_ROSTER: [&str; 9] = [
     "journal-lost",
     "outbox-failed",
     "outbox-back",
+    "rollout-ended",
     "other",
 ];
 

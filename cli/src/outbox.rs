@@ -129,6 +129,8 @@ impl Chosen {
             "orders": found.orders.len(),
             "devices": found.devices,
             "keys": found.keys,
+            "rollouts": found.rollouts,
+            "rollouts_lost": found.rollouts_lost,
             "head": found.head,
             "fence": found.fence,
             "records": recovery.records,
@@ -146,8 +148,13 @@ impl Chosen {
         if found.recovery.created {
             return format!("orders are kept in {at}, which is new");
         }
+        let rollouts = match found.rollouts.len() {
+            0 => String::new(),
+            1 => ", and so does a rollout".to_owned(),
+            many => format!(", and so do {many} rollouts"),
+        };
         format!(
-            "orders are kept in {at}: {} go on, {} devices and the keys of {} ended orders are known",
+            "orders are kept in {at}: {} go on{rollouts}; {} devices and the keys of {} ended orders are known",
             found.orders.len(),
             found.devices,
             found.keys
@@ -177,7 +184,7 @@ impl Chosen {
     pub(crate) fn damage(&self, found: &Recovered) -> Option<String> {
         let (recovery, at) = (&found.recovery, self.directory.display());
         let (damaged, unreadable) = (recovery.damaged_records, found.unreadable.1);
-        if damaged + unreadable + recovery.damaged_segments == 0 {
+        if damaged + unreadable + recovery.damaged_segments == 0 && found.rollouts_lost.is_empty() {
             return None;
         }
         let mut text = format!("the outbox {at} is damaged: ");
@@ -353,11 +360,13 @@ mod tests {
             keys: 1,
             head: 9,
             fence: 0,
+            rollouts: vec![5],
+            rollouts_lost: Vec::new(),
             recovery: Recovery { records: 12, torn_bytes: 80, torn_records: 1, ..Recovery::default() },
             unreadable: (Vec::new(), 0),
         };
         assert_eq!(chosen.damage(&found), None);
-        assert!(chosen.line(&found).contains("2 go on, 2 devices"));
+        assert!(chosen.line(&found).contains("2 go on, and so does a rollout; 2 devices"));
         found.recovery.damaged_records = 3;
         let text = chosen.damage(&found).expect("it is damaged");
         assert!(text.contains("3 records") && text.contains("smartctl"), "{text}");

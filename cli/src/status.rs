@@ -110,6 +110,7 @@ fn people(stats: &Value, all: bool) -> String {
         outbox @ Value::Object(_) => outbox_rows(outbox),
         _ => "\n\norders are kept in memory and end with the server".to_owned(),
     };
+    let rollouts: String = stats["rollouts"].as_array().into_iter().flatten().map(rollout_line).collect();
     let mut counters = table(&["counter", ""]);
     let mut any = false;
     for (name, count) in stats["push"].as_object().into_iter().flatten() {
@@ -119,7 +120,25 @@ fn people(stats: &Value, all: bool) -> String {
         }
     }
     let counters = if any { format!("\n\n{}\n{counters}", title("since the start")) } else { String::new() };
-    format!("{}\n{rows}{outbox}{counters}\n", title("now"))
+    format!("{}\n{rows}{outbox}{rollouts}{counters}\n", title("now"))
+}
+
+/// A rollout that goes on.
+fn rollout_line(rollout: &Value) -> String {
+    if rollout["running"] != true {
+        return String::new();
+    }
+    let steps = |name: &str| rollout[name].as_array().map_or(0, Vec::len);
+    let restarts = match rollout["restarts"].as_u64() {
+        Some(0) | None => String::new(),
+        Some(restarts) => format!(", over {restarts} restarts of the server"),
+    };
+    let (number, targets) = (&rollout["rollout"], &rollout["targets"]);
+    format!(
+        "\nrollout {number}: step {} of {}, {targets} devices in all{restarts}; tillwire cancel {number} stops it",
+        steps("orders"),
+        steps("steps")
+    )
 }
 
 /// The orders that survive the server.

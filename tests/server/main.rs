@@ -1,6 +1,7 @@
 //! What a store server offers beyond one push, over real sockets on loopback.
 
 mod durable;
+mod durable_rollouts;
 mod fan_out;
 mod payloads;
 mod restart;

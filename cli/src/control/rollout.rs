@@ -1,4 +1,5 @@
-//! A caller's order in steps. A rollout belongs to its caller: one that leaves stops it after the step that is under way.
+//! A caller's order in steps. A caller who leaves stops it after the step that is under way; a server that ends does not, if the
+//! rollout is in its outbox.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -28,14 +29,26 @@ pub(super) async fn run(
     let plan = Rollout::steps(steps.percents.iter().copied())
         .abort_above(steps.abort_above)
         .step_within(steps.within);
-    write_line(writer, &json!({"event": "rolling-out", "steps": plan.percents()})).await?;
-    let order = order(push);
+    let rolling = match server.begin_rollout(&order(push), &target, &plan).await {
+        Ok(rolling) => rolling,
+        Err(error) => return write_line(writer, &error_line(&failure(&error))).await,
+    };
+    write_line(
+        writer,
+        &json!({
+            "event": "rolling-out", "rollout": rolling.rollout(), "durable": rolling.durable(), "steps": plan.percents(),
+        }),
+    )
+    .await?;
     let rolled = tokio::select! {
-        rolled = server.rollout(&order, &target, &plan) => rolled,
-        () = gone(reader) => return Ok(()),
+        rolled = rolling.report() => rolled,
+        () = gone(reader) => {
+            rolling.stop();
+            return Ok(());
+        }
     };
     match rolled {
-        Ok(report) => tell(writer, push, &plan, &report).await,
+        Ok(report) => tell(writer, push, rolling.durable(), &plan, &report).await,
         Err(error) => write_line(writer, &error_line(&failure(&error))).await,
     }
 }
@@ -44,6 +57,7 @@ pub(super) async fn run(
 async fn tell(
     writer: &mut Writer,
     push: &Push,
+    durable: bool,
     plan: &Rollout,
     report: &RolloutReport,
 ) -> std::io::Result<()> {
@@ -58,7 +72,7 @@ async fn tell(
         line["pending"] = "not-reached".into();
         write_line(writer, &line).await?;
     }
-    write_line(writer, &summary(push, plan, report)).await
+    write_line(writer, &summary(push, durable, plan, report)).await
 }
 
 fn step_line(step: usize, report: &Report) -> Value {
@@ -75,7 +89,7 @@ fn step_line(step: usize, report: &Report) -> Value {
     line
 }
 
-fn summary(push: &Push, plan: &Rollout, report: &RolloutReport) -> Value {
+fn summary(push: &Push, durable: bool, plan: &Rollout, report: &RolloutReport) -> Value {
     let steps = report.steps();
     let not_reached = report.not_reached().len();
     let targets = steps.iter().map(Report::targets).sum::<usize>() + not_reached;
@@ -91,13 +105,16 @@ fn summary(push: &Push, plan: &Rollout, report: &RolloutReport) -> Value {
         "event": "summary",
         "order": steps.last().map(Report::number),
         "orders": steps.iter().map(Report::number).collect::<Vec<_>>(),
-        "durable": false,
+        "rollout": report.rollout(),
+        "durable": durable,
+        "restarts": report.restarts(),
+        "stopped": report.stopped(),
         "targets": targets,
         "unsettled": report.unsettled(),
         "not_reached": not_reached,
         "aborted": aborted,
         "latency_us": slowest(steps),
-        "ok": aborted.is_none() && report.count(Outcome::APPLIED) == targets,
+        "ok": aborted.is_none() && !report.stopped() && report.count(Outcome::APPLIED) == targets,
     });
     summary["outcomes"] = counts(steps, |report| named(report.outcomes()));
     summary["pending"] = counts(steps, |report| named(report.pending()));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tillwire::discovery::driver::server::ServerStats as DiscoveryStats;
 use tillwire::{
-    FanOut, NodeId, Order, Outcome, PushError, Report, Store, StoreServer, TakeoverError, Target,
+    FanOut, NodeId, Order, Outcome, PushError, Report, RolloutView, Store, StoreServer, TakeoverError, Target,
 };
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, ReadHalf, WriteHalf};
 use tokio::sync::watch;
@@ -231,6 +231,14 @@ pub(super) async fn each(writer: &mut Writer, push: &Push, report: &Report) -> s
 }
 
 async fn cancel(writer: &mut Writer, served: &Served, order: u64) -> std::io::Result<()> {
+    // No order has a rollout's number.
+    let running = served.server.rollouts().into_iter().find(|view| view.rollout == order && view.running);
+    if let (Some(view), Some(rolling)) = (running, served.server.rolling_out(order)) {
+        rolling.stop();
+        let line =
+            json!({"event": "stopping", "rollout": order, "targets": view.targets, "orders": view.orders});
+        return write_line(writer, &line).await;
+    }
     let known = served.live().get(&order).cloned();
     let fan_out = match known {
         // Of an earlier run of the server, or of another caller.
@@ -378,6 +386,7 @@ async fn stats(writer: &mut Writer, served: &Served) -> std::io::Result<()> {
         let mut counters = serde_json::Map::new();
         stats.push.fleet.each(|name, count| drop(counters.insert(name.replace('-', "_"), count.into())));
         line["push"] = Value::Object(counters);
+        line["rollouts"] = server.rollouts().iter().map(rollout).collect();
         line["outbox"] = match (served.outbox(), &stats.push.outbox) {
             (Some(chosen), Some(outbox)) => chosen.stats(outbox),
             _ => Value::Null,
@@ -390,4 +399,11 @@ async fn stats(writer: &mut Writer, served: &Served) -> std::io::Result<()> {
         }
     }
     write_line(writer, &line).await
+}
+
+fn rollout(view: &RolloutView) -> Value {
+    json!({
+        "rollout": view.rollout, "durable": view.durable, "running": view.running, "steps": view.percents,
+        "orders": view.orders, "targets": view.targets, "restarts": view.restarts, "aborted": view.aborted.is_some(),
+    })
 }

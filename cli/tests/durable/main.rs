@@ -5,6 +5,7 @@
 mod backup;
 mod disk;
 mod restart;
+mod rollout;
 mod shop;
 #[path = "../support/mod.rs"]
 mod support;

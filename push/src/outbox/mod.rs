@@ -17,6 +17,7 @@
 //! | `carry` | compaction |
 //! | `renew` | another lineage, when devices know more than this log |
 //! | `batch` | what a shard collects to be logged |
+//! | `rollout` | what goes on step by step, as notes |
 //!
 //! It has no thread and no clock: one thread owns it, and says the time with each call. Bytes are in `docs/OUTBOX.md`.
 //!
@@ -38,6 +39,7 @@ mod marks;
 mod open;
 mod record;
 mod renew;
+mod rollout;
 mod targets;
 
 use wire_format::error::ParseError;
@@ -54,6 +56,7 @@ pub use open::{Attempt, OpenError, Restored, RestoredDevice, RestoredKey, Restor
 use record::Record;
 pub use record::{Device, Frame, NOTE_MAX, Session};
 pub use renew::Renewed;
+pub use rollout::{Phase, Plan, STEPS_MAX, emit_order, note_of, parse_order, rollout_of};
 pub use targets::{DEVICES_MAX, Targets};
 
 /// A MARK is written when the last one is older, in milliseconds of running.
@@ -217,9 +220,15 @@ impl<D: Disk> Outbox<D> {
         if key != 0 && self.book.keys.len() + self.book.keyed + self.keyed >= KEYS_MAX {
             return Err(AppendError::Keys { limit: KEYS_MAX });
         }
+        self.check_room().map(|()| 0)
+    }
+
+    /// Whether there is room for more that lives. [`Outbox::append`] looks for itself where an order is added; ask this before
+    /// notes that are as large as one.
+    pub fn check_room(&self) -> Result<(), AppendError> {
         // A quarter is for what is dead and still there: with more, compaction would run for nothing.
         let (bytes, limit) = (self.log.live(), self.log.settings().bytes_max / 4 * 3);
-        if bytes > limit { Err(AppendError::Full { bytes, limit }) } else { Ok(0) }
+        if bytes > limit { Err(AppendError::Full { bytes, limit }) } else { Ok(()) }
     }
 
     /// Adds a record to the next commit.

@@ -23,6 +23,8 @@ pub enum Resource {
     Unsynced,
     /// Bytes of the durable orders that wait for the disk.
     UnsyncedBytes,
+    /// Rollouts that go on.
+    Rollouts,
 }
 
 impl Resource {
@@ -35,6 +37,7 @@ impl Resource {
             Self::Keys => "keys",
             Self::Unsynced => "unsynced orders",
             Self::UnsyncedBytes => "unsynced bytes",
+            Self::Rollouts => "rollouts",
         }
     }
 }

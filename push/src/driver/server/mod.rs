@@ -69,7 +69,7 @@ pub use keys::{KEYS_BYTES_MAX, KEYS_KEPT, KEYS_MAX};
 pub use open::Recovered;
 pub use report::{DeviceResult, Latency, Pending, Report, Standing};
 pub use retry::RETRIES_MAX;
-pub use rollout::{Aborted, Rollout, RolloutReport, STEPS_MAX};
+pub use rollout::{Aborted, ROLLOUTS_MAX, Rolling, Rollout, RolloutReport, RolloutView, STEPS_MAX};
 pub use shared::RESULTS_BYTES_MAX;
 pub use stream::{DeviceOutcome, Outcomes};
 pub use target::{TARGET_DEPTH_MAX, Target, TargetError};
@@ -193,6 +193,17 @@ pub enum Event {
         lineage: Lineage,
         /// Its first run.
         run: u64,
+    },
+    /// A durable rollout is over: see [`Server::rolling_out`].
+    RolloutEnded {
+        /// Its number.
+        rollout: u64,
+        /// Why it stopped itself.
+        aborted: Option<Aborted>,
+        /// Somebody stopped it.
+        stopped: bool,
+        /// How often the server was started again while it went on.
+        restarts: u16,
     },
     /// A device has lost its journal: what it had been sent, and may have done, is in doubt, or is sent again if it may run
     /// twice.
@@ -347,6 +358,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         lock(&self.tasks).iter().for_each(JoinHandle::abort);
+        self.shared.rollouts.abort();
         if let Some(outbox) = &self.shared.outbox {
             outbox.abandon();
         }

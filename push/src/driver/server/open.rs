@@ -8,6 +8,7 @@ use wire_format::ids::Lineage;
 
 use super::positions::Positions;
 use super::restore::Restorer;
+use super::rollout;
 use super::shard::Shard;
 use super::shared::Shared;
 use super::writer::{self, OnDisk};
@@ -34,6 +35,10 @@ pub struct Recovered {
     pub head: u64,
     /// The fence this server held; 0 for none. It is held again.
     pub fence: u64,
+    /// Numbers of the durable rollouts that go on: see [`Server::rolling_out`].
+    pub rollouts: Vec<u64>,
+    /// Numbers of those that do not, because what the outbox had of them cannot be read: what was pushed of them goes on.
+    pub rollouts_lost: Vec<u64>,
     /// What was on disk, and what was not any more.
     pub recovery: Recovery,
     /// Records that are not understood: at most 64 of them, and how many there are.
@@ -51,6 +56,8 @@ impl From<&Restored> for Recovered {
             keys: restored.keys.len(),
             head: restored.head,
             fence: restored.fence,
+            rollouts: Vec::new(),
+            rollouts_lost: Vec::new(),
             recovery: restored.recovery.clone(),
             unreadable: (restored.unreadable.clone(), restored.unreadable_records),
         }
@@ -81,7 +88,7 @@ impl Server {
         let clock = Clock::start();
         let Opened { restored, go } = open(disk, settings, clock, config.seed).await?;
         let config = fitting(config, &restored);
-        let recovered = Recovered::from(&restored);
+        let mut recovered = Recovered::from(&restored);
         let shared = Shared::new(&config, config.shards(), Some(restored.head)).with_clock(clock);
         let shared = Arc::new(shared);
         let mut shards = Shard::all(&config, &shared);
@@ -89,7 +96,12 @@ impl Server {
         let recorded = restored.devices.iter().map(|known| known.device.device).collect();
         // It waits for this, or its queue is closed already.
         let _ = go.send((Arc::clone(&shared), recorded));
-        Ok((Self::run(shared, shards, config.fleet.server), recovered))
+        let found = rollout::restore(&shared, &restored);
+        recovered.rollouts = found.running.iter().map(|live| live.id).collect();
+        recovered.rollouts_lost = found.lost;
+        let server = Self::run(shared, shards, config.fleet.server);
+        found.running.into_iter().for_each(|live| server.shared.rollouts.run(&server.shared, live));
+        Ok((server, recovered))
     }
 
     /// The fan-out of an order that lives, by its number: of this run, or of an earlier one. `None` if there is none such; of

@@ -47,9 +47,11 @@ impl Server {
         target: &Target,
         within: Duration,
     ) -> Result<FanOut, PushError> {
-        self.with_room(within, || self.begin(order, target)).await
+        self.shared.with_room(within, || self.begin(order, target)).await
     }
+}
 
+impl Shared {
     /// Pushes again and again until there is room, `within` at most; then waits for the outbox, if it is to have the order.
     pub(super) async fn with_room(
         &self,
@@ -59,7 +61,7 @@ impl Server {
         let mut full = None;
         let pushed = async {
             loop {
-                let mut freed = std::pin::pin!(self.shared.room.freed().notified());
+                let mut freed = std::pin::pin!(self.room.freed().notified());
                 // Room that becomes free from here on is not missed.
                 freed.as_mut().enable();
                 match push() {
@@ -126,8 +128,20 @@ impl Shared {
         blob: Parts<'_>,
         target: &Target,
     ) -> Result<FanOut, PushError> {
-        if order.order_key == 0 {
-            return self.push_new(order, blob, |directory| self.resolve(directory, target));
+        self.push_resolved(order, blob, true, |directory| self.resolve(directory, target))
+    }
+
+    /// Pushes to the devices that `resolve` finds, or finds the order that was pushed under the same key, if that is looked
+    /// up.
+    pub(super) fn push_resolved(
+        self: &Arc<Self>,
+        order: &Order<'_>,
+        blob: Parts<'_>,
+        by_key: bool,
+        resolve: impl FnOnce(&Directory) -> Result<(Vec<Share>, usize), PushError>,
+    ) -> Result<FanOut, PushError> {
+        if order.order_key == 0 || !by_key {
+            return self.push_new(order, blob, resolve);
         }
         if let Some(state) = self.keys.open(self.clock.now()).find(order.order_key) {
             return Ok(FanOut::new(state, self));
@@ -143,7 +157,7 @@ impl Shared {
             self.discard(prepared);
             return Err(error);
         }
-        let fan_out = self.push_prepared(order, prepared, |directory| self.resolve(directory, target))?;
+        let fan_out = self.push_prepared(order, prepared, resolve)?;
         self.remember_in(&mut keys, &fan_out.state);
         Ok(fan_out)
     }
@@ -166,7 +180,7 @@ impl Shared {
 
     /// Pushes whatever its key. The directory stays as it is until the order is in the mailboxes: see
     /// [`Shared::remove`].
-    pub(super) fn push_new(
+    fn push_new(
         self: &Arc<Self>,
         order: &Order<'_>,
         blob: Parts<'_>,

@@ -15,9 +15,10 @@ use super::error::{AddError, PushError, Resource};
 use super::fan_out::{Ledger, Part, State};
 use super::frame::{Frame, Frames};
 use super::keys::Keys;
+use super::rollout::Rollouts;
 use super::stream::Listener;
 use super::versions::Versions;
-use super::writer::{Batch, Job, Queue};
+use super::writer::{Batch, Job, Notes, Queue};
 use super::{Device, Event, ServerConfig};
 use crate::config::LogId;
 use crate::driver::Clock;
@@ -304,8 +305,10 @@ pub(super) struct Shared {
     pub(super) keys: Keys,
     pub(super) flights: Flights,
     pub(super) versions: Versions,
+    pub(super) rollouts: Rollouts,
     pub(super) results: Arc<ResultRoom>,
     pub(super) clock: Clock,
+    pub(super) seed: u64,
     pub(super) devices_max: usize,
     pub(super) events: broadcast::Sender<Event>,
     /// The way to the thread that keeps durable orders, where there is one.
@@ -342,8 +345,10 @@ impl Shared {
             keys: Keys::default(),
             flights: Flights::default(),
             versions: Versions::default(),
+            rollouts: Rollouts::default(),
             results: Arc::default(),
             clock: Clock::start(),
+            seed: config.seed,
             devices_max: config.devices,
             events,
             outbox: kept.map(|_| Queue::default()),
@@ -373,6 +378,28 @@ impl Shared {
     /// Whether a shard has ended, and with it the server.
     pub(super) fn is_stopped(&self) -> bool {
         lock(&self.numbers).stopped
+    }
+
+    /// Whether it takes no order any more.
+    pub(super) fn is_ending(&self) -> bool {
+        let numbers = lock(&self.numbers);
+        numbers.stopped || numbers.draining
+    }
+
+    /// A number that no order has.
+    pub(super) fn take_number(&self) -> Result<u64, PushError> {
+        let mut numbers = lock(&self.numbers);
+        if numbers.stopped || numbers.draining {
+            return Err(PushError::Stopped);
+        }
+        Ok(self.number(&mut numbers))
+    }
+
+    /// Numbers up to this one were taken by an earlier run.
+    pub(super) fn skip_numbers(&self, number: u64) {
+        let mut numbers = lock(&self.numbers);
+        numbers.next = numbers.next.max(number.saturating_add(1));
+        self.head.fetch_max(number, Ordering::Relaxed);
     }
 
     /// Whether the last shard has ended.
@@ -466,6 +493,11 @@ impl Shared {
     pub(super) fn remove(&self, position: u32) -> bool {
         let removed = self.update(|directory| {
             let place = directory.remove(position)?;
+            let notes = self.rollouts.note_removed(position);
+            if let Some(queue) = self.outbox.as_ref().filter(|_| !notes.is_empty()) {
+                // A stopped server keeps no more, nor the removal.
+                let _ = queue.put(Job::Notes(Notes { notes, reply: None }));
+            }
             let waits = self
                 .outbox
                 .as_ref()

@@ -38,7 +38,7 @@ use crate::outbox;
 
 pub(super) use batch::{Batch, Traced};
 pub(super) use on_disk::{OnDisk, now};
-pub(super) use queue::{Job, Queue};
+pub(super) use queue::{Job, Notes, Queue};
 pub use queue::{WAITING_BYTES_MAX, WAITING_MAX};
 use scribe::Scribe;
 pub(super) use waiting::{Origin, Waiting};
@@ -47,6 +47,9 @@ pub(super) use waiting::{Origin, Waiting};
 pub(super) trait Keeper: Send + 'static {
     /// Adds a record to the next commit.
     fn append(&mut self, record: &Record<'_>) -> Result<(), OutboxFault>;
+
+    /// Whether there is room for something as large as an order that is none.
+    fn check_room(&self) -> Result<(), OutboxFault>;
 
     /// Adds how orders ended and how far devices got. On an error some of it may have been added; again is no harm.
     fn append_batch(&mut self, batch: &outbox::Batch) -> Result<(), OutboxFault>;
@@ -83,6 +86,8 @@ pub(super) enum Record<'a> {
     Removed { position: u32 },
     /// This server goes by this fence.
     Fence { fence: u64 },
+    /// Something to be found again; nothing takes it away.
+    Note { id: u64, bytes: &'a [u8] },
 }
 
 /// The body of the thread. It ends when the queue of `shared` is closed. The log has the devices at `recorded` already.

@@ -63,8 +63,13 @@ impl<D: Disk + Send + 'static> Keeper for OnDisk<D> {
             }
             Record::Removed { position } => Entry::Removed { device: position },
             Record::Fence { fence } => Entry::Fence { fence },
+            Record::Note { id, bytes } => Entry::Note { id, bytes },
         };
         Ok(self.outbox.append(now, &entry)?)
+    }
+
+    fn check_room(&self) -> Result<(), OutboxFault> {
+        Ok(self.outbox.check_room()?)
     }
 
     fn append_batch(&mut self, batch: &Batch) -> Result<(), OutboxFault> {

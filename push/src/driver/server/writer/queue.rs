@@ -39,6 +39,17 @@ pub(in super::super) enum Job {
     Forked(u32),
     /// This server goes by this fence from now on; who asked waits.
     Fence(u64, oneshot::Sender<Result<(), OutboxFault>>),
+    /// To be found again after a restart.
+    Notes(Notes),
+}
+
+/// Notes that are kept together.
+#[derive(Debug)]
+pub(in super::super) struct Notes {
+    /// Their ids and bytes.
+    pub(in super::super) notes: Vec<(u64, Vec<u8>)>,
+    /// Who waits for them: they are as large as an order may be, and what cannot be kept is not tried again.
+    pub(in super::super) reply: Option<oneshot::Sender<Result<(), OutboxFault>>>,
 }
 
 /// How the queue stands.

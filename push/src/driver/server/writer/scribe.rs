@@ -12,7 +12,7 @@ use super::super::directory::Place;
 use super::super::error::OutboxFault;
 use super::super::positions::Positions;
 use super::super::shared::{Message, Shared, lock};
-use super::{Batch, Job, Keeper, Queue, Record, Traced};
+use super::{Batch, Job, Keeper, Notes, Queue, Record, Traced};
 use crate::fleet::{By, LogEntry, Trace};
 use crate::outbox::{self, Outcome, Session};
 
@@ -172,7 +172,9 @@ impl<K: Keeper> Scribe<K> {
                     order.admitted().into_iter().for_each(|bytes| queue.dismiss(bytes));
                     order.fail(&self.shared, fault);
                 }
-                (Err(fault), Job::Fence(_, reply)) => drop(reply.send(Err(fault))),
+                (Err(fault), Job::Fence(_, reply) | Job::Notes(Notes { reply: Some(reply), .. })) => {
+                    let _gone = reply.send(Err(fault));
+                }
                 (Err(fault), job) => {
                     self.fault = Some(fault);
                     self.keep_for_later(job);
@@ -203,6 +205,13 @@ impl<K: Keeper> Scribe<K> {
             // It is a step of its own: see `turn`.
             Job::Forked(_) => Ok(()),
             &Job::Fence(fence, _) => self.keeper.append(&Record::Fence { fence }),
+            Job::Notes(Notes { notes, reply }) => {
+                if reply.is_some() {
+                    self.keeper.check_room()?;
+                }
+                let mut notes = notes.iter().map(|(id, bytes)| Record::Note { id: *id, bytes });
+                notes.try_for_each(|note| self.keeper.append(&note))
+            }
         }
     }
 
@@ -266,7 +275,10 @@ impl<K: Keeper> Scribe<K> {
                     bells |= 1 << shard;
                 }
                 Job::Forked(_) => {}
-                Job::Fence(_, reply) => drop(reply.send(Ok(()))),
+                Job::Fence(_, reply) | Job::Notes(Notes { reply: Some(reply), .. }) => {
+                    let _gone = reply.send(Ok(()));
+                }
+                Job::Notes(_) => {}
             }
         }
         self.shared.ring_all(bells);
@@ -280,7 +292,9 @@ impl<K: Keeper> Scribe<K> {
                     order.admitted().into_iter().for_each(|bytes| queue.dismiss(bytes));
                     order.fail(&self.shared, fault);
                 }
-                Job::Fence(_, reply) => drop(reply.send(Err(fault))),
+                Job::Fence(_, reply) | Job::Notes(Notes { reply: Some(reply), .. }) => {
+                    let _gone = reply.send(Err(fault));
+                }
                 job => self.keep_for_later(job),
             }
         }

@@ -78,6 +78,10 @@ const BROKEN: OutboxFault = OutboxFault::Disk { doing: Doing::Sync, kind: std::i
 const FULL: OutboxFault = OutboxFault::Refused(AppendError::Full { bytes: 2, limit: 1 });
 
 impl Keeper for Notes {
+    fn check_room(&self) -> Result<(), OutboxFault> {
+        Ok(())
+    }
+
     fn append(&mut self, record: &Record<'_>) -> Result<(), OutboxFault> {
         let words = match *record {
             Record::Order { targets, frame } => {
@@ -90,6 +94,7 @@ impl Keeper for Notes {
             Record::Device { position, entry } => format!("device {position} zone {}", entry.zone),
             Record::Removed { position } => format!("removed {position}"),
             Record::Fence { fence } => format!("fence {fence}"),
+            Record::Note { id, bytes } => format!("note {id} of {} bytes", bytes.len()),
         };
         self.note([words])
     }
