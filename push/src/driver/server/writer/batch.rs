@@ -3,7 +3,7 @@
 use wire_format::time::Instant;
 
 use crate::fleet::{DeviceIndex, LogEntry, Trace};
-use crate::outbox::Pace;
+use crate::outbox::{BATCH_MAX, Pace};
 
 /// The same end on devices that follow each other.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +71,10 @@ impl Batch {
     pub(in super::super) fn push(&mut self, now: Instant, entry: LogEntry) {
         self.pace.begin(now);
         self.ends += 1;
+        // All at once, so that no later batch has to grow while sockets wait.
+        if self.runs.capacity() == 0 {
+            self.runs.reserve_exact(BATCH_MAX);
+        }
         if !self.runs.last_mut().is_some_and(|last| last.extend(entry)) {
             self.runs.push(Run { first: entry, count: 1 });
         }
@@ -121,7 +125,7 @@ impl Batch {
 mod tests {
     use super::*;
     use crate::fleet::By;
-    use crate::outbox::{BATCH_MAX, BATCH_WITHIN};
+    use crate::outbox::BATCH_WITHIN;
     use std::time::Duration;
     use wire_format::frame::outcome::Code;
 
