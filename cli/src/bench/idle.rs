@@ -1,9 +1,12 @@
 //! `tillwire bench idle`: memory of connected devices that do nothing, and of devices that are away and owed orders.
 
+use std::path::PathBuf;
+
 use serde_json::json;
 
 use super::contestant::Who;
 use super::duel::{Setup, Stand};
+use super::durable::Scratch;
 use super::figures::rounded;
 use super::owed::Growth;
 use super::peers::Window;
@@ -33,7 +36,7 @@ bytes per target come from a second run with a tenth of the devices.";
 
 /// Connect to devices that do nothing, and see what memory they take in the server's process; then owe orders to devices
 /// that are away.
-#[derive(clap::Args, Clone, Copy, Debug)]
+#[derive(clap::Args, Clone, Debug)]
 #[command(after_help = ABOUT)]
 pub(super) struct Args {
     /// How many devices.
@@ -45,14 +48,20 @@ pub(super) struct Args {
     /// Bytes of such an order's payload.
     #[arg(long, value_name = "B", default_value_t = 200, value_parser = clap::value_parser!(u32).range(0..=4_096))]
     payload: u32,
+    /// Connect with an outbox, which is made in this directory, and removed again.
+    #[arg(long, value_name = "DIR")]
+    outbox: Option<PathBuf>,
 }
 
 /// Connects, looks, and ends; then the same with devices that are away.
-pub(super) fn run(args: Args, json: bool) -> Outcome {
+pub(super) fn run(args: &Args, json: bool) -> Outcome {
     say_debug_build();
-    let Args { devices, owed, payload } = args;
+    let Args { devices, owed, payload, ref outbox } = *args;
+    let scratch = outbox.as_deref().map(|dir| Scratch::new(Some(dir))).transpose()?;
     let setup = Setup { devices, payload: 0, orders: 1, rest_ms: 0, window: Window::DEFAULT };
-    let mut stand = Stand::start(Who::Tillwire, None, setup)?;
+    let who = if outbox.is_some() { Who::Durable } else { Who::Tillwire };
+    let path = scratch.as_ref().map(|scratch| scratch.0.join("idle"));
+    let mut stand = Stand::start(who, path.as_deref(), setup)?;
     let connected = stand.connected()?;
     stand.end();
     let offline = if owed == 0 { None } else { Some(Offline::measure(devices, owed, payload)?) };
@@ -64,6 +73,7 @@ pub(super) fn run(args: Args, json: bool) -> Outcome {
             "user_bytes_per_device": connected.user_bytes_per_device,
             "pss_bytes_per_device": connected.pss_bytes_per_device,
             "connected_ms": connected.connected_ms,
+            "outbox": outbox.is_some(),
             "memory": "rss",
             "budget_bytes_per_device": IDLE_BUDGET,
             "owed": owed,

@@ -62,7 +62,7 @@ pub(crate) fn run(args: &Args, json: bool) -> Outcome {
         What::Connect(args) => connect::run(*args, json),
         What::Stall(args) => stall::run(*args, json),
         What::Durable(args) => durable::run(args, json),
-        What::Idle(args) => idle::run(*args, json),
+        What::Idle(args) => idle::run(args, json),
         What::Discovery(args) => discovery::run(args, json),
     }
 }

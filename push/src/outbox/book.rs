@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use wire_format::ids::Lane;
 
+use super::devices::Devices;
 use super::marks::{Marks, is_over};
 use super::record::{self, Device, Outcomes, Record, Session};
 use crate::mark::Mark;
@@ -95,7 +96,7 @@ pub(super) struct Book {
     pub(super) orders: BTreeMap<u64, Live>,
     /// Orders under a key that ended, and whose KEY is not on disk.
     pub(super) ended: BTreeSet<u64>,
-    pub(super) devices: BTreeMap<u32, Known>,
+    pub(super) devices: Devices,
     /// Devices with outcomes before their newest record, and no SESSION that counts them.
     pub(super) unwritten: BTreeSet<u32>,
     pub(super) keys: BTreeMap<u64, Kept>,
@@ -132,7 +133,7 @@ impl Book {
             }
             Record::Outcomes(outcomes) => self.outcomes(&outcomes),
             Record::Device(device) => {
-                let known = self.devices.entry(device.device).or_default();
+                let known = self.devices.known(device.device);
                 let before = known.device.replace((place, device));
                 self.dead.extend(before.map(|(place, _)| place));
                 if before.is_some() && known.place.is_none() && known.session.ended != [0; 4] {
@@ -140,7 +141,7 @@ impl Book {
                 }
             }
             Record::Removed { device } => {
-                let known = self.devices.remove(&device).unwrap_or_default();
+                let known = self.devices.remove(device).unwrap_or_default();
                 self.unwritten.remove(&device);
                 self.dead.extend(known.device.map(|(place, _)| place));
                 self.dead.extend(known.place);
@@ -235,7 +236,7 @@ impl Book {
         if outcomes.by_device {
             let lane = outcomes.lane.index();
             for device in outcomes.targets.iter() {
-                let ended = self.devices.get_mut(&device).and_then(|known| known.session.ended.get_mut(lane));
+                let ended = self.devices.get_mut(device).and_then(|known| known.session.ended.get_mut(lane));
                 ended.into_iter().for_each(|ended| *ended = (*ended).max(number));
             }
         }
@@ -284,7 +285,7 @@ impl Book {
     }
 
     fn session(&mut self, place: Place, session: Session) {
-        let known = self.devices.entry(session.device).or_default();
+        let known = self.devices.known(session.device);
         self.dead.extend(known.place.replace(place));
         known.session = session.behind(&known.session);
         self.unwritten.remove(&session.device);
@@ -357,11 +358,11 @@ impl Book {
         orphans.into_iter().for_each(|number| self.forget(number));
         let unwritten =
             self.devices.iter().filter(|(_, known)| known.place.is_none() && known.session.ended != [0; 4]);
-        self.unwritten = unwritten.map(|(&device, _)| device).collect();
+        self.unwritten = unwritten.map(|(device, _)| device).collect();
         let nameless = self.devices.iter().filter(|(_, known)| known.device.is_none());
-        let nameless: Vec<_> = nameless.map(|(&device, _)| device).collect();
+        let nameless: Vec<_> = nameless.map(|(device, _)| device).collect();
         for device in nameless {
-            self.dead.extend(self.devices.remove(&device).and_then(|known| known.place));
+            self.dead.extend(self.devices.remove(device).and_then(|known| known.place));
         }
     }
 

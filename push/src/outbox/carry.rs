@@ -74,7 +74,7 @@ impl<D: Disk> Outbox<D> {
     fn carry_state(&mut self, within: core::ops::Range<u64>) -> bool {
         let mut again = Vec::new();
         let is_in = |place: Option<Place>| place.is_some_and(|place| within.contains(&place.sequence));
-        for (&number, known) in &self.book.devices {
+        for (number, known) in self.book.devices.iter() {
             let device = known.device.filter(|(place, _)| is_in(Some(*place)));
             again.extend(device.map(|(_, device)| Record::Device(device)));
             // How far it got counts outcomes since the record: a device that is written again says it as well.

@@ -33,6 +33,7 @@
 mod batch;
 mod book;
 mod carry;
+mod devices;
 mod entry;
 pub mod log;
 mod marks;
@@ -305,7 +306,7 @@ impl<D: Disk> Outbox<D> {
     /// How far some devices got is known from outcomes alone, and those would go before the devices' newer records.
     fn put_unwritten(&mut self) {
         for device in self.book.unwritten.clone() {
-            let Some(known) = self.book.devices.get(&device) else { continue };
+            let Some(known) = self.book.devices.get(device) else { continue };
             let session = Session { device, ..known.session };
             // Else with the next commit.
             let _ = self.put(&Record::Session(session), OVER_CARRIED);

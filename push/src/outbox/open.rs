@@ -206,7 +206,7 @@ impl<D: Disk> Outbox<D> {
 
     fn restored(&self, now: Now, mut bodies: Bodies, recovery: Recovery) -> Restored {
         let (book, age_ms) = (&self.book, self.age_ms(now));
-        let devices = book.devices.values().filter_map(|known| {
+        let devices = book.devices.iter().filter_map(|(_, known)| {
             let (_, device) = known.device?;
             Some(RestoredDevice { device, session: Session { device: device.device, ..known.session } })
         });

@@ -52,7 +52,7 @@ impl<D: Disk> Outbox<D> {
         self.log.renew(lineage);
         let mut records = vec![Record::Run(record::Run { run, first, openings }), Record::Mark(mark)];
         records.extend(self.book.fence_at.map(|_| Record::Fence { fence: self.book.fence }));
-        for known in self.book.devices.values() {
+        for (_, known) in self.book.devices.iter() {
             records.extend(known.device.map(|(_, device)| Record::Device(device)));
         }
         records.extend(keys.into_values().map(Record::Key));

@@ -139,10 +139,10 @@ fn percentile(sorted: &[u64], percent: usize) -> u64 {
 }
 
 /// A directory of this run, removed with it.
-struct Scratch(PathBuf);
+pub(super) struct Scratch(pub(super) PathBuf);
 
 impl Scratch {
-    fn new(dir: Option<&Path>) -> Result<Self, Failure> {
+    pub(super) fn new(dir: Option<&Path>) -> Result<Self, Failure> {
         let dir = dir.map_or_else(std::env::temp_dir, Path::to_owned);
         let path = dir.join(format!("tillwire-bench-{}", std::process::id()));
         let made = std::fs::create_dir_all(&path);

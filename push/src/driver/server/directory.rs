@@ -154,9 +154,9 @@ impl Directory {
     /// For that many shards, and at most `capacity` devices in all.
     pub(super) fn new(shards: usize, capacity: usize) -> Self {
         Self {
-            slots: Vec::new(),
+            slots: Vec::with_capacity(capacity),
             capacity,
-            by_id: HashMap::new(),
+            by_id: HashMap::with_capacity(capacity),
             by_address: HashMap::new(),
             free: VecDeque::new(),
             locals: std::iter::repeat_with(Vec::new).take(shards).collect(),
