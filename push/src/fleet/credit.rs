@@ -10,6 +10,7 @@ use super::devices::{DeviceStorage, Devices};
 use super::track::{Track, Tracks};
 
 /// What a device's window has left, as the plan uses it up.
+#[derive(Clone, Copy)]
 pub(super) struct Credit {
     /// Credits in use by orders of lanes 0 and 1.
     urgent: u16,

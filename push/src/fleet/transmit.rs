@@ -292,7 +292,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         }
     }
 
-    /// As many orders as the window and the buffer take. All but the last are copied.
+    /// As many orders as the window and the buffer take, most urgent lane first. All but the last are copied.
     fn plan_orders(
         &mut self,
         now: Instant,
@@ -301,41 +301,6 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         mut credit: Credit,
         body: &mut Option<Body>,
     ) {
-        let whole = self.plan_in_turn(now, index, head, &mut credit, body);
-        if !whole && let Some(slot) = self.first_forgotten(now, index) {
-            let fits = !self.plan.is_full() && credit.has_bytes(self.orders.at(slot).len);
-            // Else with the next write.
-            let _placed = fits && self.place(now, slot, true, head, body);
-        }
-    }
-
-    /// An order that has ended on the device, and nobody knows how: the log has lost it. What ended behind it is not settled
-    /// before it is, and may fill the window. It is answered at once and stays nowhere, so that it needs no place in there; one
-    /// at a time.
-    #[inline(never)]
-    fn first_forgotten(&self, now: Instant, index: u32) -> Option<u32> {
-        let (device, durable) = (self.devices.at(index), self.takes_durable(index));
-        let planned = |slot| {
-            let is_it = |entry: &Entry| matches!(entry.what, What::Order { slot: of, .. } if of == slot);
-            self.plan.entries().iter().any(is_it)
-        };
-        Tracks(device.owing).filter(|track| durable || !track.is_durable()).find_map(|track| {
-            let state = self.devices.track(index, track);
-            let is_below = |slot| slot != NONE && self.orders.at(slot).number <= state.floor;
-            let is_next = is_below(state.next) && !is_below(state.unreceived) && !planned(state.next);
-            (is_next && self.judge_order(now, index, state.next) == Judged::Repeat).then_some(state.next)
-        })
-    }
-
-    /// What the window takes, most urgent lane first. Whether it takes everything.
-    fn plan_in_turn(
-        &mut self,
-        now: Instant,
-        index: u32,
-        head: &mut Scratch<'_>,
-        credit: &mut Credit,
-        body: &mut Option<Body>,
-    ) -> bool {
         let owing = self.devices.at(index).owing;
         let mut durable = owing & Tracks::DURABLE != 0 && self.takes_durable(index);
         let (mut lanes, mut whole) = (Tracks(owing), true);
@@ -366,11 +331,11 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                         let len = self.orders.at(slot).len;
                         let room = !self.plan.is_full() && credit.allows(lane) && credit.has_bytes(len);
                         if !room || !self.place(now, slot, judged == Judged::Repeat, head, body) {
-                            return false;
+                            return self.plan_forgotten(now, index, head, credit, body);
                         }
                         credit.take(track, len);
                     }
-                    Judged::Never(_) if self.told.is_full() => return true,
+                    Judged::Never(_) if self.told.is_full() => return,
                     Judged::Never(code) => {
                         self.mark_ended(now, index, slot, End::by_server(code));
                         if durable && !self.takes_durable(index) {
@@ -380,7 +345,42 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                 }
             }
         }
-        whole
+        if !whole {
+            self.plan_forgotten(now, index, head, credit, body);
+        }
+    }
+
+    /// The window has no place for an order: for one that needs none there may be.
+    #[inline(never)]
+    fn plan_forgotten(
+        &mut self,
+        now: Instant,
+        index: u32,
+        head: &mut Scratch<'_>,
+        credit: Credit,
+        body: &mut Option<Body>,
+    ) {
+        let Some(slot) = self.first_forgotten(now, index) else { return };
+        let fits = !self.plan.is_full() && credit.has_bytes(self.orders.at(slot).len);
+        // Else with the next write.
+        let _placed = fits && self.place(now, slot, true, head, body);
+    }
+
+    /// An order that has ended on the device, and nobody knows how: the log has lost it. What ended behind it is not settled
+    /// before it is, and may fill the window. It is answered at once and stays nowhere, so that it needs no place in there; one
+    /// at a time.
+    fn first_forgotten(&self, now: Instant, index: u32) -> Option<u32> {
+        let (device, durable) = (self.devices.at(index), self.takes_durable(index));
+        let planned = |slot| {
+            let is_it = |entry: &Entry| matches!(entry.what, What::Order { slot: of, .. } if of == slot);
+            self.plan.entries().iter().any(is_it)
+        };
+        Tracks(device.owing).filter(|track| durable || !track.is_durable()).find_map(|track| {
+            let state = self.devices.track(index, track);
+            let is_below = |slot| slot != NONE && self.orders.at(slot).number <= state.floor;
+            let is_next = is_below(state.next) && !is_below(state.unreceived) && !planned(state.next);
+            (is_next && self.judge_order(now, index, state.next) == Judged::Repeat).then_some(state.next)
+        })
     }
 
     /// Whether an order comes before another one, if there is one.
@@ -413,6 +413,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     }
 
     /// Makes an order the last one of the write; the one before is copied for it. False if there is no room.
+    #[inline(always)]
     fn place(
         &mut self,
         now: Instant,
