@@ -281,6 +281,16 @@ fn a_key_of_another_log_ends_an_order_as_the_first_one_ended() {
     assert_eq!(rules(first.clone().into_iter().chain(then.clone())), [Rule::NoEffect]);
     let forgot = Event::Forgot { device: DEVICE, log: 1 };
     assert_eq!(rules(first.into_iter().chain([forgot]).chain(then)), []);
+    // Nor does it know then that it was given one: what may run again does.
+    let own = [again(1), effect(1), answer(1, Code::APPLIED)];
+    let twice =
+        [effect_in(1, order(1), true), answer(1, Code::APPLIED), outcome(1, Code::APPLIED), settled(1)];
+    let forgot = Event::Forgot { device: DEVICE, log: 1 };
+    let rest = [forgot].into_iter().chain(twice.clone());
+    assert_eq!(rules(own.clone().into_iter().chain(rest.clone())), []);
+    assert_eq!(rules(own.into_iter().chain(twice)), [Rule::TwiceInOneBoot]);
+    let once = [plain(1), effect(1), answer(1, Code::APPLIED)];
+    assert_eq!(rules(once.into_iter().chain(rest)), [Rule::SecondEffect]);
     // One that was rejected had no effect; another log may try.
     let run = |log| [keyed(log), effect_in(1, in_log(log), false)];
     let no = answer_in(1, in_log(1), Code::REJECTED_KIND);

@@ -135,6 +135,8 @@ struct Run {
     order: OrderId,
     boot: u64,
     answer: Option<Code>,
+    /// The device has forgotten its log since.
+    forgotten: bool,
 }
 
 impl Run {
@@ -176,9 +178,8 @@ pub struct Checker {
     unanswered: BTreeSet<OrderId>,
     settled: BTreeSet<OrderId>,
     boots: BTreeMap<u32, Boot>,
-    /// By device and order key: the orders that were begun, from any log and in any boot, and whether the device has
-    /// forgotten their log since.
-    keyed: BTreeMap<(u32, u64), BTreeMap<OrderId, bool>>,
+    /// By device and order key: the orders that were begun, from any log and in any boot.
+    keyed: BTreeMap<(u32, u64), BTreeSet<OrderId>>,
     first: Option<(u64, u64)>,
 }
 
@@ -250,9 +251,7 @@ impl Checker {
                 Ok(())
             }
             Event::Forgot { device, log } => {
-                let keyed = self.keyed.range_mut((*device, 0)..=(*device, u64::MAX));
-                let orders = keyed.flat_map(|(_, orders)| orders.iter_mut());
-                orders.filter(|(order, _)| order.log == *log).for_each(|(_, forgotten)| *forgotten = true);
+                self.forget(*device, *log);
                 Ok(())
             }
             Event::Note(_) => Ok(()),
@@ -321,7 +320,12 @@ impl Checker {
         let verdict = self.may_begin(at, order, facts, device, boot, again);
         let Facts { lane, supersede, key, .. } = *facts;
         let root = self.root(order);
-        self.runs.entry((device, root)).or_default().push(Run { order, boot, answer: None });
+        self.runs.entry((device, root)).or_default().push(Run {
+            order,
+            boot,
+            answer: None,
+            forgotten: false,
+        });
         let fence = self.fences.get(&order.log).copied().unwrap_or(0);
         let it = self.boot(device, boot);
         let last = it.lanes.entry((order.log, lane)).or_default();
@@ -332,9 +336,20 @@ impl Checker {
         it.fence = it.fence.max(fence);
         if key != 0 {
             it.keys.entry(key).or_default().insert(order);
-            self.keyed.entry((device, key)).or_default().insert(order, false);
+            self.keyed.entry((device, key)).or_default().insert(order);
         }
         verdict
+    }
+
+    /// A device does not know any more what it was given of a log. What must not run twice does not all the same.
+    fn forget(&mut self, device: u32, log: u64) {
+        let first = OrderId { log, number: 0 };
+        let last = OrderId { log, number: u64::MAX };
+        let runs = self.runs.range_mut((device, first)..=(device, last));
+        runs.flat_map(|(_, runs)| runs).for_each(|run| run.forgotten = true);
+        if let Some(it) = self.boots.get_mut(&device) {
+            it.lanes.retain(|(of, _), _| *of != log);
+        }
     }
 
     /// This boot of a device; one that was not told of begins here.
@@ -369,7 +384,7 @@ impl Checker {
                 tried |= run.boot == boot;
                 continue;
             }
-            if run.boot == boot {
+            if run.boot == boot && !run.forgotten {
                 return broken(Rule::TwiceInOneBoot);
             }
             if !facts.idempotent && run.counts() {
@@ -544,10 +559,9 @@ impl Checker {
     /// log a key means nothing.
     fn begun_by_key(&self, order: OrderId, facts: &Facts, device: u32) -> impl Iterator<Item = &Run> {
         let keyed = self.keyed.get(&(device, facts.key)).into_iter().flatten();
-        let others = keyed.filter(move |(other, forgotten)| other.log != order.log || **forgotten);
-        others.flat_map(move |(other, _)| {
+        keyed.flat_map(move |other| {
             let runs = self.runs.get(&(device, self.root(*other))).into_iter().flatten();
-            runs.filter(move |run| run.order == *other)
+            runs.filter(move |run| run.order == *other && (other.log != order.log || run.forgotten))
         })
     }
 

@@ -5,7 +5,7 @@ use wire_format::time::Instant;
 
 use super::network::LinkId;
 use super::plan::MS;
-use super::world::{Act, World};
+use super::world::{Act, IN_FLIGHT_MAX, World};
 
 impl World {
     /// What the sender's system takes; it arrives in pieces.
@@ -29,7 +29,8 @@ impl World {
             let len = if chunk > 65_536 { left } else { left.min(1 + self.rng.below(chunk) as usize) };
             left -= len;
             self.at(at, Act::Arrive { link: id, down, len });
-            if dribbles || (chunk <= 65_536 && self.chance(20)) {
+            let pauses = dribbles || (chunk <= 65_536 && self.chance(20));
+            if pauses && at.since(now) < IN_FLIGHT_MAX {
                 at = at + MS * self.rng.below(30) as u32;
             }
         }

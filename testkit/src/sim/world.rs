@@ -24,6 +24,9 @@ use crate::history::{Event, Limits};
 /// device stands still for just less than what ends its sessions (5 s), then applies the rest of its window before it
 /// reads on (8 orders of 400 ms), while the server stands still too and declares nobody dead.
 const LATE_MAX: Duration = Duration::from_secs(10);
+/// Bytes that come one after the other take so long at most, together with those before them: nobody can tell them from a
+/// connection that works.
+pub(super) const IN_FLIGHT_MAX: Duration = Duration::from_secs(3);
 /// Steps per simulated second beyond which somebody spins: one byte at a time is a step for each.
 const STEPS_PER_S: u64 = 100_000;
 const STEPS_PER_S_AND_DEVICE: u64 = 20_000;
@@ -250,7 +253,8 @@ impl World {
         let start = Instant::from_millis(1_000);
         // A wall clock that goes back hides how long a server was away.
         let walls = plan.has(|fault| matches!(fault, Fault::WallJump { .. } | Fault::WallFrozen { .. }));
-        let limits = Limits { late: Some(LATE_MAX).filter(|_| !walls), settled: true, ..Limits::default() };
+        let late = LATE_MAX + IN_FLIGHT_MAX;
+        let limits = Limits { late: Some(late).filter(|_| !walls), settled: true, ..Limits::default() };
         let count = plan.devices.len();
         let mut world = Self {
             rng: Rng::new(plan.seed),
