@@ -7,7 +7,7 @@ use std::time::Duration;
 use wire_format::frame::outcome::Code;
 use wire_format::ids::Lane;
 
-use super::checker::Violation;
+use super::rule::Violation;
 
 /// An order: which log it stands in and its place there. A test may number as it likes, as long as later orders of a log
 /// have higher numbers.

@@ -25,6 +25,7 @@
 
 mod checker;
 mod event;
+mod rule;
 
 use std::fmt::{self, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -32,8 +33,9 @@ use std::time::Duration;
 
 use wire_format::frame::outcome::Code;
 
-pub use checker::{Checker, Limits, Rule, Violation};
+pub use checker::{Checker, Limits};
 pub use event::{Event, Facts, OrderId};
+pub use rule::{Rule, Violation};
 
 /// Violations shown in full; a thousand more say nothing new.
 const SHOWN: usize = 5;
