@@ -122,6 +122,14 @@ impl SimDisk {
         (state.dies_in, state.dead) = (None, false);
     }
 
+    /// The process that used the disk is gone, in the middle of a call perhaps, and the system goes on: what was written is seen
+    /// as before, and is synced or not. Plans to fail or to die are forgotten.
+    pub fn kill(&self) {
+        let mut state = self.state();
+        state.failing.clear();
+        (state.dies_in, state.dead) = (None, false);
+    }
+
     /// The call after `calls` further ones that change something fails, and may have done some of its work. Plans add up:
     /// the one made last is used first.
     pub fn fail_after(&self, calls: u32) {
@@ -133,13 +141,13 @@ impl SimDisk {
         self.state().failing.clear();
     }
 
-    /// The power goes in the middle of the call after `calls` further ones that change something; every later call fails
-    /// until [`SimDisk::crash`].
+    /// The power goes in the middle of the call after `calls` further ones that change something, or the process does; every
+    /// later call fails until [`SimDisk::crash`] or [`SimDisk::kill`] says which.
     pub fn die_after(&self, calls: u64) {
         self.state().dies_in = Some(calls);
     }
 
-    /// Whether the power went.
+    /// Whether that has happened.
     #[must_use]
     pub fn is_dead(&self) -> bool {
         self.state().dead

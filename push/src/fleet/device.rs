@@ -114,6 +114,8 @@ pub(crate) mod flag {
     pub(crate) const NAMED: u32 = 1 << 25;
     /// The same of the durable log, or it was sent some of that in an earlier run of this server.
     pub(crate) const NAMED_DURABLE: u32 = 1 << 26;
+    /// The fence was raised since its last session: it may have served another server, and forgotten the volatile log.
+    pub(crate) const RAISED: u32 = 1 << 27;
     /// It does not know any more what it told of the durable log; that has to be told.
     pub(crate) const JOURNAL_LOST: u32 = 1 << 24;
 }

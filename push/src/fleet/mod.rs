@@ -374,6 +374,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         self.config.fence = fence;
         self.config.takeover = true;
         for index in 0..if same { 0 } else { self.fresh } {
+            self.devices.at_mut(index).set(flag::RAISED, true);
             self.greet_anew(now, index);
         }
     }

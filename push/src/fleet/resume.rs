@@ -57,7 +57,8 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             let evicted = self.has_evicted(index, floors, durable);
             // Who never heard of the log has nothing to forget of it: its first session may have broken before that.
             let unknown = floors.is_none() && (rebooted || self.devices.at(index).is(named));
-            let forgot = unknown || evicted || (rebooted && !keeps);
+            let replaced = !durable && self.devices.at(index).is(flag::RAISED) && is_blank(floors, welcome);
+            let forgot = unknown || evicted || replaced || (rebooted && !keeps);
             self.devices.at_mut(index).set(named, floors.is_some());
             let memory = Memory { welcome, rebooted, forgot, poison };
             for track in Tracks::of(durable) {
@@ -73,6 +74,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                 self.stats.journals_lost = self.stats.journals_lost.wrapping_add(u64::from(lost));
             }
         }
+        self.devices.at_mut(index).set(flag::RAISED, false);
         if self.devices.at(index).is(flag::DOUBT | flag::TRACE | flag::JOURNAL_LOST) {
             self.tell.push_back(&mut self.devices, index);
         }
@@ -253,6 +255,12 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         }
         None
     }
+}
+
+/// Whether a device shows nothing of the volatile log: it names no floor, and nothing that it began.
+fn is_blank(floors: Option<&LogFloors>, welcome: &Welcome<'_>) -> bool {
+    let has_floor = floors.is_some_and(|floors| floors.lanes.iter().any(|lane| lane.floor != 0));
+    !has_floor && !welcome.started.iter().any(|begun| !begun.durable)
 }
 
 /// The order a device seems to go down with, and in how many sessions in a row.

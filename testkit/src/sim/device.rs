@@ -57,6 +57,8 @@ pub(super) struct Device {
     pub(super) blocked: [Instant; 2],
     pub(super) dials_fail_until: Instant,
     pub(super) dribbles_until: Instant,
+    /// It was told to leave, and is off by then.
+    pub(super) off_by: Option<Instant>,
     /// It dies after so many further steps, by a power cut or not, and comes back after that.
     pub(super) die_in: Option<(u32, bool, Duration)>,
     /// Its journal, and what that is kept in.
@@ -91,6 +93,7 @@ impl Device {
             blocked: [Instant::ZERO; 2],
             dials_fail_until: Instant::ZERO,
             dribbles_until: Instant::ZERO,
+            off_by: None,
             die_in: None,
             store: None,
             medium: Medium::new(keeps, seed ^ at as u64),
@@ -171,9 +174,10 @@ impl World {
     /// A device that cannot read its journal does not serve: it is switched on once more.
     fn does_not_boot(&mut self, at: usize, why: &StoreError) {
         self.note_of(at, format_args!("device {at} does not boot: {why}"));
-        let medium = &self.devices[at].medium;
-        if medium.is_dead() {
-            medium.crash();
+        if self.devices[at].medium.is_dead() {
+            let power = self.power_goes();
+            let medium = &self.devices[at].medium;
+            if power { medium.crash() } else { medium.kill() }
         }
         self.later(MS * 500, Act::Boot { device: at });
     }
@@ -214,7 +218,8 @@ impl World {
             Ok(true) => self.ends_are_kept(at),
             Err(_) if device.medium.is_dead() => {
                 self.probe(if ends { Probe::D7 } else { Probe::D3 });
-                self.crash_device(at, true, MS * 700);
+                let power = self.power_goes();
+                self.crash_device(at, power, MS * 700);
                 return false;
             }
             Err(why) => {

@@ -278,7 +278,10 @@ impl World {
         let Some(outbox) = &mut durable.outbox else { return };
         let renewed = match outbox.renew(times) {
             Ok(renewed) => renewed,
-            Err(_) if durable.disk.is_dead() => return self.crash_server(at, true, AGAIN),
+            Err(_) if durable.disk.is_dead() => {
+                let power = self.power_goes();
+                return self.crash_server(at, power, AGAIN);
+            }
             Err(error) => {
                 self.note(format_args!("a log cannot be begun: {error}"));
                 let boot = self.servers[at].boot;

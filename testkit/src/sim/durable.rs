@@ -306,7 +306,8 @@ impl World {
         self.ledger.note(now, None, format_args!("committed {} {written:?}", committed.is_ok()));
         if durable.disk.is_dead() {
             self.probe(if orders { Probe::S2 } else { Probe::S6 });
-            return self.crash_server(at, true, MS * 500);
+            let power = self.power_goes();
+            return self.crash_server(at, power, MS * 500);
         }
         if let Err(error) = &committed {
             self.commit_failed(error);

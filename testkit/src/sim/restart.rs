@@ -45,7 +45,9 @@ impl World {
             Err(error) => {
                 let died = durable.disk.is_dead();
                 if died {
-                    durable.disk.crash();
+                    let power = self.power_goes();
+                    let disk = &self.servers[at].durable.disk;
+                    if power { disk.crash() } else { disk.kill() }
                 }
                 self.probe(if died { Probe::DiedAtStart } else { Probe::StartFailed });
                 self.note(format_args!("server {at} cannot start: {error}"));

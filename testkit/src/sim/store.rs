@@ -61,7 +61,16 @@ impl Medium {
         }
     }
 
-    /// The power goes in the middle of the operation after so many.
+    /// The device's process is gone and comes back.
+    pub(super) fn kill(&self) {
+        match self {
+            Self::None => {}
+            Self::Files(disk) => disk.kill(),
+            Self::Flash(flash) => flash.crash(),
+        }
+    }
+
+    /// The power, or the process, goes in the middle of the operation after so many.
     pub(super) fn die_after(&self, operations: u32) {
         match self {
             Self::None => {}

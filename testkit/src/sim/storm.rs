@@ -170,11 +170,13 @@ impl World {
         if it.receiver.take().is_none() {
             return;
         }
-        (it.work, it.frozen, it.die_in) = (None, false, None);
+        (it.work, it.frozen, it.die_in, it.off_by) = (None, false, None, None);
         (it.store, it.reads_on) = (None, false);
         it.answered.clear();
-        if power || it.medium.is_dead() {
+        if power {
             it.medium.crash();
+        } else if it.medium.is_dead() {
+            it.medium.kill();
         }
         self.note_of(at, format_args!("device {at} crashes, power cut {power}"));
         for id in self.links.of_device(at) {
@@ -190,9 +192,10 @@ impl World {
             return;
         }
         let boot = it.boot;
-        let mut within = FAREWELL_WITHIN + MS;
+        let mut off_by = self.now + FAREWELL_WITHIN + MS;
         if let Some(after) = drain {
-            within += after;
+            // A device that leaves already leaves as it said first.
+            off_by = it.off_by.unwrap_or(off_by + after);
             let after_ms = after.as_millis() as u32;
             self.with_receiver(at, |receiver, now| {
                 receiver.drain(now, Drain { reason: drain::Reason::LEAVING, after_ms });
@@ -200,13 +203,19 @@ impl World {
         } else {
             self.with_receiver(at, |receiver, now| receiver.stop(now));
         }
-        self.later(within, Act::Down { device: at, boot, away });
+        let it = &mut self.devices[at];
+        let off_by = it.off_by.map_or(off_by, |first| first.min(off_by));
+        it.off_by = Some(off_by);
+        self.at(off_by, Act::Down { device: at, boot, away });
     }
 
     pub(super) fn down(&mut self, at: usize, boot: u64, away: Duration) {
         let it = &self.devices[at];
-        if it.boot != boot {
+        if it.boot != boot || it.receiver.is_none() {
             return;
+        }
+        if let Some(off_by) = it.off_by.filter(|off_by| *off_by > self.now) {
+            return self.at(off_by, Act::Down { device: at, boot, away });
         }
         let still = it.receiver.as_ref().is_some_and(|receiver| !receiver.is_stopped());
         if still && !it.frozen && it.work.is_none() {
@@ -237,6 +246,8 @@ impl World {
             return;
         }
         it.frozen = false;
+        // What it says last it has not been able to say meanwhile.
+        it.off_by = it.off_by.map(|off_by| off_by.max(self.now + FAREWELL_WITHIN + MS));
         self.note_of(at, format_args!("device {at} goes on"));
         self.with_receiver(at, |receiver, now| receiver.handle_timeout(now));
         self.read_all(at);
@@ -375,8 +386,10 @@ impl World {
         server.traces.clear();
         let told_nobody = server.durable.has_untold();
         server.durable.forget();
-        if power || server.durable.disk.is_dead() {
+        if power {
             server.durable.disk.crash();
+        } else if server.durable.disk.is_dead() {
+            server.durable.disk.kill();
         }
         server.told.clear();
         server.expected.clear();

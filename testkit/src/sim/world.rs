@@ -511,6 +511,11 @@ impl World {
         self.run.probes.count(probe as usize);
     }
 
+    /// What ended in the middle of an operation on its disk: the power went, or the process alone.
+    pub(super) fn power_goes(&mut self) -> bool {
+        !self.chance(33)
+    }
+
     pub(super) fn chance(&mut self, percent: u64) -> bool {
         self.rng.below(100) < percent
     }
