@@ -430,7 +430,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn unowe(&mut self, index: u32, track: Track, slot: u32) {
         let state = self.devices.track_mut(index, track);
         state.owed = state.owed.saturating_sub(1);
@@ -473,7 +473,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             (state.unreceived, state.oldest) = (next, next);
         }
         self.acknowledged(index, slot);
-        self.end_transfer(index, slot);
+        if self.devices.at(index).transfer.slot == slot {
+            self.hand_on_transfer(index, slot);
+        }
     }
 
     /// The bytes of an order are not on their way any more.

@@ -89,14 +89,14 @@ impl Told {
         }
     }
 
-    fn pop(&mut self) -> Option<Item> {
+    fn pop(&mut self) -> Option<&Item> {
         if self.len == 0 {
             return None;
         }
-        let item = self.items.get(self.head).copied();
-        self.head = self.head.wrapping_add(1) % Self::CAPACITY;
+        let at = self.head;
+        self.head = at.wrapping_add(1) % Self::CAPACITY;
         self.len = self.len.wrapping_sub(1);
-        item
+        self.items.get(at)
     }
 }
 
@@ -104,15 +104,19 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     /// The next event, until there is none. Outcomes of an order come before its [`Event::Settled`].
     pub fn poll_event(&mut self) -> Option<Event<B, M>> {
         // Most events are outcomes: they pay for nothing else.
-        if let Some(item) = self.told.pop() { Some(tell_outcome(item)) } else { self.poll_rarer() }
+        if let Some(item) = self.told.pop() {
+            return Some(tell_outcome(item));
+        }
+        let nothing = self.told.greeted.is_none() && self.posts.untold == 0;
+        if nothing && self.tell.is_empty() && self.sweep.is_empty() && self.done.is_empty() {
+            return None;
+        }
+        self.poll_rarer()
     }
 
     #[inline(never)]
     fn poll_rarer(&mut self) -> Option<Event<B, M>> {
         loop {
-            if let Some(item) = self.told.pop() {
-                return Some(tell_outcome(item));
-            }
             if let Some(event) = self.tell_greeted() {
                 return Some(event);
             }
@@ -131,6 +135,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                 if let Some((number, Live { frame, marks, first })) = self.orders.release(slot) {
                     return Some(Event::Settled { number, frame, first: DeviceIndex(first), marks });
                 }
+            }
+            if let Some(item) = self.told.pop() {
+                return Some(tell_outcome(item));
             }
         }
     }
@@ -318,7 +325,7 @@ fn end_of_abandoned(mark: Mark) -> Option<Code> {
 }
 
 #[inline]
-fn tell_outcome<B, M>(Item { device, number, end, latency, sort }: Item) -> Event<B, M> {
+fn tell_outcome<B, M>(&Item { device, number, end, latency, sort }: &Item) -> Event<B, M> {
     let End { code, first_code, device_ms, by_device, .. } = end;
     let device = DeviceIndex(device);
     match sort {

@@ -399,6 +399,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         traced && !self.forked && said()
     }
 
+    #[inline(always)]
     fn judge_order(&self, now: Instant, index: u32, slot: u32) -> Judged {
         let (order, device) = (self.orders.at(slot), self.devices.at(index));
         let too_large = order.has_no_place_on(device)
