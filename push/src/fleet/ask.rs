@@ -300,10 +300,8 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     }
 
     /// One question without an answer.
+    #[inline(never)]
     pub(super) fn tell_unanswered(&mut self) -> Option<Event<B, M>> {
-        if self.posts.untold == 0 {
-            return None;
-        }
         let (post, _) = self.posts.iter().find(|(_, entry)| entry.untold.is_some())?;
         let entry = self.posts.at_mut(post)?;
         let why = entry.untold.take()?;

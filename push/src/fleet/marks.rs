@@ -50,8 +50,12 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         let cancelled = order.cancel_seq != 0;
         order.set_mark(index, Mark::SENT);
         order.unsent = order.unsent.saturating_sub(u32::from(was == Mark::PENDING));
-        self.unowe(index, track, slot);
         let state = self.devices.track_mut(index, track);
+        state.owed = state.owed.saturating_sub(1);
+        let (owed, is_next) = (state.owed != 0, state.next == slot);
+        if !owed {
+            state.next = NONE;
+        }
         state.sent = state.sent.saturating_add(1);
         state.out = state.out.saturating_add(1);
         state.held = state.held.saturating_add(1);
@@ -71,8 +75,14 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             device.receipt_since = awake;
         }
         device.bytes = device.bytes.saturating_add(len);
+        if !owed {
+            device.owing &= !track.bit();
+        }
         if was == Mark::REPEAT {
             device.tally.replays = device.tally.replays.saturating_add(1);
+        }
+        if owed && is_next {
+            self.owe_next(index, track, slot);
         }
         self.devices.note_written(index, track, number);
         self.durable_out = self.durable_out.saturating_add(u32::from(track.is_durable()));
@@ -350,12 +360,12 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     #[inline]
     fn unsort(&mut self, index: u32, slot: u32, was: Mark) {
         let order = self.orders.at_mut(slot);
-        let track = order.track;
+        let (track, len) = (order.track, order.len);
         order.unsent = order.unsent.saturating_sub(u32::from(was.is_unsent()));
         if was.is_owed() {
             self.unowe(index, track, slot);
         } else if was == Mark::SENT {
-            self.unsend_and_out(index, track, slot);
+            self.unsend_and_out(index, track, slot, len);
         } else if was.is_out() {
             self.unout(index, track, slot);
         } else if was.is_unlogged() || was == Mark::RECALLED {
@@ -438,14 +448,20 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             state.next = NONE;
             self.devices.at_mut(index).owing &= !track.bit();
         } else if state.next == slot {
-            let next = self.orders.next_of(slot, index, Mark::is_owed);
-            self.devices.track_mut(index, track).next = next;
+            self.owe_next(index, track, slot);
         }
     }
 
+    /// The order behind `slot` that is owed is the lowest one now.
+    #[inline]
+    fn owe_next(&mut self, index: u32, track: Track, slot: u32) {
+        let next = self.orders.next_of(slot, index, Mark::is_owed);
+        self.devices.track_mut(index, track).next = next;
+    }
+
     fn unsend(&mut self, index: u32, slot: u32) {
-        let track = self.orders.at(slot).track;
-        self.acknowledged(index, slot);
+        let (track, len) = (self.orders.at(slot).track, self.orders.at(slot).len);
+        self.acknowledged(index, len);
         let state = self.devices.track_mut(index, track);
         state.sent = state.sent.saturating_sub(1);
         if state.sent == 0 {
@@ -458,7 +474,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
 
     /// Both at once. Usually the order is the lowest of both sorts, and so is the one after it: one walk finds it.
     #[inline]
-    fn unsend_and_out(&mut self, index: u32, track: Track, slot: u32) {
+    fn unsend_and_out(&mut self, index: u32, track: Track, slot: u32, len: u32) {
         let state = self.devices.track_mut(index, track);
         if state.oldest != slot || state.unreceived != slot || state.sent != state.out {
             self.unsend(index, slot);
@@ -472,16 +488,16 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             let state = self.devices.track_mut(index, track);
             (state.unreceived, state.oldest) = (next, next);
         }
-        self.acknowledged(index, slot);
+        self.acknowledged(index, len);
         if self.devices.at(index).transfer.slot == slot {
             self.hand_on_transfer(index, slot);
         }
     }
 
-    /// The bytes of an order are not on their way any more.
+    /// So many bytes of an order are not on their way any more.
     #[inline]
-    fn acknowledged(&mut self, index: u32, slot: u32) {
-        let (len, awake) = (self.orders.at(slot).len, self.awake(self.now));
+    fn acknowledged(&mut self, index: u32, len: u32) {
+        let awake = self.awake(self.now);
         let device = self.devices.at_mut(index);
         device.bytes = device.bytes.saturating_sub(len);
         device.receipt_since = if device.bytes == 0 { Instant::NEVER } else { awake };

@@ -117,10 +117,14 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     #[inline(never)]
     fn poll_rarer(&mut self) -> Option<Event<B, M>> {
         loop {
-            if let Some(event) = self.tell_greeted() {
+            if self.told.greeted.is_some()
+                && let Some(event) = self.tell_greeted()
+            {
                 return Some(event);
             }
-            if let Some(event) = self.tell_unanswered() {
+            if self.posts.untold != 0
+                && let Some(event) = self.tell_unanswered()
+            {
                 return Some(event);
             }
             if let Some(index) = self.tell.front() {
@@ -142,6 +146,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         }
     }
 
+    #[inline(never)]
     fn tell_greeted(&mut self) -> Option<Event<B, M>> {
         let greeted = self.told.greeted.as_mut()?;
         let device = DeviceIndex(greeted.device);
@@ -154,6 +159,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     }
 
     /// One step for a device with something to tell; it leaves the list when that was all.
+    #[inline(never)]
     fn tell_device(&mut self, index: u32) -> Option<Event<B, M>> {
         let device = self.devices.at_mut(index);
         let at = DeviceIndex(index);
