@@ -185,10 +185,9 @@ impl Checker {
         self.outcomes.get(&(device, order)).copied()
     }
 
-    /// Whether an order was accepted for this device.
-    #[must_use]
-    pub fn is_target(&self, order: OrderId, device: u32) -> bool {
-        self.orders.get(&order).is_some_and(|facts| facts.targets.contains(&device))
+    /// The devices an order was accepted for.
+    pub fn targets_of(&self, order: OrderId) -> impl Iterator<Item = u32> {
+        self.orders.get(&order).into_iter().flat_map(|facts| facts.targets.iter().copied())
     }
 
     fn accepted(&mut self, order: OrderId, facts: &Facts) -> Verdict {

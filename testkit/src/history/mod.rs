@@ -124,7 +124,7 @@ impl History {
     /// Whether an order was accepted for this device.
     #[must_use]
     pub fn is_target(&self, order: OrderId, device: u32) -> bool {
-        self.lock().checker.is_target(order, device)
+        self.lock().checker.targets_of(order).any(|of| of == device)
     }
 
     /// How often an order was handed over, on whatever device.

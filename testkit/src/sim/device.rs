@@ -292,7 +292,7 @@ impl World {
         let it = &mut self.devices[at];
         let Some(due) = it.receiver.as_ref().and_then(Receiver::poll_timeout) else { return };
         let due = due.max(self.now);
-        if due < it.armed && !it.frozen {
+        if due != it.armed && !it.frozen {
             it.armed = due;
             self.arm_device_at(at, due);
         }

@@ -140,7 +140,8 @@ impl World {
     fn look_at_a_copy(&self, at: usize) -> Option<(Contents, push::outbox::log::Recovery)> {
         let durable = &self.servers[at].durable;
         let times = durable.now(self.now);
-        let (_, restored) = Outbox::open(durable.disk.copy(1), Durable::SETTINGS, times, 1).ok()?;
+        let (_, restored) =
+            Outbox::open(durable.disk.copy(1), Durable::settings(self.devices.len()), times, 1).ok()?;
         let recovery = restored.recovery.clone();
         Some((Contents::of(restored), recovery))
     }

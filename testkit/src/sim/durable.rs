@@ -138,8 +138,15 @@ impl Durable {
         }
     }
 
-    /// Segments are small, so that a run of half a minute sees many.
-    pub(super) const SETTINGS: Settings = Settings { segment_bytes: 8 << 10, bytes_max: 1 << 20 };
+    /// Segments are small, so that a run of half a minute sees many. A list of thousands of devices needs the least that a
+    /// server takes.
+    pub(super) const fn settings(devices: usize) -> Settings {
+        if devices > 1_000 {
+            Settings { segment_bytes: 256 << 10, bytes_max: 16 << 20 }
+        } else {
+            Settings { segment_bytes: 8 << 10, bytes_max: 1 << 20 }
+        }
+    }
 
     /// What the server's clocks show.
     pub(super) fn now(&self, now: Instant) -> Now {

@@ -241,8 +241,8 @@ impl Ledger {
         self.checker.outcome_of(order, device as u32)
     }
 
-    pub(super) fn is_target(&self, order: OrderId, device: usize) -> bool {
-        self.checker.is_target(order, device as u32)
+    pub(super) fn targets(&self, order: OrderId) -> impl Iterator<Item = usize> {
+        self.checker.targets_of(order).map(|device| device as usize)
     }
 
     /// Nothing more happens: what is missing is a broken promise as well.

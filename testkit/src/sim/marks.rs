@@ -3,8 +3,6 @@
 //! Every mark of an order is looked at whenever an outcome of it was told: with ten thousand devices that is ten thousand looks
 //! at ten thousand marks, so what the marks have to be is kept as bytes beside them.
 
-use std::collections::BTreeMap;
-
 use push::Mark;
 
 use super::world::World;
@@ -59,18 +57,24 @@ impl World {
 
     /// Holds every mark of an order against what was told; what they have to be as far as that goes.
     pub(super) fn compare_marks(&mut self, at: usize, order: OrderId, marks: &[u8], over: bool) -> Expected {
-        // A device that was taken out and listed again has had several places.
-        let mut by_device = BTreeMap::new();
+        let count = self.devices.len();
+        // A device that was taken out and listed again has had several places. Behind all: places nobody has.
+        let mut by_device = vec![None; count + 1];
         for ((place, device), mark) in self.servers[at].device_of.iter().enumerate().zip(marks) {
-            let known = by_device.entry(*device).or_insert((place, Mark(*mark)));
-            *known = if known.1 == Mark::NOT_TARGETED { (place, Mark(*mark)) } else { *known };
+            let known = &mut by_device[count.min(*device)];
+            if known.is_none_or(|(_, before)| before == Mark::NOT_TARGETED) {
+                *known = Some((place, Mark(*mark)));
+            }
         }
+        let mut meant = vec![false; count + 1];
+        self.ledger.targets(order).for_each(|device| meant[device] = true);
         let mut expected = vec![ELSEWHERE; marks.len()];
-        for (device, (place, mark)) in by_device {
-            let told = self.ledger.outcome(order, device);
-            let is_target = self.ledger.is_target(order, device);
-            let right = match (is_target, over || told.is_some()) {
-                (false, _) => (mark, told) == (Mark::NOT_TARGETED, None),
+        for (device, known) in by_device.into_iter().enumerate() {
+            let Some((place, mark)) = known else { continue };
+            // Of others nothing can have been told: the judge takes no such line.
+            let told = if meant[device] { self.ledger.outcome(order, device) } else { None };
+            let right = match (meant[device], over || told.is_some()) {
+                (false, _) => mark == Mark::NOT_TARGETED,
                 (true, true) => mark.code() == told,
                 (true, false) => true,
             };
@@ -80,7 +84,7 @@ impl World {
             }
             expected[place] = match told {
                 Some(code) => code.0,
-                None if is_target => OPEN,
+                None if meant[device] => OPEN,
                 None => Mark::NOT_TARGETED.0,
             };
         }

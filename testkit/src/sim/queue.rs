@@ -52,15 +52,11 @@ impl Timers {
     }
 
     fn set(&mut self, place: usize, key: Key) {
-        let mut node = self.nodes.len() / 2 + place;
-        self.nodes[node] = key;
-        while node > 1 {
-            node /= 2;
-            let earlier = self.nodes[2 * node].min(self.nodes[2 * node + 1]);
-            if self.nodes[node] == earlier {
-                return;
-            }
+        let (mut node, mut earlier) = (self.nodes.len() / 2 + place, key);
+        while node > 0 && self.nodes[node] != earlier {
             self.nodes[node] = earlier;
+            earlier = earlier.min(self.nodes[node ^ 1]);
+            node /= 2;
         }
     }
 }

@@ -37,7 +37,7 @@ impl World {
     pub(super) fn open_outbox(&mut self, at: usize, seed: u64) -> Option<Restored> {
         let durable = &mut self.servers[at].durable;
         let times = durable.now(self.now);
-        match Outbox::open(durable.disk.clone(), Durable::SETTINGS, times, seed) {
+        match Outbox::open(durable.disk.clone(), Durable::settings(self.devices.len()), times, seed) {
             Ok((outbox, restored)) => {
                 durable.outbox = Some(outbox);
                 Some(restored)
