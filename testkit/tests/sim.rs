@@ -46,6 +46,18 @@ fn a_store_of_many_devices_settles() {
     assert!(outcome.run.outcomes > 1_000, "{outcome:?}");
 }
 
+/// The first hours of a day: what few faults and long silence make of sessions, journals and logs.
+#[test]
+fn a_store_lives_through_the_hours_of_a_day() {
+    let hours = std::time::Duration::from_secs(2 * 3_600);
+    let outcome = sim::run(&Plan::draw(Scene::Day, 1).until(hours), false);
+    assert_eq!(outcome.failure, None);
+    assert!(outcome.run.simulated >= hours, "{outcome:?}");
+    assert!(outcome.run.orders > 200 && outcome.run.outcomes > outcome.run.orders, "{outcome:?}");
+    // A PING to each of a hundred devices at least every 3 s, and its answer.
+    assert!(outcome.run.steps > 2 * 100 * hours.as_secs() / 3, "{outcome:?}");
+}
+
 #[test]
 fn the_command_says_what_is_wrong_with_its_words() {
     let code = |words: &[&str]| sim::main(words.iter().map(|word| (*word).to_owned()));

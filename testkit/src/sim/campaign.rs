@@ -38,6 +38,8 @@ pub struct Report {
     pub seeds: u64,
     /// Seeds run twice.
     pub twice: u64,
+    /// Time that passed in all worlds, second runs included.
+    pub simulated: Duration,
     /// Seeds that failed, and how; lowest first.
     pub failures: Vec<(u64, Failure)>,
     /// On the clock of this machine.
@@ -76,6 +78,8 @@ impl Campaign {
             let Ok(mut report) = report.lock() else { return };
             report.seeds += 1;
             report.twice += u64::from(twice);
+            let second = again.as_ref().map_or(Duration::ZERO, |again| again.run.simulated);
+            report.simulated += outcome.run.simulated + second;
             if let Some(again) = again
                 && again != outcome
             {
@@ -124,19 +128,23 @@ impl Report {
             };
             let _ = writeln!(text, "  {count:>12} {}{never}", probe.text());
         }
-        let simulated = run.simulated.as_secs_f64();
         let _ = writeln!(
             text,
-            "{} seeds in {took:.1} s: {:.1} seeds/s, {} of them run twice; {:.1} days simulated, {:.0} s per second; \
-             {} orders, {} outcomes, {} steps",
+            "{} seeds in {took:.1} s: {:.1} seeds/s, {} of them run twice; {} orders, {} outcomes, {} steps",
             self.seeds,
             self.seeds as f64 / took,
             self.twice,
-            simulated / 86_400.0,
-            simulated / took,
             run.orders,
             run.outcomes,
             run.steps,
+        );
+        let simulated = self.simulated.as_secs_f64();
+        let _ = writeln!(
+            text,
+            "{:.2} store-days simulated: {:.0} s per second, {:.3} store-days per second",
+            simulated / 86_400.0,
+            simulated / took,
+            simulated / 86_400.0 / took,
         );
         let _ = writeln!(text, "{} seeds failed", self.failures.len());
         text

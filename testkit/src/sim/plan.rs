@@ -165,6 +165,15 @@ impl Plan {
         plan
     }
 
+    /// The same run, ending sooner: what happens later does not.
+    #[must_use]
+    pub fn until(mut self, end: Duration) -> Self {
+        self.storm = self.storm.min(end);
+        self.orders.retain(|order| order.at < end);
+        self.faults.retain(|fault| fault.at < end);
+        self
+    }
+
     /// The seed it was drawn from.
     #[must_use]
     pub const fn seed(&self) -> u64 {
