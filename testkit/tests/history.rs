@@ -288,9 +288,16 @@ fn a_key_of_another_log_ends_an_order_as_the_first_one_ended() {
     let forgot = Event::Forgot { device: DEVICE, log: 1 };
     let rest = [forgot].into_iter().chain(twice.clone());
     assert_eq!(rules(own.clone().into_iter().chain(rest.clone())), []);
-    assert_eq!(rules(own.into_iter().chain(twice)), [Rule::TwiceInOneBoot]);
+    assert_eq!(rules(own.clone().into_iter().chain(twice)), [Rule::TwiceInOneBoot]);
+    // Asked about after its lifetime it says so, and that nothing happened is true of what it knows.
+    let late = [outcome(1, Code::EXPIRED), settled(1)];
+    let rest = [Event::Forgot { device: DEVICE, log: 1 }].into_iter().chain(late.clone());
+    assert_eq!(rules(own.clone().into_iter().chain(rest.clone())), []);
+    assert_eq!(rules(own.into_iter().chain(late)), [Rule::EffectDespite]);
     let once = [plain(1), effect(1), answer(1, Code::APPLIED)];
-    assert_eq!(rules(once.into_iter().chain(rest)), [Rule::SecondEffect]);
+    let again = [Event::Forgot { device: DEVICE, log: 1 }, effect_in(1, order(1), true)];
+    assert_eq!(rules(once.clone().into_iter().chain(again))[0], Rule::SecondEffect);
+    assert_eq!(rules(once.into_iter().chain(rest)), [Rule::EffectDespite]);
     // One that was rejected had no effect; another log may try.
     let run = |log| [keyed(log), effect_in(1, in_log(log), false)];
     let no = answer_in(1, in_log(1), Code::REJECTED_KIND);

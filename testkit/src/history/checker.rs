@@ -417,8 +417,9 @@ impl Checker {
                     return Err(Rule::WrongCode);
                 }
                 let now = self.boots.get(&device).map(|it| it.boot);
-                // What may run again may have run in a boot of which nobody heard.
-                let ran = |run: &Run| run.counts() && (!facts.idempotent || Some(run.boot) == now);
+                // What may run again may have run in a boot of which nobody heard, or before the device forgot its log.
+                let known = |run: &Run| Some(run.boot) == now && !run.forgotten;
+                let ran = |run: &Run| run.counts() && (!facts.idempotent || known(run));
                 if runs.iter().any(ran) { Err(Rule::EffectDespite) } else { Ok(()) }
             }
             // What may run again is asked about again, unless the application took it back meanwhile.
@@ -445,7 +446,7 @@ impl Checker {
     fn is_end_by_key(&self, order: OrderId, facts: &Facts, device: u32, code: Code, runs: &[Run]) -> bool {
         let now = self.boots.get(&device).map(|it| it.boot);
         let ended = |run: &Run| run.answer.is_some_and(|code| !code.is_attempt_end());
-        let forgotten = |run: &Run| facts.idempotent && Some(run.boot) != now;
+        let forgotten = |run: &Run| facts.idempotent && (Some(run.boot) != now || run.forgotten);
         runs.iter().filter(|run| ended(run)).all(forgotten)
             && self.begun_by_key(order, facts, device).any(|run| run.answer == Some(code))
     }
