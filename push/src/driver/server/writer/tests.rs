@@ -12,7 +12,7 @@ use super::super::shared::{Message, Word, lock};
 use super::super::{ConnConfig, Device, Event, FanOut, Server, ServerConfig, Target};
 use super::*;
 use crate::config::FleetConfig;
-use crate::fleet::DeviceIndex;
+use crate::fleet::{DeviceIndex, Trace};
 use crate::order::Order;
 use crate::outbox::log::Doing;
 use crate::outbox::{AppendError, Batch, Frame, Outcome, Stats};
@@ -119,8 +119,9 @@ impl Keeper for Notes {
             format!("{number} on {device}: {first_code}{}", if last { " at last" } else { "" })
         });
         let sessions = batch.sessions().iter();
-        let sessions =
-            sessions.map(|session| format!("session of {} upto {:?}", session.device, session.upto));
+        let sessions = sessions.map(|session| {
+            format!("session of {} upto {:?} ended {:?}", session.device, session.upto, session.ended)
+        });
         self.note(ends.chain(sessions))
     }
 
@@ -319,6 +320,19 @@ async fn what_is_heard_of_a_device_is_kept_once() {
     notes.with(|paper| paper.fails = false);
     until(|| notes.committed().len() == 2).await;
     assert_eq!(notes.committed(), [["device 3 zone 3"], ["device 3 zone 9"]]);
+}
+
+#[tokio::test]
+async fn a_session_is_written_down_with_what_its_device_still_knows() {
+    let (server, notes) = server(64);
+    let mut batch = Box::<super::Batch>::default();
+    let (device, boot, open) = (DeviceIndex(1), 9, true);
+    let trace = Trace { device, boot, open, upto: [0, 7, 0, 0], ended: [0, 5, 0, 0] };
+    batch.push_trace(server.shared.clock.now(), trace);
+    server.shared.outbox.as_ref().unwrap().put(Job::Logs(1, batch)).unwrap();
+    until(|| !notes.committed().is_empty()).await;
+    let session = "session of 3 upto [0, 7, 0, 0] ended [0, 5, 0, 0]";
+    assert_eq!(notes.committed(), [["device 3 zone 3", session]]);
 }
 
 #[tokio::test]
