@@ -99,7 +99,8 @@ pub struct FleetConfig {
     pub lineage: Lineage,
     /// Identity of this run of the volatile log: random at each start.
     pub run: u64,
-    /// The durable log; `None`: there is none, and an order of it is refused (default).
+    /// The durable log; `None`: there is none, and an order of it is refused (default). It takes storage of its own:
+    /// [`crate::fleet::TwoLogs`].
     pub durable: Option<LogId>,
     /// Largest body accepted from a device, in bytes; at least 1,044 (WELCOME and OUTCOME must fit).
     pub body_max: u32,

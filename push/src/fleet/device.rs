@@ -1,4 +1,4 @@
-//! What the fleet keeps per device: one slot of storage, no more.
+//! What the fleet keeps per device: one slot of storage, and one more of the durable log if there is one ([`super::DurableSlot`]).
 
 use wire_format::frame::{bye, header, hello, part, reject};
 use wire_format::ids::NodeId;

@@ -165,7 +165,8 @@ pub struct Fleet<D, O, B, M> {
 }
 
 impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Fleet<D, O, B, M> {
-    /// A fleet without devices. The storage is emptied; it sets how many devices and live orders there may be.
+    /// A fleet without devices. The storage is emptied; it sets how many devices and live orders there may be. With a durable
+    /// log that is [`TwoLogs`]: without its second half there is no place for a device.
     pub fn new(config: FleetConfig, devices: D, orders: O, now: Instant, seed: u64) -> Self {
         Self {
             devices: Devices::new(devices, config.durable.is_some()),
