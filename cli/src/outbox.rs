@@ -87,6 +87,10 @@ impl Chosen {
                 format!("the outbox {at} holds files of two histories: {error}"),
                 "a backup was copied over it: move the files of the one or of the other to another place, then start again; nothing was changed",
             ),
+            StartError::Outbox(OpenError::Log(error @ LogError::Format { .. })) => Failure::start(
+                format!("the outbox {at} is of a newer version of this program: {error}"),
+                "start that version, or give this one another --outbox; nothing was changed",
+            ),
             StartError::Outbox(OpenError::Commit(error)) => {
                 self.cannot(&error.doing.to_string(), &error.source)
             }
@@ -337,6 +341,11 @@ mod tests {
             (commit(ErrorKind::StorageFull), "making a new segment", "its disk is full"),
             (read(ErrorKind::Other), "read", "dmesg"),
             (StartError::Outbox(OpenError::Log(foreign)), "two histories", "backup"),
+            (
+                StartError::Outbox(OpenError::Log(LogError::Format { segment: 7, format: *b"002" })),
+                "newer version of this program: segment 0000000000000007 is in format 002",
+                "start that version",
+            ),
             (
                 StartError::Outbox(OpenError::Append(AppendError::Full { bytes: 9, limit: 8 })),
                 "9 of 8 bytes",

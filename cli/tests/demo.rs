@@ -27,6 +27,13 @@ fn a_small_demo_is_all_right() {
         (&40.into(), &40.into()),
         "both ways: {summary}"
     );
+    let restart = &summary["restart"];
+    assert_eq!(
+        (&restart["devices"], &restart["rebooted"], &restart["orders"]),
+        (&20.into(), &10.into(), &10.into())
+    );
+    assert_eq!((&restart["applied"], &restart["wrong"]), (&200.into(), &0.into()), "{restart}");
+    assert!(restart["owed"].as_u64() >= Some(100), "half of the devices were off: {restart}");
     for field in ["discovery_ms", "latency_us", "bytes_out", "allocs_per_order", "secure"] {
         assert!(summary.get(field).is_some(), "{field} in {summary}");
     }

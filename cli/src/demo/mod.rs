@@ -1,5 +1,5 @@
 //! `tillwire demo`: a store server and its devices on this machine, found over real broadcasts and ordered about over
-//! real connections, every outcome checked on both sides.
+//! real connections, every outcome checked on both sides; and a server that crashes, and what survives that.
 
 mod check;
 pub(crate) mod child;
@@ -8,6 +8,7 @@ mod find;
 mod payloads;
 mod plan;
 mod questions;
+mod restart;
 mod scene;
 mod serving;
 mod show;
@@ -25,6 +26,7 @@ use self::farm::{Farm, Part, Record};
 use self::find::Found;
 use self::plan::{DEVICES_MAX, Plan, Planned, Role, SERVER};
 use self::questions::Asked;
+use self::restart::Survived;
 use self::serving::Serving;
 use crate::args::{DISCOVERY_PORT, PUSH_PORT};
 use crate::error::{Failure, Outcome, Verdict};
@@ -50,6 +52,9 @@ Examples:
   tillwire demo --devices 20 --orders 10 --json";
 
 /// Run a server and its devices on this machine (clear mode, loopback only), find them, push orders, check each outcome.
+///
+/// Then a server with an outbox goes in the middle of its work, its devices with journals are restarted, and it is started again:
+/// what it owed arrives, and nothing twice. Its files are in the directory for temporary files, and go with the demo.
 ///
 /// Exit code 0 only if every device was found and every (order, device) pair ended as planned: by the server's report,
 /// and by what the device's application saw.
@@ -108,6 +113,7 @@ async fn demo(args: Args, json: bool) -> Outcome {
     let wrong = check::check(&plan, &pushed, &records);
     served.shutdown().await;
     devices.shutdown().await;
+    let survived = restart::play(args).await?;
     let done = Done {
         args,
         plan: &plan,
@@ -117,6 +123,7 @@ async fn demo(args: Args, json: bool) -> Outcome {
         stats,
         allocations,
         wrong,
+        survived,
         took: begun.elapsed(),
     };
     let ok = done.is_right();
@@ -139,6 +146,7 @@ struct Done<'p> {
     /// By the server's thread, from the first push to the last outcome.
     allocations: u64,
     wrong: Wrong,
+    survived: Survived,
     took: Duration,
 }
 
@@ -157,6 +165,7 @@ impl Done<'_> {
             && self.pushed.len() == self.plan.orders.len()
             && self.asked.right == self.asked.asked
             && self.wrong.is_nothing()
+            && self.survived.is_right()
     }
 }
 

@@ -112,6 +112,7 @@ impl Done<'_> {
             "allocs_per_order": self.allocations_per_order(),
             "secure": false,
             "wrong": self.wrong.json(),
+            "restart": self.survived.json(),
             "elapsed_ms": millis(self.took),
             "ok": self.is_right(),
         })
@@ -146,6 +147,11 @@ impl Done<'_> {
         let accepted =
             format!("{} orders accepted, {} (order, device) pairs", self.pushed.len(), self.pairs());
         let _ = write!(text, "{devices}\n\n{}\n{orders}\n\n{costs}\n\n", title(&accepted));
+        let mut restart = table(&["a server that crashed, with an outbox", ""]);
+        for (what, count) in self.survived.rows() {
+            restart.add_row([what.to_owned(), count]);
+        }
+        let _ = write!(text, "{restart}\n\n");
         text.push_str(&self.verdict());
         text
     }
@@ -161,6 +167,9 @@ impl Done<'_> {
         let mut text = format!("{}: not every pair ended as planned ({took})\n", title("not right"));
         for (name, count) in self.wrong.json().as_object().into_iter().flatten() {
             let _ = writeln!(text, "  {name}: {count}");
+        }
+        if !self.survived.is_right() {
+            let _ = writeln!(text, "  over the restart: {}", self.survived.json());
         }
         for example in &self.wrong.examples {
             let _ = writeln!(text, "  {example}");

@@ -302,3 +302,30 @@ fn what_two_crashes_in_a_row_tore_is_no_damage() {
         assert_eq!(recovery.damaged, [], "{recovery:?}");
     }
 }
+
+#[test]
+fn a_log_of_another_format_is_refused_and_left_as_it_is() {
+    use wire_format::crc::crc32c;
+    let disk = SimDisk::new(1);
+    let open = |disk: &SimDisk| Log::open(disk.clone(), SMALL, LINEAGE, 1, |_, _, _| Life::Live);
+    let (mut log, _) = open(&disk).unwrap();
+    log.append(1, Life::Live, &[b"x"]).unwrap();
+    log.commit().unwrap();
+    drop(log);
+    let (segment, mut bytes) = disk.files().pop().unwrap();
+    for copy in [0, 64] {
+        bytes[copy + 5..copy + 8].copy_from_slice(b"002");
+        let sum = crc32c(&bytes[copy..copy + 60]);
+        bytes[copy + 60..copy + 64].copy_from_slice(&sum.to_le_bytes());
+    }
+    disk.put(segment, bytes.clone());
+    let opened = open(&disk).map(drop);
+    assert!(matches!(opened, Err(OpenError::Format { segment: 1, format }) if &format == b"002"));
+    assert_eq!(disk.files().pop(), Some((segment, bytes.clone())));
+    // One copy alone is damage, and the other one is read.
+    bytes[5..8].copy_from_slice(b"001");
+    let sum = crc32c(&bytes[..60]);
+    bytes[60..64].copy_from_slice(&sum.to_le_bytes());
+    disk.put(segment, bytes);
+    assert_eq!(open(&disk).unwrap().1.records, 1);
+}

@@ -41,6 +41,14 @@ pub enum OpenError {
     /// What was committed last cannot be written once more.
     #[error("cannot write the log's last commit again")]
     Write(#[source] io::Error),
+    /// It is in another format: of a newer version of this program. Nothing was changed.
+    #[error("segment {segment:016x} is in format {}, this program reads 001", String::from_utf8_lossy(.format))]
+    Format {
+        /// The segment's number.
+        segment: u64,
+        /// The format it names.
+        format: [u8; 3],
+    },
     /// Files of two logs are mixed.
     #[error("segment {segment:016x} is of lineage {found}, the ones before it are of {expected}")]
     Foreign {
@@ -155,10 +163,13 @@ impl<D: Disk> Log<D> {
     }
 }
 
-fn heads<D: Disk>(disk: &mut D, numbers: &[u64]) -> io::Result<Vec<Option<Head>>> {
+fn heads<D: Disk>(disk: &mut D, numbers: &[u64]) -> Result<Vec<Option<Head>>, OpenError> {
     let mut bytes = Vec::new();
     let head = |&number: &u64| {
         disk.read_head(number, &mut bytes)?;
+        if let Some(format) = Head::other_format(&bytes) {
+            return Err(OpenError::Format { segment: number, format });
+        }
         Ok(Head::parse(&bytes).filter(|head| head.number == number))
     };
     numbers.iter().map(head).collect()

@@ -50,6 +50,19 @@ impl Head {
         copies.filter_map(|copy| Self::parse_copy(copy.first_chunk()?)).next()
     }
 
+    /// The format of a segment that is none of this one's: both copies name it, with right checksums. Damage does not look so.
+    pub(super) fn other_format(segment: &[u8]) -> Option<[u8; 3]> {
+        let mut copies = segment.get(..DATA_START)?.chunks_exact(COPY_LEN).map(|copy| {
+            let (covered, sum) = copy.first_chunk::<COPY_LEN>()?.split_last_chunk::<4>()?;
+            let (magic, format) = MAGIC.split_at(5);
+            let named = *covered.strip_prefix(magic)?.first_chunk::<3>()?;
+            let right = crc::crc32c(covered) == u32::from_le_bytes(*sum);
+            (right && named.as_slice() != format).then_some(named)
+        });
+        let (first, second) = (copies.next()??, copies.next()??);
+        (first == second).then_some(first)
+    }
+
     fn parse_copy(bytes: &[u8; COPY_LEN]) -> Option<Self> {
         let (covered, sum) = bytes.split_last_chunk::<4>()?;
         let right = bytes.first_chunk() == Some(&MAGIC) && crc::crc32c(covered) == u32::from_le_bytes(*sum);
