@@ -204,6 +204,10 @@ impl World {
             self.with_receiver(at, |receiver, now| receiver.stop(now));
         }
         let it = &mut self.devices[at];
+        if it.receiver.is_none() {
+            // It died of what that made it do.
+            return;
+        }
         let off_by = it.off_by.map_or(off_by, |first| first.min(off_by));
         it.off_by = Some(off_by);
         self.at(off_by, Act::Down { device: at, boot, away });
