@@ -101,15 +101,23 @@ impl World {
 
     /// Whether the fleet has a place for one more durable order: a quarter is left to volatile ones.
     pub(super) fn has_room(&self, at: usize) -> bool {
+        self.taken(at) < ORDERS / 4 * 3
+    }
+
+    /// Places in the fleet that are taken, or will be: what waits for the disk was promised one.
+    fn taken(&self, at: usize) -> usize {
         let server = &self.servers[at];
         let live = server.fleet.as_ref().map_or(0, |fleet| fleet.live_orders() as usize);
-        live + server.durable.waits() < ORDERS / 4 * 3
+        live + server.durable.waits()
     }
 
     /// Hands a volatile order to the fleet; its number, if it is taken.
     pub(super) fn submit(&mut self, at: usize, waiting: Waiting) -> Result<u64, SubmitFault> {
         let Waiting { wish, targets, places, .. } = waiting;
         let (now, skip) = (self.now, self.rng.below(3));
+        if self.taken(at) >= ORDERS {
+            return Err(SubmitFault::Full);
+        }
         let server = &mut self.servers[at];
         let number = server.next_number;
         server.next_number += 1 + skip;
