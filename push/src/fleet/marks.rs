@@ -36,6 +36,11 @@ impl End {
         Self { code, first_code: code, device_ms: 0, by_device: false, forgotten: false }
     }
 
+    /// What the device would answer to an order it has ended and settled: a duplicate, of which nobody knows how it ended.
+    pub(super) const fn forgotten_there() -> Self {
+        Self { by_device: true, ..Self::by_server(Code::DUPLICATE) }
+    }
+
     /// An end the server gives to an order of an earlier session that is not sent again.
     pub(super) const fn in_doubt(code: Code) -> Self {
         Self { forgotten: true, ..Self::by_server(code) }

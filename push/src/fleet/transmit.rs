@@ -331,7 +331,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                         let len = self.orders.at(slot).len;
                         let room = !self.plan.is_full() && credit.allows(lane) && credit.has_bytes(len);
                         if !room || !self.place(now, slot, judged == Judged::Repeat, head, body) {
-                            return self.plan_forgotten(now, index, head, credit, body);
+                            return self.end_forgotten(now, index, &credit);
                         }
                         credit.take(track, len);
                     }
@@ -346,29 +346,23 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             }
         }
         if !whole {
-            self.plan_forgotten(now, index, head, credit, body);
+            self.end_forgotten(now, index, &credit);
         }
     }
 
-    /// The window has no place for an order: for one that needs none there may be.
+    /// An order that has ended on the device, which did not repeat how: the log has lost what the device was told to forget.
+    /// As a rule it is sent again, and answered as a duplicate. Where the window has no place for it that answer is not waited
+    /// for: what ended behind it is not settled before it is, and may be what fills the window, and all the room the device
+    /// has.
     #[inline(never)]
-    fn plan_forgotten(
-        &mut self,
-        now: Instant,
-        index: u32,
-        head: &mut Scratch<'_>,
-        credit: Credit,
-        body: &mut Option<Body>,
-    ) {
-        let Some(slot) = self.first_forgotten(now, index) else { return };
-        let fits = !self.plan.is_full() && credit.has_bytes(self.orders.at(slot).len);
-        // Else with the next write.
-        let _placed = fits && self.place(now, slot, true, head, body);
+    fn end_forgotten(&mut self, now: Instant, index: u32, credit: &Credit) {
+        let Some(slot) = self.first_forgotten(now, index).filter(|_| !self.told.is_full()) else { return };
+        let track = self.orders.at(slot).track;
+        if !credit.allows(track.lane()) || track.is_durable() && !credit.allows_durable() {
+            self.mark_ended(now, index, slot, End::forgotten_there());
+        }
     }
 
-    /// An order that has ended on the device, and nobody knows how: the log has lost it. What ended behind it is not settled
-    /// before it is, and may fill the window. It is answered at once and stays nowhere, so that it needs no place in there; one
-    /// at a time.
     fn first_forgotten(&self, now: Instant, index: u32) -> Option<u32> {
         let (device, durable) = (self.devices.at(index), self.takes_durable(index));
         let planned = |slot| {
@@ -377,8 +371,8 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         };
         Tracks(device.owing).filter(|track| durable || !track.is_durable()).find_map(|track| {
             let state = self.devices.track(index, track);
-            let is_below = |slot| slot != NONE && self.orders.at(slot).number <= state.floor;
-            let is_next = is_below(state.next) && !is_below(state.unreceived) && !planned(state.next);
+            let is_below = state.next != NONE && self.orders.at(state.next).number <= state.floor;
+            let is_next = is_below && state.ended > self.orders.at(state.next).number && !planned(state.next);
             (is_next && self.judge_order(now, index, state.next) == Judged::Repeat).then_some(state.next)
         })
     }

@@ -12,6 +12,7 @@ use wire_format::time::Instant;
 
 use super::check::check_end;
 use super::ledger::Ledger;
+use super::memory::{Answered, Kept};
 use super::names::Probe;
 use super::network::LinkId;
 use super::plan::{DeviceSpec, Keeps, MS};
@@ -70,7 +71,9 @@ pub(super) struct Device {
     /// The volatile log it keeps.
     pub(super) volatile: u64,
     /// Orders that were answered since the journal was written to last.
-    pub(super) answered: Vec<(OrderId, Lane)>,
+    pub(super) answered: Vec<Answered>,
+    /// What its journal has.
+    pub(super) kept: Kept,
     /// It will be read again at once.
     pub(super) reads_on: bool,
     /// The server was told to forget it.
@@ -101,6 +104,7 @@ impl Device {
             syncs_until: None,
             volatile: 0,
             answered: Vec::new(),
+            kept: Kept::default(),
             reads_on: false,
             removed: false,
             listed_again: false,
@@ -159,7 +163,10 @@ impl World {
         let mut store = device.medium.open();
         if let Some(store) = &mut store {
             match receiver.replay(now, store) {
-                Ok(Found::Damaged) => self.probe(Probe::JournalDamaged),
+                Ok(Found::Damaged) => {
+                    self.probe(Probe::JournalDamaged);
+                    self.knows_nothing(at);
+                }
                 Ok(_) => {}
                 Err(why) => return self.does_not_boot(at, &why),
             }
@@ -168,6 +175,9 @@ impl World {
         let device = &mut self.devices[at];
         (device.boot, device.receiver, device.store) = (boot, Some(receiver), store);
         device.syncs_until = None;
+        if device.store.is_some() {
+            self.check_fence(at);
+        }
         self.serve_device(at);
     }
 
@@ -378,7 +388,7 @@ impl World {
         let (new, old) = (server.log, self.devices[at].volatile);
         if new != old {
             self.devices[at].volatile = new;
-            self.floors.retain(|(device, log, _), _| (*device, *log) != (at, old));
+            self.devices[at].kept.forget(old);
             self.ledger.record(self.now, Event::Forgot { device: at as u32, log: old });
         }
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use push::config::LogId;
+use push::outbox::log::Recovery;
 use push::outbox::{Lost, Outbox, Restored, RestoredDevice, RestoredOrder};
 use wire_format::frame::outcome::Code;
 use wire_format::ids::Lineage;
@@ -137,7 +138,7 @@ impl World {
     }
 
     /// What a start from this disk would find.
-    fn look_at_a_copy(&self, at: usize) -> Option<(Contents, push::outbox::log::Recovery)> {
+    fn look_at_a_copy(&self, at: usize) -> Option<(Contents, Recovery)> {
         let durable = &self.servers[at].durable;
         let times = durable.now(self.now);
         let (_, restored) =
@@ -203,19 +204,12 @@ impl World {
         self.note(format_args!("server {at} is replaced by its backup"));
         self.crash_server(at, false, away);
         let known = copy.orders.keys().next_back().copied().unwrap_or(0).max(copy.head);
-        let is_ahead = |((_, log, _), floor): (&(usize, u64, u8), &u64)| *log == copy.log && *floor > known;
-        let ahead = self.floors.iter().filter(|floor| is_ahead(*floor)).map(|((device, ..), _)| *device);
-        let ahead = ahead.collect();
+        let ahead = self.devices.iter().filter(|device| device.kept.is_above(copy.log, known));
+        let ahead = ahead.map(|device| device.at).collect();
         let log = self.ledger.next_log();
         self.ledger.excuse_log(log);
         self.ledger.record(self.now, Event::Gone { log: copy.log });
-        let ended: Vec<_> = self
-            .floors
-            .iter()
-            .filter(|((_, of, _), _)| *of == copy.log)
-            .map(|(at, floor)| (*at, *floor))
-            .collect();
-        self.floors.extend(ended.into_iter().map(|((device, _, lane), floor)| ((device, log, lane), floor)));
+        self.devices.iter_mut().for_each(|device| device.kept.rename(copy.log, log));
         let server = &mut self.servers[at];
         let durable = &mut server.durable;
         durable.disk = copy.disk;
@@ -238,9 +232,8 @@ impl World {
         }
     }
 
-    /// What a device knew is lost.
-    pub(super) fn knows_nothing(&mut self, device: usize) {
-        self.forget_floors(device);
+    /// A device that lost what it knew knows no more than anybody.
+    pub(super) fn is_not_ahead(&mut self, device: usize) {
         if let Some(fork) = &mut self.fork {
             fork.ahead.remove(&device);
         }

@@ -138,6 +138,8 @@ pub(super) struct Ledger {
     logs: u64,
     /// By lineage and number: more than one if a log was continued twice from the same place.
     orders: HashMap<(Lineage, u64), Vec<Pushed>>,
+    /// Keys and versions.
+    pushed: HashMap<OrderId, (u64, Option<(u64, u64)>)>,
     /// Orders of which nothing is promised any more, and logs of nothing but such.
     excused: BTreeSet<OrderId>,
     excused_logs: BTreeSet<u64>,
@@ -154,6 +156,7 @@ impl Ledger {
             failure: None,
             logs: 0,
             orders: HashMap::new(),
+            pushed: HashMap::new(),
             excused: BTreeSet::new(),
             excused_logs: BTreeSet::new(),
         }
@@ -224,6 +227,7 @@ impl Ledger {
     /// Remembers what an order of this number in this log is.
     pub(super) fn knows(&mut self, lineage: Lineage, order: OrderId, wish: &Wish) {
         self.orders.entry((lineage, order.number)).or_default().push((order, wish.clone()));
+        self.pushed.insert(order, (wish.key, wish.supersede));
     }
 
     /// The order a device was handed, if it is one that was pushed, as it was pushed.
@@ -235,6 +239,11 @@ impl Ledger {
             let what = known.last().and_then(|(_, wish)| wish.differs(order)).unwrap_or("nothing");
             format!("its {what} is not what was pushed")
         })
+    }
+
+    /// The key of an order that was pushed, and of what it is which version.
+    pub(super) fn keys_of(&self, order: OrderId) -> Option<(u64, Option<(u64, u64)>)> {
+        self.pushed.get(&order).copied()
     }
 
     pub(super) fn outcome(&self, order: OrderId, device: usize) -> Option<wire_format::frame::outcome::Code> {

@@ -13,6 +13,7 @@
 //! | `server`, `device` | the drivers of both halves |
 //! | `durable`, `restart` | a server's outbox: what is written down when, and what a start finds |
 //! | `disks` | an outbox that rots, or is restored from a backup |
+//! | `memory` | what a device must remember over its boots |
 //! | `store` | a device's journal: what it is kept in |
 //! | `orders`, `retry`, `work` | the applications on both sides |
 //! | `storm` | faults, as they are done to the world |
@@ -29,6 +30,7 @@ mod durable;
 mod fault;
 mod ledger;
 mod marks;
+mod memory;
 mod names;
 mod network;
 mod orders;

@@ -224,7 +224,7 @@ impl World {
     fn check_expiry(&mut self, at: usize, order: OrderId, number: u64, code: Code) {
         let until = self.servers[at].wishes.get(&number).and_then(|wish| wish.until);
         let early = code == Code::EXPIRED && until.is_none_or(|until| self.now < until);
-        if early && !self.walls_jumped {
+        if early && !self.walls_ahead {
             self.ledger.fail(
                 self.now,
                 "ExpiredEarly",

@@ -140,6 +140,7 @@ impl World {
         let now = self.now;
         let number = order.number;
         let Some((id, mut wish, targets)) = self.known_order(at, order) else { return };
+        self.check_lifetime(id, &wish, order);
         // An attempt lives as long as its order does.
         wish.until = match order.attempt {
             None => order.remaining.map(|remaining| now + remaining),
@@ -268,6 +269,16 @@ impl World {
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// A wall clock that went back takes nothing from a lifetime.
+    fn check_lifetime(&mut self, id: OrderId, wish: &Wish, order: &RestoredOrder) {
+        let owed = wish.until.map_or(Duration::ZERO, |until| until.since(self.now));
+        let short = order.remaining.is_some_and(|left| left + MS * 20 < owed);
+        if short && order.attempt.is_none() && !self.walls_ahead {
+            let detail = format_args!("{:?} are left, it is {owed:?}", order.remaining);
+            self.ledger.fail(self.now, "LifetimeLost", None, &[id], detail);
         }
     }
 

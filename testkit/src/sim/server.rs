@@ -402,6 +402,7 @@ impl World {
     }
 
     fn dial(&mut self, at: usize, index: DeviceIndex, slot: usize) {
+        self.check_wait(at, index);
         let dial = self.serial();
         let server = &mut self.servers[at];
         server.dials[index.0 as usize] = Some(dial);
@@ -438,6 +439,7 @@ impl World {
         let device = server.device_of[place];
         let now = self.now;
         if let Some(error) = error {
+            self.note_failed_dial(at, index);
             return self.with_server(at, |fleet, _| fleet.handle_dial_failed(now, index, error));
         }
         let quiet = self.plan.chunk > 65_536;
@@ -529,6 +531,10 @@ impl World {
                 FleetEvent::Outcome { device: index, number, code, first_code, .. } => {
                     if code == Code::DUPLICATE {
                         self.run.probes.count(Probe::Duplicate as usize);
+                    }
+                    if first_code == Code::DUPLICATE {
+                        let (at_work, order) = (device(index), self.servers[at].order(number));
+                        self.check_duplicate(at_work, order);
                     }
                     self.ended(at, index, number, first_code);
                 }

@@ -99,7 +99,7 @@ impl World {
     /// The server's disk and wall clock.
     fn disk_fault(&mut self, at: usize, fault: &Fault) {
         let now = self.now;
-        self.walls_jumped |= matches!(fault, Fault::WallJump { .. } | Fault::WallFrozen { .. });
+        self.walls_ahead |= matches!(fault, Fault::WallJump { by_ms: 1.. } | Fault::WallFrozen { .. });
         let durable = &mut self.servers[at].durable;
         match *fault {
             Fault::DiskDies { after } => durable.disk.die_after(after),
@@ -340,6 +340,7 @@ impl World {
         self.with_server(at, |fleet, _| {
             fleet.remove_device(now, index);
         });
+        self.check_removal(at, device, index);
     }
 
     /// The device at this place is gone, whatever the disk says of its record.
@@ -348,6 +349,15 @@ impl World {
         server.leaving.remove(&index.0);
         if let Some(fleet) = &mut server.fleet {
             fleet.remove_device(now, index);
+        }
+        let device = self.servers[at].device_of[index.0 as usize];
+        self.check_removal(at, device, index);
+    }
+
+    /// Who is not in the list any more is served no more.
+    fn check_removal(&mut self, at: usize, device: usize, index: push::DeviceIndex) {
+        if self.servers[at].fleet.as_ref().is_some_and(|fleet| fleet.is_open(index)) {
+            self.ledger.fail(self.now, "ServedThoughRemoved", Some(device), &[], "its session is open");
         }
     }
 

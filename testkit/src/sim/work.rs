@@ -4,6 +4,7 @@ use push::receiver::{Ticket, Verdict};
 use wire_format::ids::Lane;
 
 use super::device::Given;
+use super::memory::Answered;
 use super::names::Probe;
 use super::plan::MS;
 use super::world::{Act, World};
@@ -30,7 +31,7 @@ impl World {
             self.probe(Probe::Redelivered);
         }
         self.ledger.record(self.now, Event::Effect { order, device: at as u32, boot, redelivered });
-        self.check_floor(at, order, lane);
+        self.check_memory(at, order, lane);
         if self.dies(at) {
             return self.probe(Probe::D6);
         }
@@ -60,30 +61,10 @@ impl World {
         if let Some(receiver) = &mut device.receiver {
             receiver.complete(now, work.ticket, verdict, None);
             if verdict != Verdict::Later {
-                device.answered.push((work.order, work.lane));
+                let (code, _) = verdict.code();
+                device.answered.push(Answered { order: work.order, lane: work.lane, code });
             }
         }
-    }
-
-    /// What has its end in the journal stays behind it, over any boot.
-    fn check_floor(&mut self, at: usize, order: OrderId, lane: Lane) {
-        let floor = self.floors.get(&(at, order.log, lane as u8)).copied().unwrap_or(0);
-        if order.number <= floor {
-            let detail = format_args!("the journal says that {floor} has ended");
-            self.ledger.fail(self.now, "BelowItsFloor", Some(at), &[order], detail);
-        }
-    }
-
-    /// Everything answered so far has its end in the journal.
-    pub(super) fn ends_are_kept(&mut self, at: usize) {
-        for (order, lane) in core::mem::take(&mut self.devices[at].answered) {
-            let floor = self.floors.entry((at, order.log, lane as u8)).or_default();
-            *floor = order.number.max(*floor);
-        }
-    }
-
-    pub(super) fn forget_floors(&mut self, at: usize) {
-        self.floors.retain(|(device, ..), _| *device != at);
     }
 
     /// The handler for which everything waited is done.

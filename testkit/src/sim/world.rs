@@ -1,6 +1,5 @@
 //! The world: who is there, what happens when, and the loop that makes it happen.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use push::{DeviceIndex, DialError};
@@ -11,6 +10,7 @@ use super::device::Device;
 use super::disks::{Copy, Fork};
 use super::fault::Fault;
 use super::ledger::{Failure, Ledger, Wish};
+use super::memory::Waits;
 use super::names::{Counts, Probe};
 use super::network::{LinkId, Links};
 use super::plan::{MS, Plan, SECOND};
@@ -222,10 +222,9 @@ pub(super) struct World {
     pub(super) active: usize,
     /// The highest fence the operator has given.
     pub(super) top_fence: u64,
-    /// A wall clock has jumped, or stood still.
-    pub(super) walls_jumped: bool,
-    /// By device, log and lane: the highest order with an end in the journal.
-    pub(super) floors: BTreeMap<(usize, u64, u8), u64>,
+    /// A wall clock has jumped ahead, or stood still and went on.
+    pub(super) walls_ahead: bool,
+    pub(super) waits: Waits,
     pub(super) devices: Vec<Device>,
     /// Who is found at each address.
     pub(super) slots: Vec<usize>,
@@ -266,8 +265,8 @@ impl World {
             servers: (0..plan.servers).map(|at| Server::new(at, count)).collect(),
             active: 0,
             top_fence: 1,
-            walls_jumped: false,
-            floors: BTreeMap::new(),
+            walls_ahead: false,
+            waits: Waits::default(),
             devices: (0..count).map(|at| Device::new(at, plan.devices[at].keeps, plan.seed)).collect(),
             slots: (0..count).collect(),
             links: Links::new(count),
