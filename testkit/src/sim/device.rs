@@ -214,6 +214,11 @@ impl World {
             self.probe(Probe::SaidWhileSyncing);
         }
         self.freeze(at, takes);
+        let (boot, away) = (self.devices[at].boot, MS * 300);
+        if self.chance(15) {
+            // Killed meanwhile: what it said before must not need what it had not written.
+            self.later(takes / 2, Act::Down { device: at, boot, away });
+        }
         true
     }
 

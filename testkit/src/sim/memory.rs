@@ -11,6 +11,7 @@ use wire_format::frame::outcome::Code;
 use wire_format::ids::Lane;
 use wire_format::time::Instant;
 
+use super::names::Probe;
 use super::plan::{Keeps, MS};
 use super::world::World;
 use crate::history::OrderId;
@@ -141,13 +142,25 @@ impl World {
 
     /// A device that never lost its journal, and never the one server it has, says of everything how it ended.
     pub(super) fn check_duplicate(&mut self, at: usize, order: OrderId) {
-        let (device, spec) = (&self.devices[at], &self.plan.devices[at]);
-        let sure =
-            spec.keeps != Keeps::Nothing && !device.kept.lost && !device.removed && !device.listed_again;
-        if sure && self.servers.len() == 1 && self.forks == 0 {
+        if self.has_its_journal(at) {
             let detail = "its end is in the journal, and nobody was told of it";
             self.ledger.fail(self.now, "EndForgotten", Some(at), &[order], detail);
         }
+    }
+
+    /// The server takes a device for one that has lost its journal.
+    pub(super) fn check_loss(&mut self, at: usize) {
+        self.probe(Probe::D10);
+        if self.has_its_journal(at) {
+            let detail = "it has said less than it said before, and lost nothing";
+            self.ledger.fail(self.now, "JournalLostForNothing", Some(at), &[], detail);
+        }
+    }
+
+    fn has_its_journal(&self, at: usize) -> bool {
+        let (device, spec) = (&self.devices[at], &self.plan.devices[at]);
+        let sure = spec.keeps != Keeps::Nothing && !device.kept.lost;
+        sure && !device.removed && !device.listed_again && self.servers.len() == 1 && self.forks == 0
     }
 
     /// A dial has failed, after which the server waits.

@@ -568,7 +568,10 @@ impl World {
                     }
                 }
                 FleetEvent::Fenced { .. } => self.probe(Probe::FencedServer),
-                FleetEvent::JournalLost { .. } => self.probe(Probe::D10),
+                FleetEvent::JournalLost { device: index } => {
+                    let device = device(index);
+                    self.check_loss(device);
+                }
                 FleetEvent::Forked { device: index } => {
                     let device = device(index);
                     self.forked(at, device);
