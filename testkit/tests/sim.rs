@@ -67,6 +67,32 @@ fn the_command_says_what_is_wrong_with_its_words() {
     assert_eq!(code(&["--seeds", "0..3", "--jobs", "2"]), ExitCode::SUCCESS);
 }
 
+/// The table of planted bugs and the patches are one list.
+#[test]
+fn every_planted_bug_stands_in_the_table() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let text = std::fs::read_to_string(root.join("docs/SIMULATION.md")).expect("the page is there");
+    let (_, section) = text.split_once("## Planted bugs").expect("it has the section");
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let rows = section.lines().filter(|line| line.starts_with("| ")).skip(2);
+    for row in rows.clone() {
+        let mut cells = row.trim_matches('|').split(" | ").skip(1);
+        assert!(
+            cells.any(|cell| !cell.trim_matches([' ', '|']).is_empty()),
+            "neither planted nor explained: {row}"
+        );
+    }
+    assert_eq!(rows.count(), 24);
+    let quoted = section.split('`').skip(1).step_by(2);
+    let is_name =
+        |name: &&str| name.contains('-') && !name.contains(['/', '.', ' ']) && *name != "wire-format";
+    let named: std::collections::BTreeSet<_> = quoted.filter(is_name).map(str::to_owned).collect();
+    let patches = std::fs::read_dir(root.join("testkit/planted")).expect("the directory is there");
+    let name = |path: std::path::PathBuf| path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    let patches = patches.filter_map(|entry| name(entry.expect("an entry").path())).collect();
+    assert_eq!(named, patches);
+}
+
 #[test]
 fn every_planted_bug_can_be_planted() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
