@@ -174,6 +174,7 @@ impl World {
         self.ledger.record(now, Event::Boot { device: at as u32, boot });
         let device = &mut self.devices[at];
         (device.boot, device.receiver, device.store) = (boot, Some(receiver), store);
+        device.off_by = None;
         device.syncs_until = None;
         if device.store.is_some() {
             self.check_fence(at);
