@@ -294,6 +294,14 @@ fn a_key_of_another_log_ends_an_order_as_the_first_one_ended() {
     let rest = [Event::Forgot { device: DEVICE, log: 1 }].into_iter().chain(late.clone());
     assert_eq!(rules(own.clone().into_iter().chain(rest.clone())), []);
     assert_eq!(rules(own.into_iter().chain(late)), [Rule::EffectDespite]);
+    // Its version stands in its own way.
+    let versioned = accepted(order(1), |facts| (facts.idempotent, facts.supersede) = (true, Some((KEY, 1))));
+    let ran = [versioned, effect(1), answer(1, Code::APPLIED)];
+    let end = [outcome(1, Code::SUPERSEDED), settled(1)];
+    let known: Vec<_> = ran.clone().into_iter().chain(end.clone()).collect();
+    assert_eq!(rules(known), [Rule::WrongCode]);
+    let forgot = Event::Forgot { device: DEVICE, log: 1 };
+    assert_eq!(rules(ran.into_iter().chain([forgot]).chain(end)), []);
     let once = [plain(1), effect(1), answer(1, Code::APPLIED)];
     let again = [Event::Forgot { device: DEVICE, log: 1 }, effect_in(1, order(1), true)];
     assert_eq!(rules(once.clone().into_iter().chain(again))[0], Rule::SecondEffect);

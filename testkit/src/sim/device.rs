@@ -135,13 +135,16 @@ fn config(spec: &DeviceSpec, at: usize, boot: u64) -> ReceiverConfig {
     config
 }
 
+/// Order keys a device remembers: no key of the plan's three is forgotten for another, be each at work in all lanes at once.
+const ORDER_KEYS: usize = 12;
+
 fn memory(spec: &DeviceSpec, config: &ReceiverConfig) -> Boxes {
-    let (keys, room) = if spec.small { (4, 0) } else { (8, 2_048) };
+    let (versions, room) = if spec.small { (4, 0) } else { (8, 2_048) };
     Memory {
         ring: vec![OutcomeSlot::EMPTY; config.ring_len()].into(),
         logs: vec![LogSlot::EMPTY; if spec.small { LOGS_FIRMWARE } else { LOGS }].into(),
-        keys: vec![KeySlot::EMPTY; keys].into(),
-        versions: vec![VersionSlot::EMPTY; keys].into(),
+        keys: vec![KeySlot::EMPTY; ORDER_KEYS].into(),
+        versions: vec![VersionSlot::EMPTY; versions].into(),
         park: vec![0; room].into(),
         queue: vec![0; room].into(),
         desk: if spec.small { Box::default() } else { vec![DeskSlot::EMPTY].into() },

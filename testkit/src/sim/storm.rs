@@ -466,7 +466,10 @@ impl World {
             self.ledger.record(self.now, Event::Log { log, fence });
         }
         self.note(format_args!("server {at} takes the store over with fence {fence}"));
-        self.active = at;
+        if core::mem::replace(&mut self.active, at) != at && self.calm {
+            // A takeover that was begun in the storm.
+            self.hand_over();
+        }
     }
 
     /// A device obeys another server although this one was meant to lead: the operator did not know of that one's fence.

@@ -351,9 +351,15 @@ impl World {
             durable.disk.fail_no_more();
             durable.disk.limit(None);
             (durable.slow.1, durable.wall_frozen_ms) = (self.now, None);
-            if at != self.active {
-                self.stand_still(at, HANDED_OVER);
-            }
+        }
+        self.hand_over();
+    }
+
+    /// The operator stops the servers that do not lead, until nobody waits for their leases any more.
+    pub(super) fn hand_over(&mut self) {
+        let leads = self.active;
+        for at in (0..self.servers.len()).filter(|at| *at != leads) {
+            self.stand_still(at, HANDED_OVER);
         }
         self.handed_over = self.now + HANDED_OVER;
     }

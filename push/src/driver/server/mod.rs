@@ -20,6 +20,7 @@
 //!
 //! Locks are taken in this order, and not the other way round: directory, numbers, mailbox.
 
+mod addition;
 mod ask;
 mod bell;
 mod conn;

@@ -13,6 +13,8 @@ use wire_format::frame::outcome::Code;
 use wire_format::ids::NodeId;
 use wire_format::time::Instant;
 
+use super::ServerConfig;
+use super::addition::Addition;
 use super::ask::Waiting;
 use super::directory::Place;
 use super::fan_out::{Ledger, Part};
@@ -22,7 +24,6 @@ use super::positions::Positions;
 use super::retry::{Chain, RETRIES_MAX, Retries};
 use super::shared::{Mailbox, Message, NumberedOrder, Shared, Word, lock};
 use super::sockets::{Look, Read, Sockets};
-use super::{AddError, Device, ServerConfig};
 use crate::config::{DRAIN_WITHIN_MAX, FleetConfig};
 use crate::driver::{Clock, trace};
 use crate::fleet::{
@@ -58,7 +59,9 @@ pub(super) struct Shard {
     pub(super) fleet: ServerFleet,
     /// Where its devices stand in the directory, by their index.
     pub(super) positions: Vec<u32>,
-    sockets: Sockets,
+    pub(super) sockets: Sockets,
+    /// Devices that are listed again before they were taken out: at most as many as are listed.
+    pub(super) additions: Vec<Addition>,
     pub(super) shared: Arc<Shared>,
     clock: Clock,
     messages: VecDeque<Message>,
@@ -117,6 +120,7 @@ impl Shard {
             fleet,
             positions: Vec::with_capacity(capacity),
             sockets: Sockets::new(config.conn, capacity),
+            additions: Vec::new(),
             shared,
             clock,
             messages: VecDeque::new(),
@@ -216,10 +220,10 @@ impl Shard {
         match message {
             Message::Submit(order) => self.submit(now, order),
             Message::Add(device, position, word, reply) => {
-                let _gone = reply.send(self.add(now, device, position, word));
+                self.take_in(now, Addition { device, position, word, reply });
             }
             Message::SetAddress(position, address, word) => self.set_address(now, position, address, word),
-            Message::Remove(local) => drop(self.fleet.remove_device(now, local)),
+            Message::Remove(local) => self.remove(now, local),
             Message::Cancel(number) => self.cancel(now, number),
             Message::Logged(batch) => self.logged(now, batch),
             Message::Abandon(renewals, done) => self.abandon(now, renewals, &done),
@@ -351,33 +355,6 @@ impl Shard {
         self.cancel(self.clock.now(), number);
     }
 
-    /// Takes a device in at its position, unless it was taken off the list in between.
-    fn add(&mut self, now: Instant, device: Device, position: u32, word: Word) -> Result<(), AddError> {
-        let capacity = self.shared.devices_max;
-        let new = NewDevice { id: device.id, address: None };
-        let Ok(local) = self.fleet.add_device(now, new) else {
-            self.shared.update(|directory| {
-                directory.unlist(position);
-                directory.vacate(position, 0);
-            });
-            return Err(AddError::Full { capacity });
-        };
-        // Its place may have had another holder, and orders pushed from here on are for this one.
-        let since = self.shared.head().saturating_add(1);
-        self.shared.update(|directory| directory.settle_in(position, local, since));
-        match self.positions.get_mut(local.0 as usize) {
-            Some(place) => *place = position,
-            None => self.positions.push(position),
-        }
-        if (local.0 as usize) < self.sockets.len() {
-            self.sockets.close(local);
-        } else {
-            self.sockets.add(local);
-        }
-        self.address(now, local, device.address, word);
-        Ok(())
-    }
-
     fn set_address(&mut self, now: Instant, position: u32, address: std::net::SocketAddr, word: Word) {
         // Another shard's by now, if it was removed and its position given again.
         let Some((_, Some(local))) =
@@ -393,7 +370,13 @@ impl Shard {
         self.address(now, local, address, word);
     }
 
-    fn address(&mut self, now: Instant, local: DeviceIndex, address: std::net::SocketAddr, word: Word) {
+    pub(super) fn address(
+        &mut self,
+        now: Instant,
+        local: DeviceIndex,
+        address: std::net::SocketAddr,
+        word: Word,
+    ) {
         match word {
             Word::Operator => self.fleet.set_address(now, local, address),
             Word::Announce => self.fleet.announce_address(now, local, address),
