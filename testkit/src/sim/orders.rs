@@ -222,7 +222,11 @@ impl World {
 
     /// Nothing expires before its time, unless a wall clock that jumped was all a start had to go by.
     fn check_expiry(&mut self, at: usize, order: OrderId, number: u64, code: Code) {
-        let until = self.servers[at].wishes.get(&number).and_then(|wish| wish.until);
+        let server = &self.servers[at];
+        let until = server.wishes.get(&number).and_then(|wish| wish.until);
+        // A start with a clock that went back gives it longer; a device that had it before goes by what it was told then.
+        let first = server.durable.accepted.get(&number).filter(|(of, ..)| *of == order);
+        let until = until.into_iter().chain(first.and_then(|(_, wish, _)| wish.until)).min();
         let early = code == Code::EXPIRED && until.is_none_or(|until| self.now < until);
         if early && !self.walls_ahead {
             self.ledger.fail(
