@@ -8,6 +8,7 @@ use tillwire::discovery::config::Services;
 use tillwire::discovery::driver::server::ServerEvent as RosterEvent;
 use tillwire::discovery::{Fields, State, What};
 use tillwire::push::driver::server::Event as SessionEvent;
+use tillwire::push::outbox::Lost;
 use tillwire::{
     DeviceInfo, DeviceOutcome, DeviceResult, FanOut, Latency, NodeId, OrderKind, Outcome, Report,
     ServerEvent, Standing, StoreServer, Tags,
@@ -150,33 +151,14 @@ impl Known {
     }
 
     fn tell_session(&mut self, event: &SessionEvent) -> Value {
+        if let Some(of_server) = self.tell_server(event) {
+            return of_server;
+        }
         let (name, id, address) = match event {
             SessionEvent::Connected { id, address, .. } => ("connected", Some(*id), Some(*address)),
             SessionEvent::Disconnected { id, address, .. } => ("disconnected", *id, *address),
             SessionEvent::Fenced { .. } | SessionEvent::Forked { .. } | SessionEvent::JournalLost { .. } => {
                 return self.tell_trouble(event);
-            }
-            SessionEvent::OutboxFailed { fault } => {
-                let error = fault.to_string();
-                return json!({"event": "outbox-failed", "generation": self.generation, "device": null, "error": error});
-            }
-            SessionEvent::Renewed { lineage, run } => {
-                return json!({
-                    "event": "renewed", "generation": self.generation, "device": null,
-                    "lineage": lineage.to_string(), "run": outbox::run(*run),
-                });
-            }
-            SessionEvent::RolloutEnded { rollout, aborted, stopped, restarts } => {
-                let aborted = aborted.map(|aborted| {
-                    json!({"step": aborted.step + 1, "failed": aborted.failed, "devices": aborted.devices})
-                });
-                return json!({
-                    "event": "rollout-ended", "generation": self.generation, "device": null, "rollout": rollout,
-                    "aborted": aborted, "stopped": stopped, "restarts": restarts,
-                });
-            }
-            SessionEvent::OutboxBack => {
-                return json!({"event": "outbox-back", "generation": self.generation, "device": null});
             }
             _ => ("other", None, None),
         };
@@ -216,6 +198,43 @@ impl Known {
         object
     }
 
+    /// What is of no single device: the outbox, and rollouts.
+    fn tell_server(&self, event: &SessionEvent) -> Option<Value> {
+        let object = |name, details: Value| {
+            let mut object = json!({"event": name, "generation": self.generation, "device": null});
+            for (key, value) in details.as_object().into_iter().flatten() {
+                object[key] = value.clone();
+            }
+            Some(object)
+        };
+        match event {
+            SessionEvent::OutboxFailed { fault } => {
+                object("outbox-failed", json!({"error": fault.to_string()}))
+            }
+            SessionEvent::OutboxBack => object("outbox-back", json!({})),
+            SessionEvent::OutboxLost { lost } => {
+                let (what, number) = match *lost {
+                    Lost::Order(number) => ("order", number),
+                    Lost::Key(key) => ("key", key),
+                    Lost::Note(note) => ("note", note),
+                };
+                object("outbox-lost", json!({"what": what, "number": number}))
+            }
+            SessionEvent::Renewed { lineage, run } => {
+                object("renewed", json!({"lineage": lineage.to_string(), "run": outbox::run(*run)}))
+            }
+            SessionEvent::RolloutEnded { rollout, aborted, stopped, restarts } => {
+                let aborted = aborted.map(|aborted| {
+                    json!({"step": aborted.step + 1, "failed": aborted.failed, "devices": aborted.devices})
+                });
+                let details =
+                    json!({"rollout": rollout, "aborted": aborted, "stopped": stopped, "restarts": restarts});
+                object("rollout-ended", details)
+            }
+            _ => None,
+        }
+    }
+
     /// What a device found out about this server's orders, or this server about the device's.
     fn tell_trouble(&self, event: &SessionEvent) -> Value {
         let (name, id, address) = match event {
@@ -239,7 +258,7 @@ impl Known {
 }
 
 /// Events of sessions and of the outbox; their generation is that of the last event of the roster.
-pub(crate) const NOT_OF_ROSTER: [&str; 10] = [
+pub(crate) const NOT_OF_ROSTER: [&str; 11] = [
     "connected",
     "disconnected",
     "fenced",
@@ -248,6 +267,7 @@ pub(crate) const NOT_OF_ROSTER: [&str; 10] = [
     "journal-lost",
     "outbox-failed",
     "outbox-back",
+    "outbox-lost",
     "rollout-ended",
     "other",
 ];

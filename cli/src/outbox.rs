@@ -176,6 +176,7 @@ impl Chosen {
             "commits": stats.commits,
             "failed": stats.failures,
             "carried": stats.carried,
+            "lost": stats.lost,
             "orders": stats.orders,
             "keys": stats.keys,
             "oldest_s": stats.oldest_ms.map(|accepted_ms| wall_ms().saturating_sub(accepted_ms) / 1_000),
@@ -250,6 +251,12 @@ pub(crate) fn alarm(event: &Value, chosen: Option<&Chosen>) -> Option<String> {
             "the outbox {at} cannot be written: {}. Durable orders are refused until it can; volatile ones go on. \
              Make room on its disk (df -h), or see what is wrong with it (dmesg)",
             event["error"].as_str().unwrap_or_default()
+        )),
+        "outbox-lost" => Some(format!(
+            "the outbox {at} has lost a record, {} {}: its disk fails (dmesg, smartctl). This server goes on with it from memory; \
+             the next start will not find it",
+            event["what"].as_str().unwrap_or_default(),
+            event["number"]
         )),
         "outbox-back" => Some(format!("the outbox {at} is written again")),
         "forked" => Some(format!(
@@ -388,6 +395,10 @@ mod tests {
         assert!(alarm(&event, None).is_some_and(|text| text.contains("0102") && text.contains("backup")));
         let event = json!({"event": "outbox-failed", "device": null, "error": "no space"});
         assert!(alarm(&event, None).is_some_and(|text| text.contains("no space")));
+        let event = json!({"event": "outbox-lost", "device": null, "what": "order", "number": 7});
+        assert!(
+            alarm(&event, None).is_some_and(|text| text.contains("order 7") && text.contains("smartctl"))
+        );
         assert_eq!(alarm(&json!({"event": "connected"}), None), None);
     }
 }

@@ -201,7 +201,7 @@ impl Model {
             // Not devices of this roster: a rival server, or whoever was turned away.
             "dual-server" | "server-cloned" => true,
             // Whatever is filtered: orders of every device hang on it.
-            "outbox-failed" | "outbox-back" | "forked" | "renewed" | "rollout-ended" => true,
+            "outbox-failed" | "outbox-back" | "outbox-lost" | "forked" | "renewed" | "rollout-ended" => true,
             "refused" => filter.matches(&Device::of(&event["device"], now)),
             "other" => filter.is_empty(),
             _ => self.learn(now, event, filter),

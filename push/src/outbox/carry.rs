@@ -117,6 +117,7 @@ impl<D: Disk> Outbox<D> {
         for id in &notes {
             self.book.notes.remove(id);
         }
+        self.stats.lost += (orders.len() + keys.len() + notes.len()) as u64;
         self.lost.extend(orders.into_iter().map(Lost::Order));
         self.lost.extend(keys.into_iter().map(Lost::Key));
         self.lost.extend(notes.into_iter().map(Lost::Note));

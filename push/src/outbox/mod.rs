@@ -95,6 +95,8 @@ pub struct Stats {
     pub failures: u64,
     /// Records written again by compaction.
     pub carried: u64,
+    /// Records that lived and could not be read any more when they were to be written again.
+    pub lost: u64,
     /// Bytes on disk.
     pub bytes: u64,
     /// Bytes of them that live.

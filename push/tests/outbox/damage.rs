@@ -115,6 +115,7 @@ fn a_record_that_rotted_is_lost_when_it_should_be_written_again_and_is_told() {
         lost.extend(shop.outbox.take_lost());
     }
     assert_eq!(lost, [push::outbox::Lost::Order(1)]);
+    assert_eq!(shop.outbox.stats().lost, 1);
     let (_, found) = shop.restart(0);
     assert_eq!(
         found.orders.iter().map(|order| order.number).collect::<Vec<_>>(),

@@ -179,6 +179,13 @@ pub enum Event {
     },
     /// The outbox is written again.
     OutboxBack,
+    /// Something in the outbox cannot be read any more, which was found out when it should have been written again: its disk
+    /// fails. This server still knows it and goes on with it, and every pair of an order ends as it would have; the next start
+    /// will not find it.
+    OutboxLost {
+        /// What.
+        lost: outbox::Lost,
+    },
     /// A device has seen orders of this server's durable log that are not in it: the outbox was restored from a backup, or
     /// another server runs on a copy of it. The log was given up before an order of it left and begins anew under another
     /// lineage: what was owed is in doubt, and an operator has to find out what the backup does not have.

@@ -61,6 +61,9 @@ pub(super) trait Keeper: Send + 'static {
     /// Whether there is something for the next commit: compaction leaves some behind the one before.
     fn is_pending(&self) -> bool;
 
+    /// What was found to be lost since this was asked last.
+    fn take_lost(&mut self) -> Vec<outbox::Lost>;
+
     /// Goes on under a new name: no order and no session that was kept is there any more.
     fn renew(&mut self) -> Result<LogId, OutboxFault>;
 

@@ -7,7 +7,7 @@ use super::{Keeper, Record};
 use crate::config::LogId;
 use crate::driver::{Clock, wall_ms};
 use crate::outbox::log::Disk;
-use crate::outbox::{AppendError, Batch, Device, Entry, Frame, Now, Outbox, Stats, Targets};
+use crate::outbox::{AppendError, Batch, Device, Entry, Frame, Lost, Now, Outbox, Stats, Targets};
 
 /// An outbox, and the clocks it is told.
 #[derive(Debug)]
@@ -84,6 +84,10 @@ impl<D: Disk + Send + 'static> Keeper for OnDisk<D> {
 
     fn is_pending(&self) -> bool {
         self.outbox.pending() > 0
+    }
+
+    fn take_lost(&mut self) -> Vec<Lost> {
+        self.outbox.take_lost()
     }
 
     fn renew(&mut self) -> Result<LogId, OutboxFault> {

@@ -126,6 +126,10 @@ impl<K: Keeper> Scribe<K> {
         self.kept.append(&mut self.jobs);
         core::mem::swap(&mut self.jobs, &mut self.kept);
         self.publish();
+        for lost in self.keeper.take_lost() {
+            // Nobody listening is not an error.
+            let _ = self.shared.events.send(Event::OutboxLost { lost });
+        }
         self.note_failing(fault, wrote);
         // Who waits for room finds some.
         self.shared.room.freed().notify_waiters();

@@ -32,6 +32,8 @@ struct Paper {
     begun: usize,
     fails: bool,
     full: bool,
+    /// What the next commit finds out.
+    lost: Vec<outbox::Lost>,
 }
 
 /// What is kept, as words.
@@ -80,6 +82,10 @@ const FULL: OutboxFault = OutboxFault::Refused(AppendError::Full { bytes: 2, lim
 impl Keeper for Notes {
     fn check_room(&self) -> Result<(), OutboxFault> {
         Ok(())
+    }
+
+    fn take_lost(&mut self) -> Vec<outbox::Lost> {
+        self.with(|paper| core::mem::take(&mut paper.lost))
     }
 
     fn append(&mut self, record: &Record<'_>) -> Result<(), OutboxFault> {
@@ -241,6 +247,23 @@ async fn nothing_leaves_before_it_is_kept_and_what_waits_shares_a_sync() {
     assert_eq!(notes.committed(), [vec!["device 0 zone 0", "order 101 key 7 to [0]"], then]);
     assert_eq!(told(&server, 0), ["submit 101", "submit 102"]);
     assert_eq!(told(&server, 1), ["submit 103", "submit 102"], "numbers rise in each log");
+}
+
+#[tokio::test]
+async fn what_rotted_on_disk_is_told_once_and_its_order_goes_on() {
+    use outbox::Lost;
+    let (server, notes) = server(4);
+    let mut events = server.subscribe();
+    let kept = server.push(&order(), &Target::all()).await.unwrap();
+    let lost = [Lost::Order(kept.number()), Lost::Key(5)];
+    notes.with(|paper| paper.lost = lost.to_vec());
+    server.push(&order(), &Target::all()).await.unwrap();
+    for what in lost {
+        assert!(matches!(event(&mut events).await, Event::OutboxLost { lost } if lost == what));
+    }
+    assert_eq!((kept.ended(), told(&server, 0).len()), (0, 2), "nobody ended it, and it is on its way");
+    server.push(&order(), &Target::all()).await.unwrap();
+    assert!(events.try_recv().is_err(), "told once");
 }
 
 #[tokio::test]
