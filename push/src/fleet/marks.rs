@@ -395,26 +395,16 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     pub(super) fn settled_upto(&self, state: &TrackState) -> u64 {
         let below =
             |slot| if slot == NONE { u64::MAX } else { self.orders.at(slot).number.saturating_sub(1) };
-        state.ended.min(below(state.oldest)).min(below(state.next))
+        state.over().min(below(state.oldest)).min(below(state.next))
     }
 
     /// The device holds an outcome for this number of the track: once it is settled the device is told so, whatever the
-    /// number is here by now.
+    /// number is here by now. A former place of the device may have sent it; what is submitted from now on lies above it.
     pub(super) fn note_ended(&mut self, index: u32, track: Track, number: u64) {
-        if number <= self.written_upto(index, track) {
+        if number <= self.last.of(track.is_durable()) {
             let state = self.devices.track_mut(index, track);
             state.ended = state.ended.max(number);
             self.devices.at_mut(index).busy |= track.bit();
-        }
-    }
-
-    /// No order with a higher number of this track was written to the device. Of the volatile log that is known of all
-    /// devices together, and what is submitted from now on lies above it.
-    fn written_upto(&self, index: u32, track: Track) -> u64 {
-        if track.is_durable() {
-            self.devices.durable(index).upto.get(track.lane_index()).copied().unwrap_or(0)
-        } else {
-            self.last.volatile
         }
     }
 
@@ -424,7 +414,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         let device = self.devices.at(index);
         device.busy().any(|track| {
             let state = self.devices.track(index, track);
-            state.ended > state.settled
+            state.over() > state.settled
                 && self.settled_upto(state) > state.settled
                 && !(track.is_durable() && self.forked)
         })

@@ -220,6 +220,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         // The bucket head is the slot's own, not the device's.
         let bucket = self.devices.at(index).bucket;
         *self.devices.at_mut(index) = DeviceSlot { bucket, state: State::Idle, ..DeviceSlot::EMPTY };
+        *self.devices.durable_mut(index) = DurableSlot::EMPTY;
         if let Some(id) = new.id.filter(|id| !id.is_none()) {
             self.devices.index_id(index, id);
         }

@@ -238,6 +238,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                 self.note_ended(index, track, entry.number);
                 self.stats.outcomes_repeated = self.stats.outcomes_repeated.wrapping_add(1);
             } else {
+                if mark == Mark::NOT_TARGETED {
+                    self.note_ended(index, track, entry.number);
+                }
                 self.stats.numbers_unknown = self.stats.numbers_unknown.wrapping_add(1);
             }
         }

@@ -54,7 +54,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         for durable in [false, true] {
             let floors = self.floors_of(welcome, durable);
             let named = if durable { flag::NAMED_DURABLE } else { flag::NAMED };
-            let evicted = self.has_evicted(index, floors, durable);
+            // Nor has it forgotten what it says when it does not name the log yet.
+            let knows = floors.is_some() || self.devices.at(index).is(named);
+            let evicted = knows && self.has_evicted(index, floors, durable);
             // Who never heard of the log has nothing to forget of it: its first session may have broken before that.
             let unknown = floors.is_none() && (rebooted || self.devices.at(index).is(named));
             let replaced = !durable && self.devices.at(index).is(flag::RAISED) && is_blank(floors, welcome);
@@ -90,10 +92,10 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         (ours == Some(floors.lineage)).then_some(floors)
     }
 
-    /// Whether it knows less than it was told to be settled. Of the durable log: than it said itself, since nothing leaves
-    /// a device before it is in its journal.
+    /// Whether it knows less than it was told to be settled, of what it had ended. Of the durable log: than it said itself,
+    /// since nothing leaves a device before it is in its journal.
     fn has_evicted(&self, index: u32, floors: Option<&LogFloors>, durable: bool) -> bool {
-        let knew = |state: &TrackState| if durable { state.ended } else { state.settled };
+        let knew = |state: &TrackState| if durable { state.ended } else { state.settled.min(state.ended) };
         let declared = |track: Track| floors.and_then(|floors| floors.lanes.get(track.lane().index()));
         let floor = |track| declared(track).map_or(0, |lane: &LaneFloor| lane.floor);
         Tracks::of(durable).any(|track| floor(track) < knew(self.devices.track(index, track)))
@@ -101,7 +103,8 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
 
     fn resume_track(&mut self, index: u32, track: Track, floor: u64, memory: &Memory<'_>) {
         let busy = self.devices.at(index).busy & track.bit() != 0;
-        if !busy && floor == 0 && self.devices.track(index, track).ended == 0 {
+        let foreign = self.foreign(index, track, memory.welcome);
+        if !busy && floor == 0 && foreign == 0 && self.devices.track(index, track).ended == 0 {
             return;
         }
         self.recall(index, track);
@@ -116,13 +119,27 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         let device = self.devices.at_mut(index);
         device.skewed &= !track.bit();
         device.busy |= track.bit();
-        self.devices.note_written(index, track, floor);
+        self.devices.note_written(index, track, floor.max(foreign));
         let state = self.devices.track_mut(index, track);
-        state.floor = floor;
+        state.floor = floor.max(foreign);
         // Who forgot its outcomes need not be told that they are settled.
         state.ended = if memory.forgot { floor } else { state.ended.max(floor) };
         state.settled = 0;
         state.held = state.holding();
+    }
+
+    /// The number of an order the device has begun, and that is none of this place's: it came when the device was listed
+    /// before, and its outcome was told when it was removed. Nobody waits for its end, or sends it again, so it is settled:
+    /// else it kept its room on the device. 0 if there is none.
+    fn foreign(&self, index: u32, track: Track, welcome: &Welcome<'_>) -> u64 {
+        let last = self.last.of(track.is_durable());
+        let is_ours = |number| {
+            let slot = self.orders.find(number).filter(|&slot| self.orders.at(slot).track == track);
+            slot.is_some_and(|slot| self.orders.at(slot).mark(index) != Mark::NOT_TARGETED)
+        };
+        let begun = welcome.started.iter().filter(|begun| Track::new(begun.durable, begun.lane) == track);
+        let foreign = begun.map(|begun| begun.number).filter(|&number| number <= last && !is_ours(number));
+        foreign.max().unwrap_or(0)
     }
 
     fn resume_order(&mut self, index: u32, slot: u32, floor: u64, memory: &Memory<'_>) {

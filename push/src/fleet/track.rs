@@ -122,7 +122,8 @@ pub(crate) struct TrackState {
     pub(crate) ended: u64,
     /// The number of the SETTLED written last in this session.
     pub(crate) settled: u64,
-    /// The floor the device declared at the start of this session.
+    /// The floor the device declared at the start of this session, or the order it is at work on there if nobody waits for
+    /// the end of that.
     pub(crate) floor: u64,
 }
 
@@ -141,6 +142,11 @@ impl TrackState {
         floor: 0,
     };
 
+    /// Nobody waits for an outcome up to this number, but for what is owed or out.
+    pub(crate) fn over(&self) -> u64 {
+        self.ended.max(self.floor)
+    }
+
     /// Orders out there that hold a credit.
     pub(crate) const fn holding(&self) -> u16 {
         self.out.saturating_sub(self.lingering)
@@ -153,8 +159,8 @@ impl TrackState {
     }
 
     /// Whether there is nothing to write, to wait for or to settle.
-    pub(crate) const fn is_quiet(&self) -> bool {
-        self.owed == 0 && self.out == 0 && self.held == 0 && self.ended <= self.settled
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.owed == 0 && self.out == 0 && self.held == 0 && self.over() <= self.settled
     }
 }
 

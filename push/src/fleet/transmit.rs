@@ -274,7 +274,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         for track in self.devices.at(index).busy() {
             let device = self.devices.at(index);
             let state = self.devices.track(index, track);
-            if state.ended <= state.settled || track.is_durable() && self.forked {
+            if state.over() <= state.settled || track.is_durable() && self.forked {
                 continue;
             }
             let number = self.settled_upto(state);

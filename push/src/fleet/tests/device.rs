@@ -64,6 +64,8 @@ pub(super) struct Device {
     pub(super) kept_over_boot: bool,
     /// It does not name the durable log of a HELLO before it got something of it.
     pub(super) shy: bool,
+    /// It does not name the durable log before anything of its server came.
+    pub(super) unnamed: bool,
     /// The fence it has accepted of another server: it refuses this one.
     pub(super) fence: Option<u64>,
     /// Orders it says were begun.
@@ -116,6 +118,7 @@ impl Device {
             journal_lost: false,
             kept_over_boot: true,
             shy: false,
+            unnamed: false,
             fence: None,
             started: Vec::new(),
             cancels: Vec::new(),
@@ -202,6 +205,7 @@ impl Device {
             Frame::Order(delivery, order) => self.handle_order(delivery, &order),
             Frame::Settled(settled) => {
                 let (lane, number) = (settled.lane, settled.number);
+                self.unnamed = false;
                 let of = |number| self.durable.numbers.contains(&number) == settled.durable;
                 self.ring.retain(|entry| entry.lane != lane || !of(entry.number) || entry.number > number);
                 let last = if settled.durable { &mut self.durable.settled } else { &mut self.settled };
@@ -273,7 +277,7 @@ impl Device {
         self.durable.run = hello.durable.run;
         let started = self.started.clone();
         let mut welcome = Welcome { started: Started::from(&started[..]), ..self.welcome() };
-        if self.shy && self.durable.numbers.is_empty() {
+        if self.unnamed || self.shy && self.durable.numbers.is_empty() {
             welcome.durable = LogFloors::default();
         }
         self.send(&Frame::Welcome(welcome));

@@ -1,5 +1,6 @@
 //! A fleet in virtual time against scripted devices that speak the frames of the specification.
 
+mod again;
 mod announced;
 mod cancel;
 mod company;
