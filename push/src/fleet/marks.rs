@@ -241,7 +241,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         order.set_mark(index, again.unwrap_or_else(|| Mark::ended(end.first_code)));
         order.open = order.open.saturating_sub(u32::from(again.is_none()));
         order.unsent = order.unsent.saturating_add(u32::from(again.is_some()));
-        let (number, latency, retry) = (order.number, now.since(order.submitted), order.key.retry);
+        let (number, latency, retry) = (order.number, now.since(order.submitted), order.key.is_retry());
         if again.is_some() {
             let device = self.devices.at_mut(index);
             device.retried = device.retried.saturating_add(1);

@@ -287,7 +287,8 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     }
 
     /// Takes a device out. Its session ends, what it was owed ends as NOT_TARGETED, what it was sent as UNKNOWN; both as
-    /// events. False if there is no such device.
+    /// events. An order that is tried again ends as its attempt, if that has ended and waits for the log. False if there is
+    /// no such device.
     pub fn remove_device(&mut self, now: Instant, device: DeviceIndex) -> bool {
         self.observe(now);
         let index = device.0;

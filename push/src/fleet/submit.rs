@@ -1,5 +1,6 @@
 //! Orders come in: checked against their frame, put into their track, owed to every device meant.
 
+use core::num::NonZeroU64;
 use core::time::Duration;
 
 use wire_format::bytes::{u8_at, u16_at, u64_at};
@@ -122,7 +123,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         if self.orders.used >= OWED_MAX.into() && self.devices.unended(index) >= OWED_MAX {
             return Some(Code::OVERFLOW);
         }
-        if key.retry && key.key != 0 && self.is_overtaken(key, index) {
+        if key.is_retry() && key.key != 0 && self.is_overtaken(key, index) {
             return Some(Code::SUPERSEDED);
         }
         self.owe_one(index, slot, track);
@@ -163,7 +164,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             self.count_unsaid(index);
             return mark;
         }
-        if !key.retry {
+        if !key.is_retry() {
             self.stats.outcomes.count(code);
         }
         Mark::ended(code)
@@ -238,9 +239,11 @@ fn check_frame<B: AsRef<[u8]>, M>(order: &NewOrder<B, M>) -> Option<(Header, Key
     let right = whole && same && header.kind == Kind::ORDER && !header.flags.contains(Flags::REPLAY);
     let key = u64_at::<16, { wire::FIXED_LEN }>(fixed);
     let options = rest.get(..usize::from(u16_at::<38, { wire::FIXED_LEN }>(fixed)))?;
-    let is_retry = |option| matches!(option, Ok(OrderOption::Retry { .. }));
-    let retry = wire::options(options).any(is_retry);
-    right.then_some((header, Key { key, version: u64_at::<24, { wire::FIXED_LEN }>(fixed), retry }))
+    let root = wire::options(options).find_map(|option| match option {
+        Ok(OrderOption::Retry { first, .. }) => NonZeroU64::new(first),
+        _ => None,
+    });
+    right.then_some((header, Key { key, version: u64_at::<24, { wire::FIXED_LEN }>(fixed), root }))
 }
 
 /// Behind the ORDER frame lie the pieces of the blob it names, all of them and nothing else.

@@ -3,6 +3,8 @@
 //! Live orders with a key hang in hash chains through their slots, so an order costs as much as its key has live versions,
 //! however many others there are.
 
+use core::num::NonZeroU64;
+
 use wire_format::frame::outcome::Code;
 use wire_format::ids::Lane;
 use wire_format::rng::mix;
@@ -21,13 +23,17 @@ pub(crate) struct Key {
     /// 0: it replaces none.
     pub(crate) key: u64,
     pub(crate) version: u64,
-    /// It repeats an attempt at another order: its version is not a new one, and its ends are that order's, which counts
+    /// The order it is another attempt at: its version is not a new one, and its ends are that order's, which counts
     /// them. Said whatever the key is.
-    pub(crate) retry: bool,
+    pub(crate) root: Option<NonZeroU64>,
 }
 
 impl Key {
-    pub(crate) const NONE: Self = Self { key: 0, version: 0, retry: false };
+    pub(crate) const NONE: Self = Self { key: 0, version: 0, root: None };
+
+    pub(crate) const fn is_retry(self) -> bool {
+        self.root.is_some()
+    }
 }
 
 impl<B: AsRef<[u8]>, M: MarkBytes, O: OrderStorage<B, M>> Orders<O, B, M> {
@@ -90,7 +96,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                 if order.track.lane() != lane {
                     return Err(SubmitFault::KeyLane { lane: order.track.lane() });
                 }
-                if !key.retry && key.version > order.key.version && deadline < order.deadline {
+                if !key.is_retry() && key.version > order.key.version && deadline < order.deadline {
                     return Err(SubmitFault::ShorterLife);
                 }
                 last = last.max(Some(order.key.version));
@@ -98,7 +104,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             slot = self.orders.next_version(key.key, slot);
         }
         match last {
-            Some(last) if !key.retry && key.version <= last => Err(SubmitFault::VersionNotRising { last }),
+            Some(last) if !key.is_retry() && key.version <= last => {
+                Err(SubmitFault::VersionNotRising { last })
+            }
             _ => Ok(()),
         }
     }

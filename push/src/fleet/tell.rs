@@ -237,7 +237,8 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             return self.mark_ended(self.now, index, slot, End::by_server(code));
         }
         if let Some(slot) = self.first_retried(index, Mark::is_retried) {
-            let code = self.orders.at(slot).mark(index).attempt_code().unwrap_or(Code::UNKNOWN);
+            let known = self.orders.at(slot).mark(index).attempt_code();
+            let code = known.or_else(|| self.unlogged_attempt(index, slot)).unwrap_or(Code::UNKNOWN);
             return self.mark_ended(self.now, index, slot, End::by_server(code));
         }
         self.disown_unlogged(index);
@@ -272,6 +273,22 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             return None;
         }
         Tracks::ALL.map(|track| self.orders.first_with(track, index, wanted)).find(|&slot| slot != NONE)
+    }
+
+    /// How the last attempt at an order ended here, if the log does not have that yet: it goes there first, and is how the order
+    /// ended to who reads it.
+    fn unlogged_attempt(&self, index: u32, root: u32) -> Option<Code> {
+        let (number, mut slot, mut last) = (self.orders.at(root).number, root, None);
+        loop {
+            slot = self.orders.next_of(slot, index, Mark::is_unlogged);
+            if slot == NONE {
+                return last;
+            }
+            let order = self.orders.at(slot);
+            if order.key.root.is_some_and(|root| root.get() == number) {
+                last = order.mark(index).unlogged_code();
+            }
+        }
     }
 
     /// Gives one outcome of an order whose time is over; it leaves the list after the last device.

@@ -351,19 +351,21 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     }
 
     /// An order that has ended on the device, which did not repeat how: the log has lost what the device was told to forget.
-    /// As a rule it is sent again, and answered as a duplicate. Where the window has no place for it that answer is not waited
-    /// for: what ended behind it is not settled before it is, and may be what fills the window, and all the room the device
-    /// has.
+    /// As a rule it is sent (again), and answered as a duplicate. Where the window has no place for it that answer is not
+    /// waited for: what ended beside it is not settled before it is, and may be what fills the window, and all the room the
+    /// device has. One that the device can never take ends as that.
     #[inline(never)]
     fn end_forgotten(&mut self, now: Instant, index: u32, credit: &Credit) {
-        let Some(slot) = self.first_forgotten(now, index).filter(|_| !self.told.is_full()) else { return };
+        let Some((slot, end)) = self.first_forgotten(now, index).filter(|_| !self.told.is_full()) else {
+            return;
+        };
         let track = self.orders.at(slot).track;
-        if !credit.allows(track.lane()) || track.is_durable() && !credit.allows_durable() {
-            self.mark_ended(now, index, slot, End::forgotten_there());
+        if !end.by_device || !credit.allows(track.lane()) || track.is_durable() && !credit.allows_durable() {
+            self.mark_ended(now, index, slot, end);
         }
     }
 
-    fn first_forgotten(&self, now: Instant, index: u32) -> Option<u32> {
+    fn first_forgotten(&self, now: Instant, index: u32) -> Option<(u32, End)> {
         let (device, durable) = (self.devices.at(index), self.takes_durable(index));
         let planned = |slot| {
             let is_it = |entry: &Entry| matches!(entry.what, What::Order { slot: of, .. } if of == slot);
@@ -371,9 +373,14 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         };
         Tracks(device.owing).filter(|track| durable || !track.is_durable()).find_map(|track| {
             let state = self.devices.track(index, track);
-            let is_below = state.next != NONE && self.orders.at(state.next).number <= state.floor;
-            let is_next = is_below && state.ended > self.orders.at(state.next).number && !planned(state.next);
-            (is_next && self.judge_order(now, index, state.next) == Judged::Repeat).then_some(state.next)
+            let (next, number) = (state.next, self.orders.at(state.next).number);
+            let is_below = next != NONE && number <= state.floor;
+            // Behind it; or before it, and nobody knows how many of those are settled.
+            let holds_up = state.ended > number || state.held > state.holding();
+            (is_below && holds_up && !planned(next)).then(|| match self.judge_order(now, index, next) {
+                Judged::Never(code) => (next, End::by_server(code)),
+                Judged::Send | Judged::Repeat => (next, End::forgotten_there()),
+            })
         })
     }
 

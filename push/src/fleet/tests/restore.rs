@@ -440,3 +440,54 @@ fn what_ended_and_was_forgotten_is_asked_for_although_later_outcomes_fill_the_wi
         assert!(world.devices[0].effects.values().all(|&times| times == 1));
     }
 }
+
+#[test]
+fn an_order_too_large_for_a_device_ends_although_its_window_is_full_of_what_waits_for_that() {
+    let mut world = World::durable(1, 16);
+    world.devices[0].window_orders = 1;
+    world.devices[0].persisted = true;
+    world.cut(0);
+    world.advance(20_000);
+    let (urgent, large) = (world.submit(Lane::Urgent), world.submit(Lane::Bulk));
+    world.advance(5_000);
+    assert_eq!(world.devices[0].durable.settled, [urgent, 0, 0, large]);
+    world.logs = false;
+    let last = world.submit(Lane::Bulk);
+    // An older copy of the log: it has none of their outcomes, and the urgent one wants a place in the window first.
+    let mut world = restarted(world, &[closed([urgent, 0, 0, last])]);
+    for (number, lane, payload) in
+        [(urgent, Lane::Urgent, 8), (large, Lane::Bulk, 20_000), (last, Lane::Bulk, 8)]
+    {
+        let marks = vec![Mark::REPEAT.0];
+        world.restore(as_durable(new_order(number, lane, AGAIN, Some(HOUR), payload, marks)));
+    }
+    world.start();
+    world.advance(10_000);
+    assert!(world.outcomes().contains(&(0, large, Code::TOO_LARGE)), "{:?}", world.outcomes());
+    assert_eq!(world.fleet.live_orders(), 0);
+}
+
+#[test]
+fn what_the_log_knows_nothing_of_any_more_ends_although_the_window_is_full_of_such_orders() {
+    let mut world = World::durable(1, 16);
+    world.devices[0].window_orders = 4;
+    world.devices[0].persisted = true;
+    world.cut(0);
+    world.advance(20_000);
+    let numbers: Vec<_> = (0..5).map(|_| world.submit(Lane::Urgent)).collect();
+    world.advance(5_000);
+    assert_eq!(world.devices[0].durable.settled[0], 5);
+    // An older copy of the log: only the first one had been written then.
+    let mut world = restarted(world, &[closed([1, 0, 0, 0])]);
+    for &number in &numbers {
+        let mark = if number == 1 { Mark::REPEAT } else { Mark::PENDING };
+        let order = new_order(number, Lane::Urgent, AGAIN, Some(HOUR), 8, vec![mark.0]);
+        world.restore(as_durable(order));
+    }
+    world.start();
+    world.advance(10_000);
+    let all: Vec<_> = numbers.iter().map(|&number| (0, number, Code::DUPLICATE)).collect();
+    let mut outcomes = world.outcomes();
+    outcomes.sort_unstable_by_key(|&(_, number, _)| number);
+    assert_eq!((outcomes, world.fleet.live_orders()), (all, 0));
+}

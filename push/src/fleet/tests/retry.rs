@@ -165,3 +165,50 @@ fn an_attempt_that_is_refused_counts_where_its_order_ends() {
     assert_eq!((submitted.targets, submitted.refused), (0, 1));
     assert_eq!(world.fleet.stats().outcomes.of(Code::NOT_TARGETED), 0);
 }
+
+/// Numbers, and how they ended.
+type Ends = Vec<(u64, Code)>;
+
+/// How the first order of the durable log ended that was tried again, on a device that is removed `before` the log has the
+/// end of that attempt; as the log is told, and as it is reported.
+fn removed_while(before: impl FnOnce(&mut World)) -> (Ends, Ends) {
+    let mut world = World::durable(1, 8);
+    world.devices[0].habit = Habit::Ack;
+    let first = world.submit(Lane::Normal);
+    world.devices[0].finish(Code::BUSY);
+    world.drain();
+    world.fleet.retry_begins(first, DeviceIndex(0));
+    // An attempt at another order, and one that has not begun, are nothing to it.
+    let other = world.submit(Lane::Normal);
+    world.logs = false;
+    world.number += 1;
+    let (sort, marks) = ((Lane::Normal, KindFlags::IDEMPOTENT), vec![Mark::PENDING.0]);
+    let order = keyed_order(world.number, sort, (0, 0), Some(first), Some(HOUR), 100, marks);
+    world.hand_in(order);
+    world.drain();
+    before(&mut world);
+    world.drain();
+    world.fleet.remove_device(world.now, DeviceIndex(0));
+    world.drain();
+    assert_eq!(world.outcomes(), [], "nothing of it is on disk");
+    let last =
+        |entries: Vec<(u64, Code)>| entries.into_iter().filter(|&(number, _)| number != other).collect();
+    let told = world.unlogged.iter().map(|entry| (entry.number, entry.first_code)).collect();
+    world.log();
+    let outcomes = world.outcomes().into_iter().map(|(_, number, code)| (number, code)).collect();
+    assert_eq!(world.settled().len(), 3);
+    (last(told), last(outcomes))
+}
+
+#[test]
+fn a_removal_does_not_overtake_the_end_of_an_attempt_on_its_way_to_the_log() {
+    for code in [Code::APPLIED, Code::EXPIRED, Code::BUSY] {
+        let (told, outcomes) = removed_while(|world| world.devices[0].finish(code));
+        assert_eq!(told, [(3, code), (1, code)]);
+        assert!(outcomes.contains(&(3, code)) && outcomes.contains(&(1, code)), "{outcomes:?}");
+    }
+    // Nobody knows what came of it.
+    let (told, outcomes) = removed_while(|_| {});
+    assert_eq!(told, [(3, Code::UNKNOWN), (1, Code::UNKNOWN)]);
+    assert_eq!(outcomes, told);
+}
