@@ -11,6 +11,7 @@ use wire_format::rng::mix;
 use super::super::Event;
 use super::super::directory::Entry;
 use super::super::error::{PushError, Resource};
+use super::super::positions::Positions;
 use super::super::report::DeviceResult;
 use super::super::shared::{RETRY_AFTER, Shared, lock};
 use super::super::writer::{Job, Notes};
@@ -291,7 +292,7 @@ impl Rollouts {
 fn keep(shared: &Shared, notes: Vec<(u64, Vec<u8>)>) {
     if let Some(queue) = shared.outbox.as_ref().filter(|_| !notes.is_empty()) {
         // A stopped server keeps no more: the next run finds out again.
-        let _ = queue.put(Job::Notes(Notes { notes, reply: None }));
+        let _ = queue.put(Job::Notes(Notes { devices: Positions::default(), notes, reply: None }));
     }
 }
 
@@ -334,14 +335,16 @@ pub(super) async fn begin(
     Ok(live)
 }
 
-/// The outbox gets its order, and its plan.
+/// The outbox gets its devices (no order may have named them yet), its order, and its plan.
 async fn keep_new(shared: &Shared, live: &Live) -> Result<(), PushError> {
     let order = live.order();
     let pieces = (1..).zip(order.chunks(NOTE_MAX)).map(|(at, piece)| (note_of(live.id) | at, piece.to_vec()));
     let mut notes: Vec<_> = pieces.collect();
     notes.push(live.plan_note(&lock(&live.progress)));
     let (reply, kept) = oneshot::channel();
-    let put = shared.outbox.as_ref().map(|queue| queue.put(Job::Notes(Notes { notes, reply: Some(reply) })));
+    let devices = live.drawn.iter().map(|(position, _)| *position).collect();
+    let job = Job::Notes(Notes { devices, notes, reply: Some(reply) });
+    let put = shared.outbox.as_ref().map(|queue| queue.put(job));
     if !matches!(put, Some(Ok(()))) {
         return Err(PushError::Stopped);
     }

@@ -11,6 +11,7 @@ use wire_format::time::Instant;
 use super::super::directory::Place;
 use super::super::error::{OutboxFault, PushError, Resource};
 use super::super::fan_out::State;
+use super::super::positions::Positions;
 use super::super::shared::{RETRY_AFTER, lock};
 use super::{Batch, Waiting};
 use crate::driver::Clock;
@@ -46,6 +47,8 @@ pub(in super::super) enum Job {
 /// Notes that are kept together.
 #[derive(Debug)]
 pub(in super::super) struct Notes {
+    /// The devices they name: the log knows them before it has the notes.
+    pub(in super::super) devices: Positions,
     /// Their ids and bytes.
     pub(in super::super) notes: Vec<(u64, Vec<u8>)>,
     /// Who waits for them: they are as large as an order may be, and what cannot be kept is not tried again.

@@ -209,9 +209,12 @@ impl<K: Keeper> Scribe<K> {
             // It is a step of its own: see `turn`.
             Job::Forked(_) => Ok(()),
             &Job::Fence(fence, _) => self.keeper.append(&Record::Fence { fence }),
-            Job::Notes(Notes { notes, reply }) => {
+            Job::Notes(Notes { devices, notes, reply }) => {
                 if reply.is_some() {
                     self.keeper.check_room()?;
+                }
+                for position in devices.missing_in(&self.recorded) {
+                    self.record_device(position)?;
                 }
                 let mut notes = notes.iter().map(|(id, bytes)| Record::Note { id: *id, bytes });
                 notes.try_for_each(|note| self.keeper.append(&note))
