@@ -38,6 +38,15 @@ impl Logging {
             _ => None,
         }
     }
+
+    /// An empty batch. The first one is made with all there will ever be: none has to be made while sockets wait.
+    fn next(&mut self) -> Box<Batch> {
+        if self.spare.capacity() == 0 {
+            self.spare.reserve_exact(BATCHES_MAX);
+            self.spare.resize_with(BATCHES_MAX, || Box::new(Batch::with_room()));
+        }
+        self.spare.pop().unwrap_or_default()
+    }
 }
 
 impl Shard {
@@ -67,7 +76,7 @@ impl Shard {
         let Some(queue) = self.shared.outbox.as_ref().filter(|_| !self.logging.batch.is_empty()) else {
             return;
         };
-        let next = self.logging.spare.pop().unwrap_or_default();
+        let next = self.logging.next();
         let mut batch = core::mem::replace(&mut self.logging.batch, next);
         batch.renewals = self.logging.renewals;
         // Refused by a queue that is closed: what is not in the log has not happened.

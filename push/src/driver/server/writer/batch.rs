@@ -53,6 +53,11 @@ pub(in super::super) struct Batch {
 }
 
 impl Batch {
+    /// With room for all the ends of a usual one.
+    pub(in super::super) fn with_room() -> Self {
+        Self { runs: Vec::with_capacity(BATCH_MAX), ..Self::default() }
+    }
+
     pub(in super::super) fn is_empty(&self) -> bool {
         self.runs.is_empty() && self.traces.is_empty()
     }
