@@ -15,7 +15,6 @@ use super::error::{AddError, PushError, Resource};
 use super::fan_out::{Ledger, Part, State};
 use super::frame::{Frame, Frames};
 use super::keys::Keys;
-use super::positions::Positions;
 use super::rollout::Rollouts;
 use super::stream::Listener;
 use super::versions::Versions;
@@ -497,7 +496,7 @@ impl Shared {
             let notes = self.rollouts.note_removed(position);
             if let Some(queue) = self.outbox.as_ref().filter(|_| !notes.is_empty()) {
                 // A stopped server keeps no more, nor the removal.
-                let _ = queue.put(Job::Notes(Notes { devices: Positions::default(), notes, reply: None }));
+                let _ = queue.put(Job::Notes(Notes::of_known(notes)));
             }
             let waits = self
                 .outbox

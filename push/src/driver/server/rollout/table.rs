@@ -11,7 +11,6 @@ use wire_format::rng::mix;
 use super::super::Event;
 use super::super::directory::Entry;
 use super::super::error::{PushError, Resource};
-use super::super::positions::Positions;
 use super::super::report::DeviceResult;
 use super::super::shared::{RETRY_AFTER, Shared, lock};
 use super::super::writer::{Job, Notes};
@@ -292,7 +291,7 @@ impl Rollouts {
 fn keep(shared: &Shared, notes: Vec<(u64, Vec<u8>)>) {
     if let Some(queue) = shared.outbox.as_ref().filter(|_| !notes.is_empty()) {
         // A stopped server keeps no more: the next run finds out again.
-        let _ = queue.put(Job::Notes(Notes { devices: Positions::default(), notes, reply: None }));
+        let _ = queue.put(Job::Notes(Notes::of_known(notes)));
     }
 }
 

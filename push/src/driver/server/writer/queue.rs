@@ -55,6 +55,13 @@ pub(in super::super) struct Notes {
     pub(in super::super) reply: Option<oneshot::Sender<Result<(), OutboxFault>>>,
 }
 
+impl Notes {
+    /// Of devices the log knows already, for nobody who waits.
+    pub(in super::super) fn of_known(notes: Vec<(u64, Vec<u8>)>) -> Self {
+        Self { devices: Positions::default(), notes, reply: None }
+    }
+}
+
 /// How the queue stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Door {
