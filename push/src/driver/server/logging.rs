@@ -44,6 +44,8 @@ impl Logging {
         if self.spare.capacity() == 0 {
             self.spare.reserve_exact(BATCHES_MAX);
             self.spare.resize_with(BATCHES_MAX, || Box::new(Batch::with_room()));
+            // The one that is collected may hold sessions only.
+            self.batch.make_room();
         }
         self.spare.pop().unwrap_or_default()
     }

@@ -55,7 +55,16 @@ pub(in super::super) struct Batch {
 impl Batch {
     /// With room for all the ends of a usual one.
     pub(in super::super) fn with_room() -> Self {
-        Self { runs: Vec::with_capacity(BATCH_MAX), ..Self::default() }
+        let mut batch = Self::default();
+        batch.make_room();
+        batch
+    }
+
+    /// Takes the room for all the ends of a usual one at once, so that no later batch has to grow while sockets wait.
+    pub(in super::super) fn make_room(&mut self) {
+        if self.runs.capacity() == 0 {
+            self.runs.reserve_exact(BATCH_MAX);
+        }
     }
 
     pub(in super::super) fn is_empty(&self) -> bool {
@@ -76,10 +85,7 @@ impl Batch {
     pub(in super::super) fn push(&mut self, now: Instant, entry: LogEntry) {
         self.pace.begin(now);
         self.ends += 1;
-        // All at once, so that no later batch has to grow while sockets wait.
-        if self.runs.capacity() == 0 {
-            self.runs.reserve_exact(BATCH_MAX);
-        }
+        self.make_room();
         if !self.runs.last_mut().is_some_and(|last| last.extend(entry)) {
             self.runs.push(Run { first: entry, count: 1 });
         }
