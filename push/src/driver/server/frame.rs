@@ -32,8 +32,15 @@ impl Frame {
 }
 
 /// Frames that go round: after warm-up a push allocates none.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Frames(Mutex<Vec<Frame>>);
+
+impl Default for Frames {
+    /// None yet, with room for all there may ever be: they come back on threads that serve sockets.
+    fn default() -> Self {
+        Self(Mutex::new(Vec::with_capacity(POOL_MAX)))
+    }
+}
 
 impl Frames {
     /// A frame of `len` zeros nobody else refers to.
@@ -75,5 +82,15 @@ mod tests {
         assert_eq!((again.as_ref().as_ptr(), again.as_ref()), (at, &[0; 40][..]));
         frames.put(frames.take(POOLED_BYTES_MAX + 1));
         assert!(frames.take(1).0.capacity() <= POOLED_BYTES_MAX);
+    }
+
+    #[test]
+    fn however_many_come_back_the_pool_does_not_grow() {
+        let frames = Frames::default();
+        let room = || lock(&frames.0).capacity();
+        let at_first = room();
+        let all: Vec<_> = (0..=POOL_MAX).map(|_| frames.take(1)).collect();
+        all.into_iter().for_each(|frame| frames.put(frame));
+        assert_eq!((room(), lock(&frames.0).len()), (at_first, POOL_MAX));
     }
 }
