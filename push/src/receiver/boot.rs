@@ -62,7 +62,7 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
             self.keep.lose();
         }
         self.floors.raise(place.log, lane, place.number);
-        self.keys.end(place, Code::IN_DOUBT);
+        self.keys.end(place, Code::IN_DOUBT, Note::NONE);
         *self.lane_mut(lane) = LaneState::FREE;
     }
 
@@ -138,7 +138,7 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
     /// An order that began in a lane and has no end when the next one of its log is told never began: a session ended
     /// between its START and its hand-over.
     fn never_began(&mut self, place: Place) {
-        self.keys.end(place, Code::CANCELLED);
+        self.keys.end(place, Code::CANCELLED, Note::NONE);
         *self.lane_mut(place.lane) = LaneState::FREE;
     }
 

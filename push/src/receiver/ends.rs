@@ -9,7 +9,7 @@ use wire_format::time::Instant;
 use super::floors::Log;
 use super::input::NO_SUCH_LOG;
 use super::orders::clock_ms;
-use super::ring::Place;
+use super::ring::{Note, Place};
 use super::stats::{add, count};
 use super::{Receiver, Storage};
 
@@ -26,13 +26,16 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         let state = *self.lane(lane);
         let place = Place { log: state.log(), lane, number: state.number() };
         if state.is_keyed() {
-            self.keys.end(place, code);
+            let alone = if state.is_orphan() { self.note() } else { Note::NONE };
+            self.keys.end(place, code, alone);
         }
         if state.is_fetching() {
             self.unpark(place);
         }
         self.lane_mut(lane).free();
-        if !state.is_orphan() {
+        if state.is_orphan() {
+            self.note_keys();
+        } else {
             self.end(now, place, code, detail, retry);
         }
     }
@@ -129,7 +132,8 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
     fn take_back(&mut self, lane: Lane) {
         let state = *self.lane(lane);
         if state.is_beginning() && state.is_keyed() {
-            self.keys.end(Place { log: state.log(), lane, number: state.number() }, Code::CANCELLED);
+            let place = Place { log: state.log(), lane, number: state.number() };
+            self.keys.end(place, Code::CANCELLED, Note::NONE);
         }
         self.lane_mut(lane).free();
     }

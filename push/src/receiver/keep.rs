@@ -187,6 +187,9 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
             self.floors.tell(log);
             return self.floors.kept(log).map(Record::Lineage);
         }
+        if let Some(record) = self.keys.take_due() {
+            return Some(record);
+        }
         let pending = self.ring.pending();
         while let Some((log, lane)) = self.floors.settled_due() {
             self.floors.set_settled(log, lane, false);
@@ -226,7 +229,10 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         self.touch(now);
         self.ring.recorded();
         self.floors.recorded();
-        let is_due = self.ring.pending().is_some() || self.floors.pending().is_some() || self.keep.has(FENCE);
+        let is_due = self.ring.pending().is_some()
+            || self.floors.pending().is_some()
+            || self.keys.is_due()
+            || self.keep.has(FENCE);
         if !is_due {
             self.keep.flags &= !DUE;
         }
@@ -268,6 +274,13 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
     /// Orders have ended, perhaps: what is still held has not.
     pub(super) fn note_ends(&mut self) {
         if self.is_journalled() && self.ring.pending().is_some() {
+            self.keep.flags |= DUE;
+        }
+    }
+
+    /// An order has ended for nobody: its keys are all the journal has to know of it.
+    pub(super) const fn note_keys(&mut self) {
+        if self.keys.is_due() {
             self.keep.flags |= DUE;
         }
     }

@@ -12,7 +12,7 @@ use wire_format::frame::outcome::Code;
 
 use super::floors::Log;
 use super::record::Record;
-use super::ring::{Place, pack};
+use super::ring::{Note, Place, pack};
 
 /// One order key: 16 bytes of the storage given to [`super::Receiver::new`].
 #[derive(Clone, Copy, Debug)]
@@ -25,13 +25,28 @@ pub struct KeySlot {
     code: u8,
     /// Where it came; its log is [`Log::GONE`] when its lineage is not kept any more.
     log_lane: u8,
+    /// No END tells the journal how it ended: a record of its own has to.
+    is_due: bool,
 }
 
 const _: () = assert!(size_of::<KeySlot>() == 16);
 
 impl KeySlot {
     /// A free slot, to fill the storage with.
-    pub const EMPTY: Self = Self { key: 0, number: 0, code: 0, log_lane: 0 };
+    pub const EMPTY: Self = Self { key: 0, number: 0, code: 0, log_lane: 0, is_due: false };
+
+    /// It had no effect, and stays until the journal knows.
+    fn goes(&self) -> bool {
+        self.code != 0 && !had_effect(Code(self.code))
+    }
+
+    /// The journal knows.
+    fn tell(&mut self) {
+        if self.goes() {
+            *self = Self::EMPTY;
+        }
+        self.is_due = false;
+    }
 }
 
 /// One supersede key: 24 bytes of the storage given to [`super::Receiver::new`].
@@ -46,19 +61,35 @@ pub struct VersionSlot {
     /// When it was used last, by [`Keys::uses`].
     used: u16,
     log_lane: u8,
-    /// It ended without an effect: the same version may begin again.
-    again: bool,
+    flags: u8,
 }
+
+/// It ended without an effect: the same version may begin again.
+const AGAIN: u8 = 0x01;
+/// No END tells the journal how it ended: a record of its own has to.
+const DUE: u8 = 0x02;
 
 const _: () = assert!(size_of::<VersionSlot>() == 24);
 
 impl VersionSlot {
     /// A free slot, to fill the storage with.
-    pub const EMPTY: Self = Self { key: 0, version: 0, number: 0, used: 0, log_lane: 0, again: false };
+    pub const EMPTY: Self = Self { key: 0, version: 0, number: 0, used: 0, log_lane: 0, flags: 0 };
 
-    /// One as a snapshot tells it.
+    /// One as the journal tells it.
     pub(super) const fn restored(key: u64, version: u64, number: u32, log_lane: u8, again: bool) -> Self {
-        Self { key, version, number, used: 0, log_lane, again }
+        let flags = if again { AGAIN } else { 0 };
+        Self { key, version, number, used: 0, log_lane, flags }
+    }
+
+    const fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// What the journal is told of it.
+    const fn record(&self, uses: u16, may_again: bool) -> Record {
+        let Self { key, version, number, used, log_lane, .. } = *self;
+        let (again, age) = (self.has(AGAIN) || may_again, uses.wrapping_sub(used));
+        Record::Version { log_lane, again, age, number, key, version }
     }
 }
 
@@ -98,6 +129,8 @@ pub(super) struct Keys<K, V> {
     /// The slot the next order key takes.
     next: u16,
     uses: u16,
+    /// The journal has to be told of some by themselves.
+    is_due: bool,
 }
 
 /// Whether an order that ended so had an effect, or may have had one.
@@ -113,12 +146,12 @@ where
     pub(super) fn new(mut keys: K, mut versions: V) -> Self {
         keys.as_mut().fill(KeySlot::EMPTY);
         versions.as_mut().fill(VersionSlot::EMPTY);
-        Self { keys, versions, next: 0, uses: 0 }
+        Self { keys, versions, next: 0, uses: 0, is_due: false }
     }
 
     /// Whether an order of this log may start.
     pub(super) fn judge(&self, log: Log, keys: OrderKeys) -> Judgement {
-        let elsewhere = |slot: &&KeySlot| slot.key == keys.key && slot.log_lane >> 2 != log.0;
+        let elsewhere = |slot: &&KeySlot| slot.key == keys.key && slot.log_lane >> 2 != log.0 && !slot.goes();
         if keys.key != 0
             && let Some(slot) = self.keys.as_ref().iter().find(elsewhere)
         {
@@ -126,7 +159,7 @@ where
         }
         let newer = |slot: &&VersionSlot| {
             slot.key == keys.supersede
-                && (keys.version < slot.version || (keys.version == slot.version && !slot.again))
+                && (keys.version < slot.version || (keys.version == slot.version && !slot.has(AGAIN)))
         };
         if keys.supersede != 0 && self.versions.as_ref().iter().any(|slot| newer(&slot)) {
             return Judgement::Superseded;
@@ -138,10 +171,11 @@ where
     pub(super) fn start(&mut self, place: Place, keys: OrderKeys, owes: impl Fn(u8, u32) -> bool) {
         let (number, log_lane) = (low(place.number), pack(place.log, place.lane));
         // Two orders of one lineage may have the same key and be at work in two lanes: the end of each tells of itself.
-        if keys.key != 0 && !self.keys.as_ref().iter().any(|slot| slot.key == keys.key && slot.code != 0) {
+        let has_ended = |slot: &KeySlot| slot.key == keys.key && slot.code != 0 && !slot.goes();
+        if keys.key != 0 && !self.keys.as_ref().iter().any(has_ended) {
             let at = self.key_place();
             if let Some(slot) = self.keys.as_mut().get_mut(at) {
-                *slot = KeySlot { key: keys.key, number, code: 0, log_lane };
+                *slot = KeySlot { key: keys.key, number, log_lane, ..KeySlot::EMPTY };
             }
         }
         if keys.supersede == 0 {
@@ -152,29 +186,61 @@ where
         let Some(at) = self.version_place(keys.supersede, owes) else { return };
         if let Some(slot) = self.versions.as_mut().get_mut(at) {
             let (key, version) = (keys.supersede, keys.version);
-            *slot = VersionSlot { key, version, number, used, log_lane, again: false };
+            *slot = VersionSlot { key, version, number, used, log_lane, flags: 0 };
         }
     }
 
-    /// An order that had started has ended.
-    pub(super) fn end(&mut self, place: Place, code: Code) {
+    /// An order that had started has ended; `alone` if no END will tell the journal so, which has to know all the same.
+    pub(super) fn end(&mut self, place: Place, code: Code, alone: Note) {
         let (number, log_lane) = (low(place.number), pack(place.log, place.lane));
+        let is_due = alone != Note::NONE;
         let is_it = |slot: &&mut KeySlot| {
             slot.key != 0 && slot.code == 0 && slot.number == number && slot.log_lane == log_lane
         };
         if let Some(slot) = self.keys.as_mut().iter_mut().find(is_it) {
-            if had_effect(code) {
-                slot.code = code.0;
-            } else {
+            (slot.code, slot.is_due) = (code.0, is_due);
+            if !is_due && slot.goes() {
                 *slot = KeySlot::EMPTY;
             }
+            self.is_due |= is_due;
         }
         let is_it =
             |slot: &&mut VersionSlot| slot.key != 0 && slot.number == number && slot.log_lane == log_lane;
-        if !had_effect(code)
-            && let Some(slot) = self.versions.as_mut().iter_mut().find(is_it)
-        {
-            slot.again = true;
+        if let Some(slot) = self.versions.as_mut().iter_mut().find(is_it) {
+            slot.flags |= if had_effect(code) { 0 } else { AGAIN } | if is_due { DUE } else { 0 };
+            self.is_due |= is_due;
+        }
+    }
+
+    /// Whether [`Keys::take_due`] has something.
+    pub(super) const fn is_due(&self) -> bool {
+        self.is_due
+    }
+
+    /// What the journal has to be told by itself of a key.
+    pub(super) fn take_due(&mut self) -> Option<Record> {
+        if !self.is_due {
+            return None;
+        }
+        if let Some(slot) = self.keys.as_mut().iter_mut().find(|slot| slot.is_due) {
+            let KeySlot { key, number, code, log_lane, .. } = *slot;
+            slot.tell();
+            return Some(Record::Key { log_lane, code: Code(code), number, key });
+        }
+        let uses = self.uses;
+        let Some(slot) = self.versions.as_mut().iter_mut().find(|slot| slot.has(DUE)) else {
+            self.is_due = false;
+            return None;
+        };
+        slot.flags &= !DUE;
+        Some(slot.record(uses, false))
+    }
+
+    /// The journal was told of everything.
+    pub(super) fn tell_all(&mut self) {
+        if core::mem::take(&mut self.is_due) {
+            self.keys.as_mut().iter_mut().for_each(KeySlot::tell);
+            self.versions.as_mut().iter_mut().for_each(|slot| slot.flags &= !DUE);
         }
     }
 
@@ -218,7 +284,7 @@ where
         let slot = slots.get(at).filter(|_| nth < count)?;
         let KeySlot { key, number, log_lane, .. } = *slot;
         let code = if slot.code == 0 { at_work(log_lane, number) } else { Some(Code(slot.code)) };
-        let code = code.filter(|_| key != 0);
+        let code = code.filter(|_| key != 0 && !slot.goes());
         Some(code.map(|code| Record::Key { log_lane, code, number, key }))
     }
 
@@ -229,21 +295,25 @@ where
         may_again: impl Fn(u8, u32) -> bool,
     ) -> Option<Option<Record>> {
         let slot = self.versions.as_ref().get(usize::from(nth))?;
-        let VersionSlot { key, version, number, used, log_lane, again } = *slot;
-        let (again, age) = (again || may_again(log_lane, number), self.uses.wrapping_sub(used));
-        let record = Record::Version { log_lane, again, age, number, key, version };
-        Some((key != 0).then_some(record))
+        let record = slot.record(self.uses, may_again(slot.log_lane, slot.number));
+        Some((slot.key != 0).then_some(record))
     }
 
-    /// An order key as a snapshot tells it.
+    /// An order key as the journal tells it. What had no effect takes back what its START said.
     pub(super) fn restore_key(&mut self, log_lane: u8, code: Code, number: u32, key: u64) {
-        let at = self.key_place();
-        if let Some(slot) = self.keys.as_mut().get_mut(at) {
-            *slot = KeySlot { key, number, code: code.0, log_lane };
+        let is_it = |slot: &KeySlot| slot.key == key && slot.number == number && slot.log_lane == log_lane;
+        let known = self.keys.as_ref().iter().position(is_it);
+        let slot = KeySlot { key, number, code: code.0, log_lane, is_due: false };
+        if known.is_none() && slot.goes() {
+            return;
+        }
+        let at = known.unwrap_or_else(|| self.key_place());
+        if let Some(place) = self.keys.as_mut().get_mut(at) {
+            *place = if slot.goes() { KeySlot::EMPTY } else { slot };
         }
     }
 
-    /// A supersede key as a snapshot tells it. `false` if there is no room.
+    /// A supersede key as the journal tells it. `false` if there is no room.
     pub(super) fn restore_version(&mut self, slot: VersionSlot, age: u16) {
         let used = self.uses.wrapping_sub(age);
         if let Some(at) = self.version_place(slot.key, |_, _| false)
@@ -259,7 +329,7 @@ where
         let key = if known.key == keys.key { 0 } else { keys.key };
         let supersede = if known.supersede == keys.supersede { 0 } else { keys.supersede };
         self.start(place, OrderKeys { key, supersede, ..keys }, |_, _| false);
-        self.end(place, code);
+        self.end(place, code, Note::NONE);
     }
 
     /// What began before the boot and was not told to have ended may have had an effect.

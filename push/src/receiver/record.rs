@@ -45,7 +45,9 @@
 //! | 16 | 8 | floor | the lane's floor, unless it is higher already; 0 says nothing |
 //! | 24 | 8 | run | the run the floor's number came in |
 //!
-//! KEY: an order key that had an effect, or may have had one. Only in snapshots, the one to be forgotten first in front.
+//! KEY: an order key, and how its order ended. In snapshots each that had an effect, or may have had one, the one to be
+//! forgotten first in front. Elsewhere that of an order that ended for nobody; a code without an effect
+//! takes back what its START said.
 //!
 //! | offset | size | field | rule |
 //! | --- | --- | --- | --- |
@@ -56,7 +58,7 @@
 //! | 4 | 4 | number | low bits of the number it came under |
 //! | 8 | 8 | key | never 0 |
 //!
-//! VERSION: the newest version begun of a supersede key. Only in snapshots.
+//! VERSION: the newest version begun of a supersede key. In snapshots, and of an order that ended for nobody.
 //!
 //! | offset | size | field | rule |
 //! | --- | --- | --- | --- |

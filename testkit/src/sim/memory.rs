@@ -110,11 +110,7 @@ impl World {
     /// Everything answered so far has its end in the journal.
     pub(super) fn ends_are_kept(&mut self, at: usize) {
         for answered in core::mem::take(&mut self.devices[at].answered) {
-            // Of a log that is gone no end is written down, and no key with it.
-            let is_gone =
-                |log| self.servers.iter().all(|server| ![server.log, server.durable.log].contains(&log));
-            let known = self.ledger.keys_of(answered.order).filter(|_| !is_gone(answered.order.log));
-            let (key, supersede) = known.unwrap_or_default();
+            let (key, supersede) = self.ledger.keys_of(answered.order).unwrap_or_default();
             self.devices[at].kept.keep(answered, key, supersede);
         }
         let fence =

@@ -87,6 +87,7 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         }
         self.ring.tell_all();
         self.floors.tell_all();
+        self.keys.tell_all();
         self.keep.flags &= !(FENCE | SNAPSHOT);
         None
     }

@@ -45,7 +45,7 @@ fn the_same_key_in_another_lineage_is_a_duplicate_if_it_may_have_had_an_effect()
             (keys.judge(THERE, key(7)), keys.judge(HERE, key(7))),
             (Judgement::AtWork, Judgement::Start)
         );
-        keys.end(place(5), code);
+        keys.end(place(5), code, Note::NONE);
         assert_eq!(
             (keys.judge(THERE, key(7)), keys.judge(HERE, key(7))),
             (again, Judgement::Start),
@@ -62,10 +62,10 @@ fn the_same_key_in_another_lineage_is_a_duplicate_if_it_may_have_had_an_effect()
 fn what_had_no_effect_drives_out_nothing_that_had_one() {
     let mut keys = tables();
     keys.start(place(1), key(7), |_, _| false);
-    keys.end(place(1), Code::APPLIED);
+    keys.end(place(1), Code::APPLIED, Note::NONE);
     for number in 2..=9 {
         keys.start(place(number), key(8), |_, _| false);
-        keys.end(place(number), Code::REJECTED_KIND);
+        keys.end(place(number), Code::REJECTED_KIND, Note::NONE);
     }
     assert_eq!(keys.judge(THERE, key(7)), Judgement::Duplicate(Code::APPLIED));
 }
@@ -76,8 +76,8 @@ fn of_two_orders_with_one_key_at_work_the_one_with_an_effect_counts() {
         let mut keys = tables();
         keys.start(place(1), key(7), |_, _| false);
         keys.start(place(2), key(7), |_, _| false);
-        keys.end(place(1), first);
-        keys.end(place(2), second);
+        keys.end(place(1), first, Note::NONE);
+        keys.end(place(2), second, Note::NONE);
         assert_eq!(keys.judge(THERE, key(7)), Judgement::Duplicate(Code::APPLIED));
     }
 }
@@ -87,7 +87,7 @@ fn a_full_table_of_keys_forgets_the_oldest() {
     let mut keys = tables();
     for number in 1..=4 {
         keys.start(place(number), key(number), |_, _| false);
-        keys.end(place(number), Code::APPLIED);
+        keys.end(place(number), Code::APPLIED, Note::NONE);
     }
     assert_eq!(keys.judge(THERE, key(1)), Judgement::Start);
     for number in 2..=4 {
@@ -103,12 +103,12 @@ fn an_older_version_is_superseded_and_an_attempt_at_the_same_one_is_not() {
         assert_eq!(keys.judge(THERE, version(9, of)), judged);
     }
     assert_eq!(keys.judge(THERE, version(8, 1)), Judgement::Start);
-    keys.end(place(5), Code::NO_SPACE);
+    keys.end(place(5), Code::NO_SPACE, Note::NONE);
     for (of, judged) in [(2, Judgement::Superseded), (3, Judgement::Start), (4, Judgement::Start)] {
         assert_eq!(keys.judge(HERE, version(9, of)), judged);
     }
     keys.start(place(6), version(9, 3), |_, _| false);
-    keys.end(place(6), Code::APPLIED);
+    keys.end(place(6), Code::APPLIED, Note::NONE);
     assert_eq!(keys.judge(HERE, version(9, 3)), Judgement::Superseded);
 }
 
@@ -117,7 +117,7 @@ fn a_full_table_of_versions_forgets_the_one_used_least_lately_that_is_settled() 
     let mut keys = tables();
     for number in 1..=3 {
         keys.start(place(number), version(number, 10), |_, _| false);
-        keys.end(place(number), Code::APPLIED);
+        keys.end(place(number), Code::APPLIED, Note::NONE);
     }
     // 1 was used before all others, but its order is not settled.
     keys.start(place(4), version(4, 10), |_, number| number == 1);
@@ -136,6 +136,6 @@ fn without_tables_nothing_is_remembered() {
     let mut keys = Keys::new([KeySlot::EMPTY; 0], [VersionSlot::EMPTY; 0]);
     let both = OrderKeys { key: 1, supersede: 2, version: 3 };
     keys.start(place(1), both, |_, _| false);
-    keys.end(place(1), Code::APPLIED);
+    keys.end(place(1), Code::APPLIED, Note::NONE);
     assert_eq!(keys.judge(THERE, both), Judgement::Start);
 }

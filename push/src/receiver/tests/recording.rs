@@ -3,7 +3,7 @@
 use super::super::floors::{Kept, Log};
 use super::super::keys::OrderKeys;
 use super::super::record::Record;
-use super::super::ring::{Ending, Place};
+use super::super::ring::{Ending, Place, pack};
 use super::cancelling::cancel;
 use super::*;
 
@@ -296,9 +296,11 @@ fn what_is_at_work_when_its_lineage_goes_ends_for_its_key_alone() {
         if reboot {
             world = world.reboot(0);
         } else {
-            let seen = world.tape().records.len();
+            let mut seen = world.tape().records.len();
             world.complete(5, Verdict::Applied);
-            assert_eq!(world.tape().records.len(), seen, "nobody waits for its end");
+            let log_lane = pack(Log::GONE, Lane::Normal);
+            let alone = Record::Key { log_lane, code: APPLIED, number: 5, key: 77 };
+            assert_eq!(world.tape().news(&mut seen), [alone], "nobody waits for its end");
         }
         world.verdict = Verdict::Applied;
         let conn = world.session_with(&hello(3));
@@ -310,6 +312,74 @@ fn what_is_at_work_when_its_lineage_goes_ends_for_its_key_alone() {
         // Its lane is free.
         world.feed(conn, &keyed(true, Lane::Normal, 10, [0; 3])).unwrap();
         assert_eq!(world.begun(), [10]);
+    }
+}
+
+/// How an order loses the server that waited for its end.
+#[derive(Clone, Copy, Debug)]
+enum Alone {
+    /// Another start of it, with a log of its own.
+    Restarted,
+    /// It has given up.
+    GivenUp,
+}
+
+/// A device whose order, with an order key and version 3 of a supersede key, ends for nobody; then the power goes.
+fn ended_alone(alone: Alone, kind_flags: KindFlags, verdict: Verdict, grown: bool) -> World {
+    let (mut world, conn, _) = served(4);
+    world.verdict = Verdict::Later;
+    let keys = Order { order_key: 7, supersede_key: 9, supersede_version: 3, ..plain() };
+    let order = Order { number: 5, kind_flags, ..keys };
+    world.feed(conn, &frame(|buffer| order.emit(&FOREVER, buffer))).unwrap();
+    match alone {
+        Alone::Restarted => {
+            let volatile = LogHead { lineage: Lineage([0xEC; 16]), run: 1, head: 0 };
+            let conn = world.session_with(&Hello { volatile, ..hello() });
+            world.feed(conn, &ping(2)).unwrap();
+        }
+        Alone::GivenUp => {
+            world.feed(conn, &settled(Lane::Normal, 5)).unwrap();
+        }
+    }
+    assert_eq!((world.begun(), world.receiver.owed()), (vec![5], 0));
+    world.tape().grown = grown;
+    let writes = |tape: &Tape| tape.syncs + tape.snapshots;
+    let before = writes(world.tape());
+    world.complete(5, verdict);
+    assert_eq!(writes(world.tape()), before + 1, "one, for both keys");
+    assert!(!world.receiver.wants_record(world.now));
+    world.reboot(0)
+}
+
+#[test]
+fn the_keys_of_what_ended_for_nobody_outlive_a_power_cut() {
+    let busy = Verdict::Busy { retry_after: Duration::from_secs(1) };
+    let duplicate = (Code::DUPLICATE, APPLIED.0);
+    for (verdict, again, same_version) in
+        [(Verdict::Applied, duplicate, (Code::SUPERSEDED, 0)), (busy, (APPLIED, 0), (APPLIED, 0))]
+    {
+        for (alone, kind_flags, grown) in [
+            (Alone::Restarted, KindFlags::IDEMPOTENT, false),
+            (Alone::Restarted, KindFlags::NONE, false),
+            (Alone::GivenUp, KindFlags::IDEMPOTENT, false),
+            (Alone::GivenUp, KindFlags::NONE, false),
+            (Alone::GivenUp, KindFlags::NONE, true),
+        ] {
+            let mut world = ended_alone(alone, kind_flags, verdict, grown);
+            let conn = world.session();
+            for (number, keys, (code, detail)) in [
+                (1, [7, 0, 0], again),
+                (2, [0, 9, 2], (Code::SUPERSEDED, 0)),
+                (3, [0, 9, 3], same_version),
+                (4, [0, 9, 4], (APPLIED, 0)),
+            ] {
+                world.feed(conn, &keyed(true, Lane::Normal, number, keys)).unwrap();
+                let entries = vec![(Lane::Normal, number, code, detail)];
+                let said = world.said(conn);
+                let what = format_args!("{keys:?} after {verdict:?}, {alone:?} {kind_flags:?} {grown}");
+                assert_eq!(said, [Said::Outcomes { durable: true, entries }], "{what}");
+            }
+        }
     }
 }
 
