@@ -193,6 +193,40 @@ fn what_is_promised_passes() {
 }
 
 #[test]
+fn a_device_goes_by_the_fence_it_heard_and_not_by_what_servers_hold() {
+    let log = |log, fence| Event::Log { log, fence };
+    let heard_in = |boot, log, fence| Event::Heard { device: DEVICE, boot, log, fence };
+    let heard = |log, fence| heard_in(1, log, fence);
+    let of_log_2 = |number| OrderId { log: 2, number };
+    let other = |number| accepted(of_log_2(number), |_| ());
+    let begin = |number| effect_in(1, of_log_2(number), false);
+    let served = |first: u64, second: u64| {
+        vec![log(1, 1), log(2, first), plain(1), other(1), heard(1, 1), log(1, 3), heard(2, second)]
+    };
+    // Log 1 is raised to 3 while its last order under 1 is on its way: 2 is not below what the device heard.
+    let mut taken_over = served(2, 2);
+    taken_over.extend([effect(1), answer(1, Code::APPLIED), begin(1)]);
+    assert_eq!(rules_of_effects(taken_over), [Rule::LowerFence], "log 1 is out once 2 was heard");
+    let mut in_order = vec![log(1, 1), log(2, 2), plain(1), other(1), heard(1, 1), log(1, 3)];
+    in_order.extend([effect(1), answer(1, Code::APPLIED), heard(2, 2), begin(1)]);
+    assert_eq!(rules_of_effects(in_order), []);
+    // What its server holds by now does not help an order of a session that was opened under less.
+    let mut stale = vec![log(1, 1), log(2, 2), plain(1), plain(2), other(1), heard(1, 1), effect(1)];
+    stale.extend([answer(1, Code::APPLIED), log(1, 3), heard(2, 2), begin(1), effect(2)]);
+    assert_eq!(rules_of_effects(stale), [Rule::LowerFence]);
+    // A boot forgets sessions, not what its journal has: the fence heard next is that of the next session.
+    let mut anew = vec![log(1, 1), log(2, 2), plain(1), other(1), heard(2, 2), begin(1), boot(2)];
+    anew.extend([heard_in(2, 1, 3), effect_in(2, order(1), false)]);
+    assert_eq!(rules_of_effects(anew), []);
+}
+
+/// What the hand-overs of a history break: what is owed at its end is another matter.
+fn rules_of_effects(events: impl IntoIterator<Item = Event>) -> Vec<Rule> {
+    let missing = |rule: &Rule| !matches!(rule, Rule::NoOutcome | Rule::NotSettled);
+    rules(events).into_iter().filter(missing).collect()
+}
+
+#[test]
 fn lanes_and_logs_do_not_wait_for_each_other() {
     let urgent = accepted(order(2), |facts| facts.lane = Lane::Urgent);
     let other_log = accepted(in_log(2), |_| ());

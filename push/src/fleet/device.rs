@@ -235,7 +235,7 @@ pub struct DeviceSlot {
     pub(crate) receipt_since: Instant,
     /// When this side wrote last.
     pub(crate) wrote_at: Instant,
-    /// When the state was entered: in awake time up to `Open`, and for `Open` itself on the clock.
+    /// When the state was entered, in time this side was awake.
     pub(crate) since: Instant,
     /// When the SETTLED of the first waiting outcome has to leave.
     pub(crate) settle_at: Instant,

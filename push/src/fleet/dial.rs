@@ -122,7 +122,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     /// Sets the time of the next dial after a failure or the end of a session: full jitter under a doubling limit.
     pub(super) fn back_off(&mut self, now: Instant, index: u32, cap: Duration, retry_after_ms: u32) {
         let device = self.devices.at(index);
-        let stable = device.state == State::Open && now.since(device.since) >= STABLE_AFTER;
+        let stable = device.state == State::Open && self.awake(now).since(device.since) >= STABLE_AFTER;
         let attempts = if stable { 0 } else { device.attempts };
         let limit = BACKOFF_STEP.saturating_mul(1 << u32::from(attempts.min(16))).min(cap);
         let jitter = self.rng.between(Duration::ZERO, limit);

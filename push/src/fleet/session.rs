@@ -74,9 +74,10 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         self.stats.reboots = self.stats.reboots.wrapping_add(u64::from(rebooted));
         let cancels = self.cancels;
         self.fence_heard = self.fence_heard.max(welcome.fence);
+        let since = self.awake(now);
         let device = self.devices.at_mut(index);
         device.state = State::Open;
-        device.since = now;
+        device.since = since;
         device.boot = welcome.boot;
         device.window_orders = welcome.window_orders;
         device.window_bytes = welcome.window_bytes;
@@ -205,12 +206,13 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         self.ready.remove(&mut self.devices, index);
         self.settle.remove(&mut self.devices, index);
         self.nothing_out(index);
+        let awake = self.awake(now);
         let device = self.devices.at_mut(index);
         let connected = device.state != State::Dialling;
         device.transfer = Transfer::NONE;
         device.why = why;
         if device.state == State::Open {
-            device.set(flag::SHORT, now.since(device.since) <= POISON_WITHIN);
+            device.set(flag::SHORT, awake.since(device.since) <= POISON_WITHIN);
         }
         device.tally.deads = device.tally.deads.saturating_add(u16::from(why == Ended::Dead));
         device.due = 0;

@@ -138,7 +138,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         }
         let device = self.devices.at(index);
         if device.is(flag::REPEATS) {
-            let open = now.since(device.since);
+            let open = awake.since(device.since);
             if open >= REPEAT_WITHIN {
                 self.repeat_unanswered(index);
             } else {

@@ -52,6 +52,8 @@ struct Boot {
     versions: BTreeMap<u64, BTreeMap<OrderId, u64>>,
     /// Per order key: the orders begun.
     keys: BTreeMap<u64, BTreeSet<OrderId>>,
+    /// Per log: the fence its server said when the session opened; and the highest that was said, or that orders came under.
+    heard: BTreeMap<u64, u64>,
     fence: u64,
 }
 
@@ -150,6 +152,12 @@ impl Checker {
                 self.forget(*device, *log);
                 Ok(())
             }
+            Event::Heard { device, boot, log, fence } => {
+                let it = self.boot(*device, *boot);
+                it.heard.insert(*log, *fence);
+                it.fence = it.fence.max(*fence);
+                Ok(())
+            }
             Event::Note(_) => Ok(()),
         };
         let Broken { rule, detail, other } = verdict.err()?;
@@ -221,14 +229,14 @@ impl Checker {
             answer: None,
             forgotten: false,
         });
-        let fence = self.fences.get(&order.log).copied().unwrap_or(0);
+        let held = self.fences.get(&order.log).copied();
         let it = self.boot(device, boot);
         let last = it.lanes.entry((order.log, lane)).or_default();
         *last = (last.0.max(order.number), Some(order));
         if let Some((key, version)) = supersede {
             it.versions.entry(key).or_default().insert(order, version);
         }
-        it.fence = it.fence.max(fence);
+        it.fence = it.heard.get(&order.log).copied().or(held).map_or(it.fence, |fence| it.fence.max(fence));
         if key != 0 {
             it.keys.entry(key).or_default().insert(order);
             self.keyed.entry((device, key)).or_default().insert(order);
@@ -335,7 +343,7 @@ impl Checker {
         if let Some(other) = other.filter(|_| !facts.idempotent) {
             return Err(Broken::by(Rule::SameKey, *other));
         }
-        match self.fences.get(&order.log) {
+        match it.heard.get(&order.log).or_else(|| self.fences.get(&order.log)) {
             Some(fence) if *fence < it.fence => {
                 Err(Broken::because(Rule::LowerFence, format!("{fence} after {}", it.fence)))
             }

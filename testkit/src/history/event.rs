@@ -141,6 +141,18 @@ pub enum Event {
         /// The log.
         log: u64,
     },
+    /// A session has opened: from here on the device obeys the fence that its server said then, whatever that server holds by
+    /// the time an order arrives.
+    Heard {
+        /// The device.
+        device: u32,
+        /// Its boot.
+        boot: u64,
+        /// The log; a server with two logs says the same of both.
+        log: u64,
+        /// The fence.
+        fence: u64,
+    },
     /// What a process holds now.
     Sample {
         /// Bytes of memory.
@@ -176,6 +188,7 @@ impl Event {
             Self::Boot { device, .. }
             | Self::Removed { device }
             | Self::Forgot { device, .. }
+            | Self::Heard { device, .. }
             | Self::Effect { device, .. }
             | Self::Answer { device, .. }
             | Self::Outcome { device, .. } => Some(*device),
@@ -217,6 +230,9 @@ impl fmt::Display for Event {
             Self::Cancel { order } => write!(f, "order {order} taken back"),
             Self::Removed { device } => write!(f, "device {device} is taken out of the list"),
             Self::Forgot { device, log } => write!(f, "device {device} forgets log {log}"),
+            Self::Heard { device, log, fence, .. } => {
+                write!(f, "device {device} serves log {log} under fence {fence}")
+            }
             Self::Sample { memory, descriptors } => {
                 write!(f, "{memory} bytes and {descriptors} descriptors held")
             }

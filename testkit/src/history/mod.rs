@@ -14,7 +14,7 @@
 //! | `Late` | it is handed over after its lifetime and the allowance |
 //! | `OlderVersion` | it is handed over after one that supersedes it |
 //! | `SameKey` | it is handed over though one of another log with its key was, and must not run twice |
-//! | `LowerFence` | it is handed over from a server with a lower fence than that of an order before it |
+//! | `LowerFence` | it is handed over in a session under a lower fence than that of an order before it; without [`Event::Heard`] the fence is that of its log |
 //! | `SecondOutcome`, `NoOutcome` | a target has two outcomes, or none at the end |
 //! | `AnswerToNothing` | a handler answered an order it was not given |
 //! | `NoEffect`, `OtherAnswer` | the outcome is one of the handler's and the handler never answered so |

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use push::receiver::journal::Found;
 use push::receiver::{
-    Delivered, DeskSlot, Item, KeySlot, LOGS, LOGS_FIRMWARE, LogSlot, Memory, OutcomeSlot, Receiver,
-    ReceiverConfig, Ticket, VersionSlot,
+    ConnId, Delivered, DeskSlot, Event as Told, Item, KeySlot, LOGS, LOGS_FIRMWARE, LogSlot, Memory,
+    OutcomeSlot, Receiver, ReceiverConfig, Ticket, VersionSlot,
 };
 use wire_format::ids::{Lane, NodeId, Store as Shop};
 use wire_format::time::Instant;
@@ -337,7 +337,11 @@ impl World {
                 self.close_end(link, false, false);
             }
         }
-        while self.devices[at].receiver.as_mut().and_then(Receiver::poll_event).is_some() {}
+        while let Some(event) = self.devices[at].receiver.as_mut().and_then(Receiver::poll_event) {
+            if let Told::Served { conn, .. } = event {
+                self.note_fence(at, conn);
+            }
+        }
         self.check_device(at);
         self.arm_device(at);
     }
@@ -386,6 +390,15 @@ impl World {
             self.probe(Probe::WindowFull);
         }
         self.note_volatile(at);
+    }
+
+    /// A session is open: its server is obeyed under the fence it said in it.
+    fn note_fence(&mut self, at: usize, conn: ConnId) {
+        let Some(link) = self.links.named(at, conn).and_then(|link| self.links.at(link)) else { return };
+        let (logs, fence, device, boot) = (link.logs, link.fence, at as u32, self.devices[at].boot);
+        for log in logs.into_iter().filter(|log| *log != 0) {
+            self.ledger.record(self.now, Event::Heard { device, boot, log, fence });
+        }
     }
 
     /// A device keeps how far it has come in one volatile log: that of the server it serves last.
@@ -465,7 +478,7 @@ impl World {
     }
 
     /// Offers what was read and not used; orders go to the handler. Whether there was one.
-    fn digest(&mut self, id: LinkId, at: usize, conn: push::receiver::ConnId) -> bool {
+    fn digest(&mut self, id: LinkId, at: usize, conn: ConnId) -> bool {
         let mut handed = false;
         loop {
             let now = self.now;

@@ -17,8 +17,10 @@ pub(super) struct LinkId {
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) server: usize,
-    /// The start of the server that made it.
+    /// The start of the server that made it, its two logs then, and the fence it says in it.
     pub(super) boot: u64,
+    pub(super) logs: [u64; 2],
+    pub(super) fence: u64,
     /// The device that answered, and the place in the server's fleet of the one that was meant.
     pub(super) device: usize,
     pub(super) index: DeviceIndex,
@@ -47,6 +49,8 @@ impl Link {
         Self {
             server,
             boot: 0,
+            logs: [0; 2],
+            fence: 0,
             device,
             index,
             conn: None,

@@ -444,7 +444,8 @@ impl World {
         }
         let quiet = self.plan.chunk > 65_536;
         let capacity = if quiet { 100_000 } else { [40, 500, 4_000, 100_000][self.rng.below(4) as usize] };
-        let link = Link { boot, ..Link::new(at, there, index, capacity, self.plan.chunk) };
+        let (logs, fence) = ([server.log, server.durable.log], server.fence);
+        let link = Link { boot, logs, fence, ..Link::new(at, there, index, capacity, self.plan.chunk) };
         let link = self.links.insert(link);
         self.servers[at].linked[place] = Some(link);
         self.note_of(

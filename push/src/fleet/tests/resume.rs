@@ -119,6 +119,31 @@ fn an_outcome_the_device_forgot_to_repeat_is_asked_for_by_sending_again() {
 }
 
 #[test]
+fn a_server_that_stood_still_has_not_waited_for_outcomes() {
+    let (mut world, idempotent, once) = interrupted();
+    world.devices[0].finish(Code::FAILED);
+    // They lie where the server has not read them.
+    let unread = core::mem::take(&mut world.devices[0].answers);
+    let owed = core::mem::take(&mut world.devices[0].ring);
+    world.answer_dials = false;
+    world.advance(20_000);
+    world.connect(0);
+    world.advance(100);
+    world.now = world.now + Duration::from_secs(4);
+    world.fleet.handle_timeout(world.now);
+    world.drain();
+    assert_eq!(
+        (world.mark(once, 0), world.fleet.stats().pauses),
+        (Mark::RECEIVED, 1),
+        "nothing is asked again"
+    );
+    (world.devices[0].answers, world.devices[0].ring) = (unread, owed);
+    world.drain();
+    assert_eq!(world.outcomes(), [(0, idempotent, Code::FAILED), (0, once, Code::FAILED)]);
+    assert_eq!(world.devices[0].orders.len(), 2, "nothing was sent again");
+}
+
+#[test]
 fn duplicate_shows_how_it_ended_first() {
     let mut world = World::connected(1, 4);
     world.devices[0].habit = Habit::Ack;
