@@ -177,6 +177,7 @@ impl Chosen {
             "failed": stats.failures,
             "carried": stats.carried,
             "lost": stats.lost,
+            "mended": stats.mended,
             "orders": stats.orders,
             "keys": stats.keys,
             "oldest_s": stats.oldest_ms.map(|accepted_ms| wall_ms().saturating_sub(accepted_ms) / 1_000),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use testkit::disk::SimDisk;
 use tillwire::push::driver::server::Event;
-use tillwire::push::outbox::log::Disk;
+use tillwire::push::outbox::log::{Disk, Settings};
 use tillwire::{
     Delivered, Order, OrderKind, OutboxFault, Outcome, Pending, PushError, Quorum, ServerEvent, StartError,
     Target, Verdict,
@@ -431,4 +431,45 @@ async fn devices_keep_their_places_and_those_given_by_address_are_not_listed_twi
     assert_eq!((report.targets(), report.count(Outcome::APPLIED)), (3, 3));
     server.shutdown().await;
     drop(devices);
+}
+
+#[tokio::test]
+async fn what_rots_on_disk_is_written_again_by_the_server_that_has_it_in_memory() {
+    let lan = lan(79);
+    let (disk, seen) = (SimDisk::new(25), Seen::default());
+    let settings = Settings { segment_bytes: 8 << 10, bytes_max: 1 << 20 };
+    let start = |disk: SimDisk| lan.server([1]).outbox_settings(settings).start_on(disk);
+    let server = start(disk.clone()).await.unwrap();
+    let mut events = server.subscribe();
+    let text = b"to be kept";
+    let owed =
+        server.push(&Order::new(OrderKind::MESSAGE, 1, text).key_number(7), &Target::all()).await.unwrap();
+    let rots = |(segment, bytes): (u64, Vec<u8>)| {
+        let at = bytes.windows(text.len()).position(|window| window == text)?;
+        Some(disk.flip(segment, at * 8))
+    };
+    assert_eq!(disk.files().into_iter().find_map(rots), Some(true));
+    let wears_on = async {
+        while server.stats().await.unwrap().push.outbox.unwrap().mended == 0 {
+            let other = server.push(&Order::new(OrderKind::MESSAGE, 1, b"x"), &Target::all()).await.unwrap();
+            assert!(other.cancel());
+        }
+    };
+    tokio::time::timeout(SOON, wears_on).await.unwrap();
+    let number = owed.number();
+    drop((owed, server));
+    while let Ok(event) = events.try_recv() {
+        assert!(!matches!(event, ServerEvent::Session(Event::OutboxLost { .. })), "{event:?}");
+    }
+
+    let server = start(disk.copy(26)).await.unwrap();
+    let recovered = server.recovered().unwrap();
+    assert!(recovered.orders.contains(&number));
+    assert_eq!(recovered.recovery.damaged_records, 0, "the rotten record is gone");
+    let device = lan.device(1).start(noting(&seen)).await.unwrap();
+    let owed = server.fan_out(number).await.unwrap();
+    assert_eq!(owed.settled(SOON).await.count(Outcome::APPLIED), 1);
+    assert_eq!(*seen.lock().unwrap(), [7]);
+    server.shutdown().await;
+    device.shutdown().await;
 }

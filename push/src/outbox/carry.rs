@@ -6,15 +6,15 @@
 
 use super::book::{Live, Place};
 use super::log::{self, Disk};
-use super::record::{self, Record, Session};
+use super::record::{self, Frame, Record, Retry, Session};
 use super::{Lost, OVER_CARRIED, Outbox};
 
 impl<D: Disk> Outbox<D> {
     /// Appends what lives in the oldest segment again, if it is time.
-    pub(super) fn carry(&mut self) {
+    pub(super) fn carry<F: AsRef<[u8]>>(&mut self, frames: &mut impl FnMut(u64) -> Option<F>) {
         let Some(oldest) = self.log.oldest() else { return };
         if self.carried == Some(oldest.number) && oldest.live > 0 {
-            self.give_up(oldest.first..oldest.end);
+            self.mend(oldest.first..oldest.end, frames);
         }
         if !self.log.wants_carrying() || self.carried == Some(oldest.number) {
             return;
@@ -53,7 +53,7 @@ impl<D: Disk> Outbox<D> {
                 let Some(live) = self.book.orders.get(&retry.number).filter(|live| lives(Some(live))) else {
                     return true;
                 };
-                Record::Retry(record::Retry {
+                Record::Retry(Retry {
                     carried: true,
                     cancelled: live.cancelled,
                     marks: live.marks.clone(),
@@ -95,33 +95,86 @@ impl<D: Disk> Outbox<D> {
     }
 
     /// Everything that lives in the oldest segment was written again, and something still lives there: its record cannot be
-    /// read any more. Kept as it is the log could never be shortened again.
-    fn give_up(&mut self, within: core::ops::Range<u64>) {
+    /// read any more. What nobody else has is given up: kept as it is the log could never be shortened again.
+    fn mend<F: AsRef<[u8]>>(
+        &mut self,
+        within: core::ops::Range<u64>,
+        frames: &mut impl FnMut(u64) -> Option<F>,
+    ) {
         let is_in = |place: &Place| within.contains(&place.sequence);
-        let orders = self.book.orders.iter().filter(|(_, live)| live.open > 0 && is_in(&live.place));
+        if self.book.orders.values().any(|live| live.open == 0 && is_in(&live.place)) {
+            // Its KEY was not written yet.
+            return;
+        }
+        let orders = self.book.orders.iter().filter(|(_, live)| is_in(&live.place));
         let orders: Vec<_> = orders.map(|(&number, _)| number).collect();
         let keys = self.book.keys.iter().filter(|(_, kept)| is_in(&kept.place));
         let keys: Vec<_> = keys.map(|(&key, _)| key).collect();
         let notes = self.book.notes.iter().filter(|(_, place)| is_in(place));
         let notes: Vec<_> = notes.map(|(&id, _)| id).collect();
-        if self.book.orders.values().any(|live| live.open == 0 && is_in(&live.place)) {
-            // Its KEY was not written yet.
-            return;
+        let (mut lost, mut all) = (Vec::new(), true);
+        for number in orders {
+            match self.write_again(number, frames) {
+                Again::Appended => self.stats.mended += 1,
+                Again::NoRoom => {}
+                Again::Forgotten => continue,
+                Again::Gone => {
+                    self.book.forget(number);
+                    lost.push(Lost::Order(number));
+                    continue;
+                }
+            }
+            // The segment goes when that is on disk; what found no room is tried again.
+            all = false;
         }
-        for &number in &orders {
-            self.book.forget(number);
+        for key in keys {
+            self.book.keys.remove(&key);
+            lost.push(Lost::Key(key));
         }
-        for key in &keys {
-            self.book.keys.remove(key);
+        for id in notes {
+            self.book.notes.remove(&id);
+            lost.push(Lost::Note(id));
         }
-        for id in &notes {
-            self.book.notes.remove(id);
-        }
-        self.stats.lost += (orders.len() + keys.len() + notes.len()) as u64;
-        self.lost.extend(orders.into_iter().map(Lost::Order));
-        self.lost.extend(keys.into_iter().map(Lost::Key));
-        self.lost.extend(notes.into_iter().map(Lost::Note));
+        self.stats.lost += lost.len() as u64;
+        self.lost.append(&mut lost);
         self.bury();
-        self.log.give_up_oldest();
+        if all {
+            self.log.give_up_oldest();
+        }
     }
+
+    /// Appends the record of a live order, or of an attempt, from what is known without the disk.
+    fn write_again<F: AsRef<[u8]>>(
+        &mut self,
+        number: u64,
+        frames: &mut impl FnMut(u64) -> Option<F>,
+    ) -> Again {
+        // Attempts go with their order.
+        let Some(live) = self.book.orders.get(&number) else { return Again::Forgotten };
+        let Live { accepted_ms, age_ms, attempts, root, lane, cancelled, ref marks, .. } = *live;
+        let marks = marks.clone();
+        let put = if root == 0 {
+            let Some(bytes) = frames(number) else { return Again::Gone };
+            let Some(frame) = Frame::new(bytes.as_ref()).ok().filter(|frame| frame.number() == number) else {
+                return Again::Gone;
+            };
+            let order = record::Order { accepted_ms, age_ms, cancelled, attempts, marks, frame };
+            self.put(&Record::Order(order), OVER_CARRIED)
+        } else {
+            let (attempt, not_before_ms, carried) = (attempts, age_ms, true);
+            let retry = Retry { number, root, not_before_ms, attempt, lane, cancelled, carried, marks };
+            self.put(&Record::Retry(retry), OVER_CARRIED)
+        };
+        if put.is_ok() { Again::Appended } else { Again::NoRoom }
+    }
+}
+
+/// What came of a record that could not be read.
+enum Again {
+    Appended,
+    NoRoom,
+    /// Nobody has what it said.
+    Gone,
+    /// It lives no more.
+    Forgotten,
 }

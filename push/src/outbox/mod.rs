@@ -25,7 +25,7 @@
 //!
 //! - What was appended is on disk when [`Outbox::commit`] has returned; after a crash it is found, whatever the crash left of
 //!   what came later. Of a commit that was under way any part may be there: nobody was told that it is.
-//! - A flipped bit costs one record, and is told.
+//! - A flipped bit costs one record, and is told; while the server runs, only a record of what nobody has in memory.
 //! - A number is never given twice, also when every order is long gone.
 //! - An order that has not ended everywhere stays; how it ended on each device stays as long as it does, and seven days of
 //!   running longer under its key.
@@ -72,8 +72,8 @@ pub struct Now {
     pub awake_ms: u64,
 }
 
-/// Something that was on disk and is not any more, found out when it should have been written again. The server that
-/// still knows it in memory may go on with it; a restart will not find it.
+/// Something that was on disk and is not any more, found out when it should have been written again, and that nobody
+/// had in memory to write it from: a restart will not find it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lost {
     /// An order or an attempt: its number.
@@ -95,8 +95,10 @@ pub struct Stats {
     pub failures: u64,
     /// Records written again by compaction.
     pub carried: u64,
-    /// Records that lived and could not be read any more when they were to be written again.
+    /// Records that lived and could not be read any more when they were to be written again: they are gone.
     pub lost: u64,
+    /// The same, but they were written again from memory.
+    pub mended: u64,
     /// Bytes on disk.
     pub bytes: u64,
     /// Bytes of them that live.
@@ -249,6 +251,16 @@ impl<D: Disk> Outbox<D> {
     /// orders under new numbers. Call it once a minute also when there is nothing to write: time that is not written
     /// down is not known after a crash.
     pub fn commit(&mut self, now: Now) -> Result<(), CommitError> {
+        self.commit_with(now, |_| None::<&[u8]>)
+    }
+
+    /// The same. Where it finds that the record of a live order cannot be read any more, `frames` is asked for the bytes the
+    /// order was accepted with, by its number: with them the record is written again, without them the order is [`Lost`].
+    pub fn commit_with<F: AsRef<[u8]>>(
+        &mut self,
+        now: Now,
+        mut frames: impl FnMut(u64) -> Option<F>,
+    ) -> Result<(), CommitError> {
         let age_ms = self.age_ms(now);
         self.mark_if_due(now.wall_ms, age_ms);
         if self.log.pending() == 0 {
@@ -258,7 +270,7 @@ impl<D: Disk> Outbox<D> {
         self.book.expire_keys(age_ms);
         self.bury();
         // First, while nothing waits that could change what is written again.
-        self.carry();
+        self.carry(&mut frames);
         self.put_unwritten();
         self.put_keys(age_ms);
         Ok(())

@@ -197,7 +197,7 @@ impl<D: Disk> Outbox<D> {
     fn make_room_for_starts(&mut self) {
         const SEGMENTS: usize = 3;
         for _ in 0..SEGMENTS {
-            self.carry();
+            self.carry(&mut |_| None::<&[u8]>);
             if self.log.pending() == 0 || self.write_out().is_err() {
                 return;
             }

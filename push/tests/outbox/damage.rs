@@ -1,14 +1,17 @@
 //! Files that were cut or changed: what stands around the damage is found, and the damage is told.
 
+use core::time::Duration;
+
+use push::Mark;
 use push::outbox::log::{Life, Log};
-use push::outbox::{Batch, Now, Outbox, Outcome, Restored, Session};
+use push::outbox::{Attempt, Batch, Entry, Lost, Now, Outbox, Outcome, Restored, Session, Targets};
 use testkit::disk::SimDisk;
 use wire_format::frame::outcome::Code;
-use wire_format::ids::Lineage;
+use wire_format::ids::{Lane, Lineage};
 use wire_format::time::Instant;
 
 use super::model::Model;
-use super::shop::{SMALL, Shop};
+use super::shop::{SMALL, Shop, frame};
 
 /// A disk with records of every kind, each in a commit of its own, in two segments.
 fn full_disk() -> SimDisk {
@@ -95,26 +98,94 @@ fn any_flipped_bit_of_the_last_4_kib_costs_one_record_and_is_told() {
     }
 }
 
-#[test]
-fn a_record_that_rotted_is_lost_when_it_should_be_written_again_and_is_told() {
+/// A store with orders 1 to 40, whose first record rots: behind RUN, MARK and ten devices.
+fn with_a_rotten_order() -> Shop {
     let mut shop = Shop::new();
     for number in 1..=40 {
         shop.order(number, 0, &[0]);
         shop.commit();
     }
     let (segment, bytes) = shop.disk.files().remove(0);
-    // The first order: behind RUN, MARK and ten devices.
     let at = records(&bytes)[12];
     assert!(shop.disk.flip(segment, (at + 40) * 8));
+    shop
+}
+
+/// Orders come and end until everything else was written again; what was found to be lost. `frames` is asked at each commit.
+fn worn(shop: &mut Shop, mut frames: impl FnMut(u64) -> Option<Vec<u8>>) -> Vec<Lost> {
     let mut lost = vec![];
     for number in 41..=400 {
         shop.order(number, 0, &[0]);
-        shop.commit();
+        shop.outbox.commit_with(shop.now, &mut frames).unwrap();
         shop.ended(number, Code::APPLIED, &[0]);
-        shop.commit();
+        shop.outbox.commit_with(shop.now, &mut frames).unwrap();
         lost.extend(shop.outbox.take_lost());
     }
-    assert_eq!(lost, [push::outbox::Lost::Order(1)]);
+    lost
+}
+
+#[test]
+fn a_record_that_rotted_is_written_again_by_who_still_has_its_frame() {
+    let mut shop = with_a_rotten_order();
+    shop.ended(1, Code::BUSY, &[0]);
+    shop.append(&Entry::Cancel { number: 1 }).unwrap();
+    shop.commit();
+    let mut asked = vec![];
+    let lost = worn(&mut shop, |number| {
+        asked.push(number);
+        Some(frame(number, 0, Lane::Normal, 3_600_000, b"order"))
+    });
+    assert_eq!((lost, asked), (vec![], vec![1]), "once, and of no order that can be read");
+    assert_eq!((shop.outbox.stats().lost, shop.outbox.stats().mended), (0, 1));
+    let (_, found) = shop.restart(0);
+    let order = &found.orders[0];
+    assert_eq!((order.number, order.cancelled), (1, true));
+    assert_eq!(order.marks.get(0), Some(Mark::RETRY_BUSY));
+    assert_eq!(order.frame, frame(1, 0, Lane::Normal, 3_600_000, b"order"));
+    assert_eq!(order.remaining, found.orders[1].remaining, "its time goes on");
+    assert_eq!((found.orders.len(), found.recovery.damaged_records), (40, 0));
+}
+
+#[test]
+fn a_frame_of_another_order_mends_nothing() {
+    let frames: [Vec<u8>; 2] = [frame(2, 0, Lane::Normal, 3_600_000, b"order"), vec![1; 80]];
+    for wrong in frames {
+        let mut shop = with_a_rotten_order();
+        assert_eq!(worn(&mut shop, |_| Some(wrong.clone())), [Lost::Order(1)]);
+    }
+}
+
+#[test]
+fn an_attempt_whose_record_rotted_is_written_again_without_any_help() {
+    let mut shop = Shop::new();
+    shop.order(1, 0, &[0, 1]);
+    shop.commit();
+    shop.ended(1, Code::BUSY, &[0, 1]);
+    shop.commit();
+    let targets = &Targets::from_sorted([0, 1]).unwrap();
+    shop.append(&Entry::Retry { number: 2, root: 1, attempt: 1, after: Duration::from_secs(9), targets })
+        .unwrap();
+    shop.commit();
+    let (segment, bytes) = shop.disk.files().remove(0);
+    // Behind the order and what came of it.
+    let at = records(&bytes)[14];
+    assert!(shop.disk.flip(segment, (at + 40) * 8));
+    shop.ended(2, Code::APPLIED, &[1]);
+    shop.commit();
+    assert_eq!(worn(&mut shop, |_| None), []);
+    let (_, found) = shop.restart(0);
+    let applied = Some(Mark::ended(Code::APPLIED));
+    let [root, attempt] = &found.orders[..] else { panic!("{:?}", found.orders) };
+    assert_eq!((root.marks.get(0), root.marks.get(1)), (Some(Mark::RETRYING), applied));
+    assert_eq!((attempt.marks.get(0), attempt.marks.get(1)), (Some(Mark::PENDING), applied));
+    let Attempt { root, attempt, after } = attempt.attempt.unwrap();
+    assert_eq!((root, attempt, after), (1, 1, Duration::from_secs(9)));
+}
+
+#[test]
+fn a_record_that_rotted_is_lost_when_it_should_be_written_again_and_is_told() {
+    let mut shop = with_a_rotten_order();
+    assert_eq!(worn(&mut shop, |_| None), [Lost::Order(1)]);
     assert_eq!(shop.outbox.stats().lost, 1);
     let (_, found) = shop.restart(0);
     assert_eq!(

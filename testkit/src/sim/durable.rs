@@ -17,7 +17,7 @@ use super::device::device_id;
 use super::ledger::Wish;
 use super::names::Probe;
 use super::plan::MS;
-use super::server::address;
+use super::server::{Server, address};
 use super::world::{Act, World};
 use crate::disk::SimDisk;
 use crate::history::OrderId;
@@ -306,10 +306,13 @@ impl World {
                 return self.probe(if orders { Probe::S1 } else { Probe::S6 });
             }
         }
-        let durable = &mut self.servers[at].durable;
+        let Server { durable, fleet, .. } = &mut self.servers[at];
         let times = durable.now(now);
         let Some(outbox) = &mut durable.outbox else { return };
-        let committed = outbox.commit(times);
+        let frame = |number| fleet.as_ref().and_then(|fleet| fleet.frame(number));
+        let mended = outbox.stats().mended;
+        let committed = outbox.commit_with(times, frame);
+        let mended = outbox.stats().mended > mended;
         self.ledger.note(now, None, format_args!("committed {} {written:?}", committed.is_ok()));
         if durable.disk.is_dead() {
             self.probe(if orders { Probe::S2 } else { Probe::S6 });
@@ -318,6 +321,9 @@ impl World {
         }
         if let Err(error) = &committed {
             self.commit_failed(error);
+        }
+        if mended {
+            self.probe(Probe::Mended);
         }
         self.check_losses(at);
         self.servers[at].durable.writing = Some((written, committed.is_ok(), now));

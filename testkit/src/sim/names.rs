@@ -131,7 +131,8 @@ names! {
         ListedTwice = "a device met again before its removal was written down", rare;
         SaidWhileSyncing = "something said while the journal syncs", rare;
         Rotted = "a flipped bit that cost a record", rare;
-        FoundRotten = "a record found rotten while the server runs", rare;
+        FoundRotten = "a record found rotten while the server runs, and lost", rare;
+        Mended = "a record found rotten while the server runs, and written again from memory", rare;
         Forked = "S10: a restored outbox found out", rare;
         Renewed = "a durable log begun anew", rare;
     }

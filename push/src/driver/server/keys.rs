@@ -8,7 +8,8 @@ use wire_format::time::Instant;
 
 use super::error::{PushError, Resource};
 use super::fan_out::State;
-use super::shared::{RETRY_AFTER, lock};
+use super::room::RETRY_AFTER;
+use super::shared::lock;
 
 /// Order keys remembered at a time.
 pub const KEYS_MAX: usize = 16_384;
@@ -117,7 +118,7 @@ mod tests {
     use wire_format::ids::OrderKind;
 
     use super::super::directory::Place;
-    use super::super::shared::{RESULTS_BYTES_MAX, ResultRoom};
+    use super::super::room::{RESULTS_BYTES_MAX, ResultRoom};
     use super::*;
     use crate::fleet::DeviceIndex;
     use crate::order::Order;

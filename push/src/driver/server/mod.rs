@@ -42,6 +42,7 @@ mod report;
 mod restore;
 mod retry;
 mod rollout;
+mod room;
 mod shard;
 mod shared;
 mod sockets;
@@ -71,7 +72,7 @@ pub use open::Recovered;
 pub use report::{DeviceResult, Latency, Pending, Report, Standing};
 pub use retry::RETRIES_MAX;
 pub use rollout::{Aborted, ROLLOUTS_MAX, Rolling, Rollout, RolloutReport, RolloutView, STEPS_MAX};
-pub use shared::RESULTS_BYTES_MAX;
+pub use room::RESULTS_BYTES_MAX;
 pub use stream::{DeviceOutcome, Outcomes};
 pub use target::{TARGET_DEPTH_MAX, Target, TargetError};
 pub use writer::{WAITING_BYTES_MAX, WAITING_MAX};
@@ -180,8 +181,8 @@ pub enum Event {
     /// The outbox is written again.
     OutboxBack,
     /// Something in the outbox cannot be read any more, which was found out when it should have been written again: its disk
-    /// fails. This server still knows it and goes on with it, and every pair of an order ends as it would have; the next start
-    /// will not find it.
+    /// fails. Orders that live are in memory and were written again from there ([`outbox::Stats::mended`]); this one was not, and
+    /// the next start will not find it. What this server still knows of it goes on.
     OutboxLost {
         /// What.
         lost: outbox::Lost,

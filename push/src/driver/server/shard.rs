@@ -235,6 +235,10 @@ impl Shard {
                 let first = self.fleet.ledger(number).filter(|ledger| ledger.chain.is_none());
                 drop(reply.send(first.map(|ledger| Arc::clone(&ledger.state))));
             }
+            Message::Frame(number, reply) => {
+                // Who asks needs one, of whatever shard.
+                let _ = self.fleet.frame(number).map(|frame| reply.send(frame.clone()));
+            }
             Message::Publish => self.publish(),
             Message::View(local, reply) => drop(reply.send(self.fleet.view(local))),
             Message::FenceHeard(reply) => drop(reply.send(self.fence_heard())),

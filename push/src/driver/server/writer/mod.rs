@@ -31,6 +31,7 @@ use std::sync::Arc;
 
 use super::directory::Entry;
 use super::error::OutboxFault;
+use super::frame::Frame;
 use super::positions::Positions;
 use super::shared::Shared;
 use crate::config::LogId;
@@ -55,8 +56,9 @@ pub(super) trait Keeper: Send + 'static {
     fn append_batch(&mut self, batch: &outbox::Batch) -> Result<(), OutboxFault>;
 
     /// What was appended is there after a power cut, once this has returned. On an error none of it is there, now or later.
-    /// To be called now and then also without anything to write.
-    fn commit(&mut self) -> Result<(), OutboxFault>;
+    /// To be called now and then also without anything to write. `frames` is asked for the frame of an order that cannot be
+    /// read any more.
+    fn commit(&mut self, frames: &mut dyn FnMut(u64) -> Option<Frame>) -> Result<(), OutboxFault>;
 
     /// Whether there is something for the next commit: compaction leaves some behind the one before.
     fn is_pending(&self) -> bool;

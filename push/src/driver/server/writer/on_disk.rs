@@ -2,6 +2,7 @@
 
 use super::super::directory::Entry as Listed;
 use super::super::error::OutboxFault;
+use super::super::frame::Frame as Kept;
 use super::super::positions::Positions;
 use super::{Keeper, Record};
 use crate::config::LogId;
@@ -77,9 +78,9 @@ impl<D: Disk + Send + 'static> Keeper for OnDisk<D> {
         Ok(self.outbox.append_batch(now, batch)?)
     }
 
-    fn commit(&mut self) -> Result<(), OutboxFault> {
+    fn commit(&mut self, frames: &mut dyn FnMut(u64) -> Option<Kept>) -> Result<(), OutboxFault> {
         let now = self.now();
-        self.outbox.commit(now).map_err(|error| (&error).into())
+        self.outbox.commit_with(now, frames).map_err(|error| (&error).into())
     }
 
     fn is_pending(&self) -> bool {

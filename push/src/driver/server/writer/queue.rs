@@ -12,7 +12,8 @@ use super::super::directory::Place;
 use super::super::error::{OutboxFault, PushError, Resource};
 use super::super::fan_out::State;
 use super::super::positions::Positions;
-use super::super::shared::{RETRY_AFTER, lock};
+use super::super::room::RETRY_AFTER;
+use super::super::shared::lock;
 use super::{Batch, Waiting};
 use crate::driver::Clock;
 

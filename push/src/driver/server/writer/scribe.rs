@@ -108,7 +108,9 @@ impl<K: Keeper> Scribe<K> {
             self.append(queue);
             // A disk that is asked for nothing works.
             wrote = self.keeper.is_pending();
-            self.keeper.commit()
+            let shared = &self.shared;
+            self.keeper
+                .commit(&mut |number| ask_all(shared, queue, |reply| Message::Frame(number, reply)).pop())
         };
         if done.is_err() {
             for &position in &self.fresh {
@@ -144,15 +146,7 @@ impl<K: Keeper> Scribe<K> {
     /// then the shards hear it. What stands behind is for the new one.
     fn renew(&mut self, queue: &Queue) -> Result<(), OutboxFault> {
         if !core::mem::replace(&mut self.abandoned, true) {
-            let (done, answers) = mpsc::channel();
-            self.shared.tell_all(|| Message::Abandon(self.renewals + 1, done.clone()));
-            drop(done);
-            // A shard that has ended drops what it was told. One that was ended from outside does not.
-            while !matches!(answers.recv_timeout(LOOK_AFTER), Err(mpsc::RecvTimeoutError::Disconnected)) {
-                if queue.is_over() {
-                    break;
-                }
-            }
+            ask_all(&self.shared, queue, |done| Message::Abandon(self.renewals + 1, done));
         }
         let log = self.keeper.renew()?;
         self.shared.tell_all(|| Message::Renew(Box::new(log), self.shared.kept_head()));
@@ -365,5 +359,21 @@ impl<K: Keeper> Scribe<K> {
         };
         // Nobody listening is not an error.
         let _ = self.shared.events.send(event);
+    }
+}
+
+/// Asks every shard, and waits until all that are there have answered or have nothing to say.
+fn ask_all<T>(shared: &Shared, queue: &Queue, message: impl Fn(mpsc::Sender<T>) -> Message) -> Vec<T> {
+    let (reply, answers) = mpsc::channel();
+    shared.tell_all(|| message(reply.clone()));
+    drop(reply);
+    let mut given = Vec::new();
+    loop {
+        match answers.recv_timeout(LOOK_AFTER) {
+            Ok(answer) => given.push(answer),
+            // A shard that has ended drops what it was told. One that was ended from outside does not.
+            Err(mpsc::RecvTimeoutError::Timeout) if !queue.is_over() => {}
+            Err(_) => return given,
+        }
     }
 }

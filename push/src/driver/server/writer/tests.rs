@@ -8,6 +8,7 @@ use wire_format::ids::{DeviceKind, Lineage, NodeId, OrderKind, Store, Tags};
 
 use super::super::directory::Reserved;
 use super::super::error::{PushError, Resource};
+use super::super::frame::Frame as Kept;
 use super::super::shared::{Message, Word, lock};
 use super::super::{ConnConfig, Device, Event, FanOut, Server, ServerConfig, Target};
 use super::*;
@@ -34,6 +35,8 @@ struct Paper {
     full: bool,
     /// What the next commit finds out.
     lost: Vec<outbox::Lost>,
+    /// The order whose record it finds rotten.
+    rotten: Option<u64>,
 }
 
 /// What is kept, as words.
@@ -105,8 +108,13 @@ impl Keeper for Notes {
         self.note([words])
     }
 
-    fn commit(&mut self) -> Result<(), OutboxFault> {
+    fn commit(&mut self, frames: &mut dyn FnMut(u64) -> Option<Kept>) -> Result<(), OutboxFault> {
         self.with(|paper| paper.begun += 1);
+        if let Some(number) = self.with(|paper| paper.rotten.take()) {
+            let bytes = frames(number).map(|frame| frame.as_ref().to_vec());
+            let again = bytes.as_deref().map(|bytes| Frame::new(bytes).unwrap().number());
+            self.note([format!("{number} again: {again:?}")])?;
+        }
         let mut paper = self.0.1.wait_while(lock(&self.0.0), |paper| paper.held).unwrap();
         let pending = core::mem::take(&mut paper.pending);
         if paper.fails {
@@ -264,6 +272,45 @@ async fn what_rotted_on_disk_is_told_once_and_its_order_goes_on() {
     assert_eq!((kept.ended(), told(&server, 0).len()), (0, 2), "nobody ended it, and it is on its way");
     server.push(&order(), &Target::all()).await.unwrap();
     assert!(events.try_recv().is_err(), "told once");
+}
+
+/// What shards do with their messages: of those that ask for an order, nothing but the answer of whoever has it.
+fn answer(server: &Server) {
+    for shard in 0..2 {
+        let mut messages = lock(&server.shared.mailboxes[shard].messages);
+        let frame = messages.iter().find_map(|message| match message {
+            Message::Submit(order) => Some((order.number, order.frame.clone())),
+            _ => None,
+        });
+        messages.retain(|message| match message {
+            Message::Frame(number, reply) => {
+                let frame = frame.iter().find(|(of, _)| of == number);
+                frame.is_some_and(|(_, frame)| reply.send(frame.clone()).is_err())
+            }
+            _ => true,
+        });
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_rotted_is_written_again_from_the_shard_that_has_the_order() {
+    let (server, notes) = server(8);
+    let kept = server.push(&order(), &zone(2)).await.unwrap();
+    let ask_for = async |number| {
+        notes.with(|paper| paper.rotten = Some(number));
+        let before = notes.committed().len();
+        let (another, zone) = (order(), zone(2));
+        let push = server.push(&another, &zone);
+        let answers = until(|| {
+            answer(&server);
+            notes.committed().len() > before
+        });
+        tokio::join!(push, answers).0.unwrap();
+        notes.committed().concat().into_iter().rfind(|words| words.contains("again"))
+    };
+    let number = kept.number();
+    assert_eq!(ask_for(number).await, Some(format!("{number} again: Some({number})")));
+    assert_eq!(ask_for(9).await, Some("9 again: None".to_owned()), "of no shard");
 }
 
 #[tokio::test]
