@@ -449,11 +449,13 @@ async fn what_rots_on_disk_is_written_again_by_the_server_that_has_it_in_memory(
         Some(disk.flip(segment, at * 8))
     };
     assert_eq!(disk.files().into_iter().find_map(rots), Some(true));
+    let push = async || server.push(&Order::new(OrderKind::MESSAGE, 1, b"x"), &Target::all()).await.unwrap();
     let wears_on = async {
         while server.stats().await.unwrap().push.outbox.unwrap().mended == 0 {
-            let other = server.push(&Order::new(OrderKind::MESSAGE, 1, b"x"), &Target::all()).await.unwrap();
-            assert!(other.cancel());
+            assert!(push().await.cancel());
         }
+        // What was written again is on disk with the next commit.
+        drop(push().await);
     };
     tokio::time::timeout(SOON, wears_on).await.unwrap();
     let number = owed.number();
@@ -469,7 +471,7 @@ async fn what_rots_on_disk_is_written_again_by_the_server_that_has_it_in_memory(
     let device = lan.device(1).start(noting(&seen)).await.unwrap();
     let owed = server.fan_out(number).await.unwrap();
     assert_eq!(owed.settled(SOON).await.count(Outcome::APPLIED), 1);
-    assert_eq!(*seen.lock().unwrap(), [7]);
+    assert_eq!(seen.lock().unwrap().iter().filter(|&&key| key == 7).count(), 1);
     server.shutdown().await;
     device.shutdown().await;
 }
