@@ -116,6 +116,12 @@ pub(crate) mod flag {
     pub(crate) const NAMED_DURABLE: u32 = 1 << 26;
     /// The fence was raised since its last session: it may have served another server, and forgotten the volatile log.
     pub(crate) const RAISED: u32 = 1 << 27;
+    /// A PING is to be answered before anything is taken for forgotten: what the device has to repeat is in writing then.
+    pub(crate) const ECHO: u32 = 1 << 28;
+    /// The one after it: then it has come.
+    pub(crate) const ECHO_AGAIN: u32 = 1 << 29;
+    /// Both were answered in this session.
+    pub(crate) const ECHOED: u32 = 1 << 30;
     /// It does not know any more what it told of the durable log; that has to be told.
     pub(crate) const JOURNAL_LOST: u32 = 1 << 24;
 }

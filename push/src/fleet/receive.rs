@@ -182,6 +182,9 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
                 if pong.token == device.ping_token {
                     device.set(flag::PINGED, false);
                     self.ping_answered(index);
+                    if self.devices.at(index).is(flag::ECHO | flag::ECHO_AGAIN) {
+                        self.echoed(index);
+                    }
                 }
             }
             Frame::Drain(drain) => {

@@ -224,7 +224,10 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             | flag::PINGED
             | flag::OPENED
             | flag::TRACE
-            | flag::LEAVING;
+            | flag::LEAVING
+            | flag::ECHO
+            | flag::ECHO_AGAIN
+            | flag::ECHOED;
         device.set(gone, false);
         if connected {
             device.set(flag::ENDED, true);

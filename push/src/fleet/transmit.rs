@@ -220,8 +220,14 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         if self.plan.len == settled && !settle {
             (head.len, self.plan.len) = before;
         }
-        if self.plan.len == 0 && Self::wants_piece(self.devices.at(index)) {
-            body = self.plan_piece(index);
+        if self.plan.len == 0 {
+            let device = self.devices.at(index);
+            if device.due & due::PING != 0 {
+                // It is due since a moment ago.
+                self.plan_dues(now, index, head);
+            } else if Self::wants_piece(device) {
+                body = self.plan_piece(index);
+            }
         }
         body
     }
@@ -353,16 +359,41 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     /// An order that has ended on the device, which did not repeat how: the log has lost what the device was told to forget.
     /// As a rule it is sent (again), and answered as a duplicate. Where the window has no place for it that answer is not
     /// waited for: what ended beside it is not settled before it is, and may be what fills the window, and all the room the
-    /// device has. One that the device can never take ends as that.
+    /// device has. One that the device can never take ends as that. But first two PINGs have to be answered: however slow the
+    /// network, what the device had to repeat has come by then, since the first answer may leave beside it and the second does not.
     #[inline(never)]
     fn end_forgotten(&mut self, now: Instant, index: u32, credit: &Credit) {
         let Some((slot, end)) = self.first_forgotten(now, index).filter(|_| !self.told.is_full()) else {
             return;
         };
+        if !self.devices.at(index).is(flag::ECHOED) {
+            return self.ask_for_echo(index);
+        }
         let track = self.orders.at(slot).track;
         if !end.by_device || !credit.allows(track.lane()) || track.is_durable() && !credit.allows_durable() {
             self.mark_ended(now, index, slot, end);
         }
+    }
+
+    fn ask_for_echo(&mut self, index: u32) {
+        let device = self.devices.at_mut(index);
+        if !device.is(flag::ECHO | flag::ECHO_AGAIN) {
+            device.set(flag::ECHO, true);
+            device.due |= due::PING;
+        }
+    }
+
+    /// A PING of those is answered.
+    #[inline(never)]
+    pub(super) fn echoed(&mut self, index: u32) {
+        let device = self.devices.at_mut(index);
+        let first = device.is(flag::ECHO);
+        device.set(flag::ECHO | flag::ECHO_AGAIN, false);
+        device.set(if first { flag::ECHO_AGAIN } else { flag::ECHOED }, true);
+        if first {
+            device.due |= due::PING;
+        }
+        self.wake(index);
     }
 
     fn first_forgotten(&self, now: Instant, index: u32) -> Option<(u32, End)> {

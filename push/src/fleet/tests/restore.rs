@@ -442,6 +442,36 @@ fn what_ended_and_was_forgotten_is_asked_for_although_later_outcomes_fill_the_wi
 }
 
 #[test]
+fn what_the_window_has_no_place_for_is_forgotten_only_once_the_device_has_said_all_it_had_to() {
+    let mut world = World::durable(1, 16);
+    world.devices[0].window_orders = 1;
+    world.devices[0].persisted = true;
+    world.cut(0);
+    world.advance(20_000);
+    let first = world.submit(Lane::Normal);
+    world.advance(5_000);
+    world.logs = false;
+    world.submit(Lane::Normal);
+    let mut world = restarted(world, &[closed([0, 0, first + 1, 0])]);
+    world.devices[0].finish(Code::APPLIED);
+    for number in [first, first + 1] {
+        world.restore(order(number, AGAIN, &[Mark::REPEAT]));
+    }
+    world.start();
+    // Whatever it says is on its way for seconds.
+    world.devices[0].frozen = true;
+    world.advance(2_500);
+    let is_first = |&(_, number, _): &(u32, u64, Code)| number == first;
+    assert_eq!(world.outcomes().into_iter().find(is_first), None, "it may be on its way as well");
+    assert!(world.fleet.is_open(DeviceIndex(0)));
+    world.devices[0].frozen = false;
+    world.devices[0].read(&[]);
+    world.advance(10_000);
+    assert_eq!(world.outcomes().into_iter().find(is_first), Some((0, first, Code::DUPLICATE)));
+    assert_eq!(world.fleet.live_orders(), 0);
+}
+
+#[test]
 fn an_order_too_large_for_a_device_ends_although_its_window_is_full_of_what_waits_for_that() {
     let mut world = World::durable(1, 16);
     world.devices[0].window_orders = 1;
