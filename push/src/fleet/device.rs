@@ -1,4 +1,5 @@
-//! What the fleet keeps per device: one slot of storage, and one more of the durable log if there is one ([`super::DurableSlot`]).
+//! What the fleet keeps per device: one slot of storage, and one more ([`super::DurableSlot`]) once it has got something of the
+//! durable log.
 
 use wire_format::frame::{bye, header, hello, part, reject};
 use wire_format::ids::NodeId;
@@ -196,6 +197,8 @@ pub struct DeviceSlot {
     /// First device of this hash bucket, and the next one in the chain this device is in.
     pub(crate) bucket: u32,
     pub(crate) chain: u32,
+    /// Its [`super::DurableSlot`], or NONE.
+    pub(crate) durable_at: u32,
     pub(crate) state: State,
     /// The set of tracks that may not be [`TrackState::is_quiet`]: the others are not looked at.
     pub(crate) busy: u8,
@@ -257,7 +260,7 @@ pub struct DeviceSlot {
     pub(crate) why: Ended,
 }
 
-const _: () = assert!(size_of::<DeviceSlot>() <= 488, "10,000 devices are 4.9 MB");
+const _: () = assert!(size_of::<DeviceSlot>() <= 496, "10,000 devices are 5 MB");
 
 impl DeviceSlot {
     /// No device.
@@ -273,6 +276,7 @@ impl DeviceSlot {
         partial: Partial::None,
         bucket: NONE,
         chain: NONE,
+        durable_at: NONE,
         state: State::Free,
         due: 0,
         features: 0,

@@ -2,7 +2,7 @@
 
 use wire_format::ids::NodeId;
 
-use super::device::DeviceSlot;
+use super::device::{DeviceSlot, State};
 use super::list::{Link, NONE, Nodes};
 use super::track::{LANES, LogTracks, Track, TrackState, Tracks};
 use super::wheel::Timers;
@@ -13,10 +13,20 @@ pub trait DeviceStorage {
     fn slots(&self) -> &[DeviceSlot];
     /// The same, to change.
     fn slots_mut(&mut self) -> &mut [DeviceSlot];
-    /// One more per device if there is a durable log, else none.
+    /// One more for each device that has got something of the durable log, in the order in which they did: at least as many
+    /// as were asked for with [`DeviceStorage::grow_durable`]. Which one is whose the fleet knows.
     fn durable(&self) -> &[DurableSlot];
     /// The same, to change.
     fn durable_mut(&mut self) -> &mut [DurableSlot];
+    /// How many of them there may be: one per device if there is a durable log, else none.
+    fn durable_max(&self) -> usize {
+        self.durable().len()
+    }
+    /// From now on there are at least this many, [`DeviceStorage::durable_max`] at most. For storage that has them all
+    /// there is nothing to do.
+    fn grow_durable(&mut self, len: usize) {
+        let _ = len;
+    }
 }
 
 impl<D: AsRef<[DeviceSlot]> + AsMut<[DeviceSlot]>> DeviceStorage for D {
@@ -69,7 +79,7 @@ where
     }
 }
 
-/// Storage for what one device has of the durable log. Fill it with [`DurableSlot::EMPTY`].
+/// Storage for what one device has of the durable log, once it has got something of it. Fill it with [`DurableSlot::EMPTY`].
 #[derive(Clone, Debug)]
 pub struct DurableSlot {
     pub(crate) tracks: LogTracks,
@@ -89,6 +99,8 @@ impl DurableSlot {
 pub(crate) struct Devices<D> {
     storage: D,
     len: u32,
+    /// Slots of the durable log that are given to devices.
+    durable_len: u32,
     spare: DeviceSlot,
     spare_durable: DurableSlot,
 }
@@ -97,11 +109,11 @@ impl<D: DeviceStorage> Devices<D> {
     pub(crate) fn new(mut storage: D, durable: bool) -> Self {
         storage.slots_mut().fill(DeviceSlot::EMPTY);
         storage.durable_mut().fill(DurableSlot::EMPTY);
-        let (slots, tracks) = (storage.slots().len(), storage.durable().len());
+        let (slots, tracks) = (storage.slots().len(), storage.durable_max());
         let len = if durable { slots.min(tracks) } else { slots };
         // The two highest numbers mean "no slot".
         let len = u32::try_from(len).unwrap_or(u32::MAX).min(u32::MAX - 2);
-        Self { storage, len, spare: DeviceSlot::EMPTY, spare_durable: DurableSlot::EMPTY }
+        Self { storage, len, durable_len: 0, spare: DeviceSlot::EMPTY, spare_durable: DurableSlot::EMPTY }
     }
 
     pub(crate) const fn len(&self) -> u32 {
@@ -118,15 +130,48 @@ impl<D: DeviceStorage> Devices<D> {
         self.storage.slots_mut().get_mut(index as usize).unwrap_or(&mut self.spare)
     }
 
-    /// What a device has of the durable log.
+    /// What a device has of the durable log: nothing, if it has no slot.
     #[inline]
     pub(crate) fn durable(&self, index: u32) -> &DurableSlot {
-        self.storage.durable().get(index as usize).unwrap_or(&self.spare_durable)
+        let at = self.at(index).durable_at;
+        self.storage.durable().get(at as usize).unwrap_or(&self.spare_durable)
     }
 
+    /// The same, to change: it gets a slot if it has none.
     #[inline]
     pub(crate) fn durable_mut(&mut self, index: u32) -> &mut DurableSlot {
-        self.storage.durable_mut().get_mut(index as usize).unwrap_or(&mut self.spare_durable)
+        let mut at = self.at(index).durable_at;
+        if at == NONE {
+            at = self.give_durable(index);
+        }
+        self.storage.durable_mut().get_mut(at as usize).unwrap_or(&mut self.spare_durable)
+    }
+
+    #[cold]
+    fn give_durable(&mut self, index: u32) -> u32 {
+        if index >= self.len || self.durable_len >= self.len {
+            return NONE;
+        }
+        let at = self.durable_len;
+        self.durable_len = at.saturating_add(1);
+        self.storage.grow_durable(self.durable_len as usize);
+        self.at_mut(index).durable_at = at;
+        at
+    }
+
+    /// It has nothing of the durable log any more. It keeps its slot.
+    pub(crate) fn clear_durable(&mut self, index: u32) {
+        if self.at(index).durable_at != NONE {
+            *self.durable_mut(index) = DurableSlot::EMPTY;
+        }
+    }
+
+    /// Makes a place a new device's.
+    pub(crate) fn begin(&mut self, index: u32) {
+        self.clear_durable(index);
+        // The head of the bucket and the slot are the place's, not the device's.
+        let DeviceSlot { bucket, durable_at, .. } = *self.at(index);
+        *self.at_mut(index) = DeviceSlot { bucket, durable_at, state: State::Idle, ..DeviceSlot::EMPTY };
     }
 
     #[inline]

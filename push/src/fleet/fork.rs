@@ -10,7 +10,7 @@ use wire_format::time::Instant;
 
 use super::Fleet;
 use super::device::{Farewell, Partial, State, flag};
-use super::devices::{DeviceStorage, DurableSlot};
+use super::devices::DeviceStorage;
 use super::order::{MarkBytes, OrderStorage};
 use super::track::Tracks;
 use crate::config::LogId;
@@ -77,7 +77,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         self.last.durable = head;
         (self.forked, self.abandoned) = (false, false);
         for index in 0..self.fresh {
-            *self.devices.durable_mut(index) = DurableSlot::EMPTY;
+            self.devices.clear_durable(index);
             let device = self.devices.at_mut(index);
             device.busy &= !Tracks::DURABLE;
             device.owing &= !Tracks::DURABLE;

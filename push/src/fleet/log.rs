@@ -284,7 +284,11 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             return;
         }
         slot.boot = trace.boot;
-        slot.set(flag::NAMED_DURABLE, trace.upto.into_iter().chain(trace.ended).any(|number| number != 0));
+        let named = trace.upto.into_iter().chain(trace.ended).any(|number| number != 0);
+        slot.set(flag::NAMED_DURABLE, named);
+        if !named {
+            return;
+        }
         slot.busy |= Tracks::DURABLE;
         let slot = self.devices.durable_mut(device.0);
         for (((state, written), upto), ended) in

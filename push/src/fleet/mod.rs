@@ -100,8 +100,8 @@ pub struct DeviceIndex(pub u32);
 
 /// All devices of one server, and every live order.
 ///
-/// `D` and `O` are storage the caller owns: one [`DeviceSlot`] per device (488 bytes), with a durable log one [`DurableSlot`]
-/// beside it (224 bytes), and one [`OrderSlot`] per order that is not settled on every target. `B` is an order's one encoding, `M` its marks, a byte per device; both come back with
+/// `D` and `O` are storage the caller owns: one [`DeviceSlot`] per device (496 bytes), one [`DurableSlot`] (224 bytes) more for
+/// each that has got something of the durable log, and one [`OrderSlot`] per order that is not settled on every target. `B` is an order's one encoding, `M` its marks, a byte per device; both come back with
 /// [`Event::Settled`].
 #[derive(Debug)]
 pub struct Fleet<D, O, B, M> {
@@ -217,10 +217,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             return Err(AddError::Known { device: DeviceIndex(first) });
         }
         let index = self.vacant_device().ok_or(AddError::Full)?;
-        // The bucket head is the slot's own, not the device's.
-        let bucket = self.devices.at(index).bucket;
-        *self.devices.at_mut(index) = DeviceSlot { bucket, state: State::Idle, ..DeviceSlot::EMPTY };
-        *self.devices.durable_mut(index) = DurableSlot::EMPTY;
+        self.devices.begin(index);
         if let Some(id) = new.id.filter(|id| !id.is_none()) {
             self.devices.index_id(index, id);
         }

@@ -18,6 +18,9 @@ pub const BATCH_MAX: usize = 1_024;
 /// How long outcomes wait for others.
 pub const BATCH_WITHIN: Duration = Duration::from_millis(10);
 
+/// Sessions an emptied batch has room for: all devices of a shop come together, and then none for days.
+pub(crate) const SESSIONS_KEPT: usize = 64;
+
 /// How an order ended on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
@@ -171,6 +174,7 @@ impl Batch {
     pub fn clear(&mut self) {
         self.outcomes.clear();
         self.sessions.clear();
+        self.sessions.shrink_to(SESSIONS_KEPT);
         self.pace = Pace::default();
     }
 }

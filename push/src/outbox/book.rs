@@ -12,7 +12,7 @@ use wire_format::ids::Lane;
 
 use super::devices::Devices;
 use super::marks::{Marks, is_over};
-use super::record::{self, Device, Outcomes, Record, Session};
+use super::record::{self, Outcomes, Record, Session};
 use crate::mark::Mark;
 
 /// Runs that are remembered: who was away for longer passes by its number.
@@ -74,14 +74,6 @@ impl Live {
     }
 }
 
-/// A device: its own record, and how far it got.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Known {
-    pub(super) device: Option<(Place, Device)>,
-    pub(super) place: Option<Place>,
-    pub(super) session: Session,
-}
-
 /// A key whose order has ended.
 #[derive(Clone, Debug)]
 pub(super) struct Kept {
@@ -134,17 +126,17 @@ impl Book {
             Record::Outcomes(outcomes) => self.outcomes(&outcomes),
             Record::Device(device) => {
                 let known = self.devices.known(device.device);
-                let before = known.device.replace((place, device));
-                self.dead.extend(before.map(|(place, _)| place));
-                if before.is_some() && known.place.is_none() && known.session.ended != [0; 4] {
+                let before = known.put_device(place);
+                if before.is_some() && known.is_unwritten() {
                     self.unwritten.insert(device.device);
                 }
+                self.dead.extend(before);
             }
             Record::Removed { device } => {
                 let known = self.devices.remove(device).unwrap_or_default();
                 self.unwritten.remove(&device);
-                self.dead.extend(known.device.map(|(place, _)| place));
-                self.dead.extend(known.place);
+                self.dead.extend(known.device_at());
+                self.dead.extend(known.session_at());
             }
             Record::Session(session) => self.session(place, session),
             Record::Fence { fence } => self.fence(place, fence),
@@ -236,8 +228,9 @@ impl Book {
         if outcomes.by_device {
             let lane = outcomes.lane.index();
             for device in outcomes.targets.iter() {
-                let ended = self.devices.get_mut(device).and_then(|known| known.session.ended.get_mut(lane));
-                ended.into_iter().for_each(|ended| *ended = (*ended).max(number));
+                if let Some(known) = self.devices.get_mut(device) {
+                    known.raise_ended(lane, number);
+                }
             }
         }
         // The attempt may be gone already, and its order not.
@@ -285,9 +278,8 @@ impl Book {
     }
 
     fn session(&mut self, place: Place, session: Session) {
-        let known = self.devices.known(session.device);
-        self.dead.extend(known.place.replace(place));
-        known.session = session.behind(&known.session);
+        let before = self.devices.known(session.device).put_session(place, &session);
+        self.dead.extend(before);
         self.unwritten.remove(&session.device);
     }
 
@@ -356,13 +348,12 @@ impl Book {
             self.orders.iter().filter(|(_, live)| live.root != 0 && !self.orders.contains_key(&live.root));
         let orphans: Vec<_> = orphans.map(|(&number, _)| number).collect();
         orphans.into_iter().for_each(|number| self.forget(number));
-        let unwritten =
-            self.devices.iter().filter(|(_, known)| known.place.is_none() && known.session.ended != [0; 4]);
+        let unwritten = self.devices.iter().filter(|(_, known)| known.is_unwritten());
         self.unwritten = unwritten.map(|(device, _)| device).collect();
-        let nameless = self.devices.iter().filter(|(_, known)| known.device.is_none());
+        let nameless = self.devices.iter().filter(|(_, known)| known.device_at().is_none());
         let nameless: Vec<_> = nameless.map(|(device, _)| device).collect();
         for device in nameless {
-            self.dead.extend(self.devices.remove(device).and_then(|known| known.place));
+            self.dead.extend(self.devices.remove(device).and_then(|known| known.session_at()));
         }
     }
 

@@ -4,9 +4,11 @@
 //! records before it say, and records behind it change it. A whole segment goes at once; it is on disk with the next
 //! commit, and the old segment goes with the one after.
 
+use std::collections::BTreeSet;
+
 use super::book::{Live, Place};
 use super::log::{self, Disk};
-use super::record::{self, Frame, Record, Retry, Session};
+use super::record::{self, Frame, Record, Retry};
 use super::{Lost, OVER_CARRIED, Outbox};
 
 impl<D: Disk> Outbox<D> {
@@ -22,14 +24,25 @@ impl<D: Disk> Outbox<D> {
         let mut bytes = Vec::new();
         // What cannot be read now is tried again with the next commit.
         let Ok(Some(oldest)) = self.log.read_oldest(&mut bytes) else { return };
-        let mut went = self.carry_state(oldest.first..oldest.end);
+        let within = oldest.first..oldest.end;
+        let mut went = self.carry_state(within.clone());
+        let mut unmet: BTreeSet<u32> = self.book.devices.within(within).collect();
         log::records(&bytes, oldest.end, |sequence, kind, body| {
             if went && let Ok(record) = Record::parse(kind, body) {
-                went = self.carry_record(Place { sequence, len: body.len() }, record);
+                let place = Place { sequence, len: body.len() };
+                if let Record::Device(device) = &record
+                    && self.book.devices.lies_at(device.device, place)
+                {
+                    unmet.remove(&device.device);
+                }
+                went = self.carry_record(place, record);
             }
         });
         if went {
             self.carried = Some(oldest.number);
+            // Asked for now: who appends them again does it before the segment goes.
+            self.stats.mended += unmet.len() as u64;
+            self.undescribed.extend(unmet);
         }
     }
 
@@ -37,6 +50,7 @@ impl<D: Disk> Outbox<D> {
     fn carry_record(&mut self, place: Place, record: Record<'_>) -> bool {
         let lives = |live: Option<&Live>| live.is_some_and(|live| live.place == place);
         let again = match record {
+            Record::Device(device) => return self.carry_device(place, device),
             Record::Order(order) => {
                 let Some(live) = self.book.orders.get(&order.frame.number()).filter(|live| lives(Some(live)))
                 else {
@@ -70,16 +84,28 @@ impl<D: Disk> Outbox<D> {
         self.put(&again, OVER_CARRIED).is_ok()
     }
 
+    /// Appends a device again if this is its record. How far it got counts outcomes since the record: it says that as well.
+    fn carry_device(&mut self, place: Place, device: record::Device) -> bool {
+        let Some(known) =
+            self.book.devices.get(device.device).filter(|known| known.device_at() == Some(place))
+        else {
+            return true;
+        };
+        let session = known.session_at().is_none().then(|| Record::Session(known.session(device.device)));
+        let again = [Some(Record::Device(device)), session];
+        again.into_iter().flatten().all(|record| {
+            self.stats.carried += 1;
+            self.put(&record, OVER_CARRIED).is_ok()
+        })
+    }
+
     /// Appends again what is known without the disk; false if there was no room.
     fn carry_state(&mut self, within: core::ops::Range<u64>) -> bool {
         let mut again = Vec::new();
         let is_in = |place: Option<Place>| place.is_some_and(|place| within.contains(&place.sequence));
         for (number, known) in self.book.devices.iter() {
-            let device = known.device.filter(|(place, _)| is_in(Some(*place)));
-            again.extend(device.map(|(_, device)| Record::Device(device)));
-            // How far it got counts outcomes since the record: a device that is written again says it as well.
-            if is_in(known.place) || (device.is_some() && known.place.is_none()) {
-                again.push(Record::Session(Session { device: number, ..known.session }));
+            if is_in(known.session_at()) {
+                again.push(Record::Session(known.session(number)));
             }
         }
         let runs = self.book.runs.iter().filter(|(place, _)| is_in(Some(*place)));
@@ -127,6 +153,7 @@ impl<D: Disk> Outbox<D> {
             // The segment goes when that is on disk; what found no room is tried again.
             all = false;
         }
+        self.book.devices.forget_within(&within);
         for key in keys {
             self.book.keys.remove(&key);
             lost.push(Lost::Key(key));

@@ -191,6 +191,6 @@ impl<D: Disk> Outbox<D> {
     /// With all that was written before it, since records before it may go.
     fn whole(&self, session: &Session) -> Session {
         let known = self.book.devices.get(session.device);
-        known.map_or(*session, |known| session.behind(&known.session))
+        known.map_or(*session, |known| session.behind(&known.session(session.device)))
     }
 }

@@ -47,6 +47,8 @@ use wire_format::error::ParseError;
 use wire_format::ids::Lineage;
 use wire_format::rng::Rng;
 
+#[cfg(feature = "tokio")]
+pub(crate) use batch::SESSIONS_KEPT;
 pub use batch::{BATCH_MAX, BATCH_WITHIN, Batch, Outcome, Pace};
 use book::{Book, Place};
 pub use book::{KEYS_KEPT_MS, KEYS_MAX, RUNS_MAX};
@@ -131,9 +133,13 @@ pub struct Outbox<D> {
     /// The segment whose records were appended again.
     carried: Option<u64>,
     lost: Vec<Lost>,
+    undescribed: Vec<u32>,
     stats: Stats,
     scratch: Vec<u8>,
 }
+
+/// Dead records there stays room for between two commits.
+const DEAD_KEPT: usize = 1_024;
 
 /// Room for more than the log may have: orders get none, what ends or changes them one segment, compaction two.
 const OVER_DELTAS: u64 = 1;
@@ -189,6 +195,13 @@ impl<D: Disk> Outbox<D> {
     /// What was found to be lost since this was asked last.
     pub fn take_lost(&mut self) -> Vec<Lost> {
         core::mem::take(&mut self.lost)
+    }
+
+    /// Devices whose DEVICE could not be read when it should have been written again, since this was asked last. Whoever knows
+    /// what they are appends [`Entry::Device`] once more: how far they got is known here, but for that the next start
+    /// would not find it.
+    pub fn take_undescribed(&mut self) -> Vec<u32> {
+        core::mem::take(&mut self.undescribed)
     }
 
     /// Milliseconds it has been running in all.
@@ -304,6 +317,7 @@ impl<D: Disk> Outbox<D> {
         for Place { sequence, len } in self.book.dead.drain(..) {
             self.log.dead(sequence, len);
         }
+        self.book.dead.shrink_to(DEAD_KEPT);
         self.book.forgotten.clear();
     }
 
@@ -321,7 +335,7 @@ impl<D: Disk> Outbox<D> {
     fn put_unwritten(&mut self) {
         for device in self.book.unwritten.clone() {
             let Some(known) = self.book.devices.get(device) else { continue };
-            let session = Session { device, ..known.session };
+            let session = known.session(device);
             // Else with the next commit.
             let _ = self.put(&Record::Session(session), OVER_CARRIED);
         }

@@ -142,6 +142,7 @@ struct Bodies {
     frames: BTreeMap<u64, Vec<u8>>,
     keys: BTreeMap<u64, Marks>,
     notes: BTreeMap<u64, Vec<u8>>,
+    devices: BTreeMap<u32, Device>,
     unreadable: Vec<Unreadable>,
     unreadable_records: u64,
 }
@@ -162,8 +163,9 @@ impl<D: Disk> Outbox<D> {
         let opened = (book.age_ms, now.awake_ms);
         let run = rng.next_u64().max(1);
         let (head, stats, scratch) = (book.head, Stats::default(), Vec::new());
-        let (keyed, carried, lost) = (0, None, Vec::new());
-        let mut outbox = Self { log, book, rng, run, opened, head, keyed, carried, lost, stats, scratch };
+        let (keyed, carried, lost, undescribed) = (0, None, Vec::new(), Vec::new());
+        let mut outbox =
+            Self { log, book, rng, run, opened, head, keyed, carried, lost, undescribed, stats, scratch };
         outbox.begin_run(now, &mut bodies)?;
         outbox.make_room_for_starts();
         let restored = outbox.restored(now, bodies, recovery);
@@ -206,10 +208,11 @@ impl<D: Disk> Outbox<D> {
 
     fn restored(&self, now: Now, mut bodies: Bodies, recovery: Recovery) -> Restored {
         let (book, age_ms) = (&self.book, self.age_ms(now));
-        let devices = book.devices.iter().filter_map(|(_, known)| {
-            let (_, device) = known.device?;
-            Some(RestoredDevice { device, session: Session { device: device.device, ..known.session } })
+        let devices = book.devices.iter().filter_map(|(number, known)| {
+            let device = bodies.devices.remove(&number)?;
+            Some(RestoredDevice { device, session: known.session(number) })
         });
+        let devices = devices.collect();
         let remaining = |live: &Live| {
             let ms = u64::from(live.lifetime_ms?);
             let gone = now.wall_ms.saturating_sub(live.accepted_ms).max(age_ms.saturating_sub(live.age_ms));
@@ -253,7 +256,7 @@ impl<D: Disk> Outbox<D> {
             runs: book.runs.iter().map(|(_, run)| Run { run: run.run, first: run.first }).collect(),
             head: self.head,
             fence: book.fence,
-            devices: devices.collect(),
+            devices,
             orders,
             keys: keys.collect(),
             notes: bodies.notes.into_iter().collect(),
@@ -283,6 +286,8 @@ impl Bodies {
             Record::Key(key) => drop(self.keys.insert(key.key, key.marks.clone())),
             Record::Note(note) if note.bytes.is_empty() => drop(self.notes.remove(&note.id)),
             Record::Note(note) => drop(self.notes.insert(note.id, note.bytes.to_vec())),
+            Record::Device(device) => drop(self.devices.insert(device.device, *device)),
+            Record::Removed { device } => drop(self.devices.remove(device)),
             _ => {}
         }
         book.apply(place, record);

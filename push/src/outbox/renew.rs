@@ -17,6 +17,8 @@ use super::record::{self, Record};
 use super::{KEYS_KEPT_MS, Now, Outbox};
 use crate::mark::Mark;
 
+type Bodies = (BTreeMap<u64, record::Key>, BTreeMap<u64, Vec<u8>>, BTreeMap<u32, record::Device>);
+
 /// The new log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Renewed {
@@ -35,7 +37,7 @@ impl<D: Disk> Outbox<D> {
         self.log.forget();
         (self.keyed, self.carried) = (0, None);
         let read = |source| CommitError { doing: Doing::Read, source };
-        let (mut keys, notes) = self.bodies().map_err(read)?;
+        let (mut keys, notes, devices) = self.bodies().map_err(read)?;
         let age_ms = self.age_ms(now);
         for (&number, live) in self.book.orders.iter().filter(|(_, live)| live.key != 0) {
             let mut marks = live.marks.clone();
@@ -52,9 +54,7 @@ impl<D: Disk> Outbox<D> {
         self.log.renew(lineage);
         let mut records = vec![Record::Run(record::Run { run, first, openings }), Record::Mark(mark)];
         records.extend(self.book.fence_at.map(|_| Record::Fence { fence: self.book.fence }));
-        for (_, known) in self.book.devices.iter() {
-            records.extend(known.device.map(|(_, device)| Record::Device(device)));
-        }
+        records.extend(devices.values().copied().map(Record::Device));
         records.extend(keys.into_values().map(Record::Key));
         records.extend(notes.iter().map(|(&id, bytes)| Record::Note(record::Note { id, bytes })));
         for record in &records {
@@ -69,6 +69,9 @@ impl<D: Disk> Outbox<D> {
         match self.write_out() {
             Ok(()) => {
                 self.run = run;
+                let named = before.devices.iter().filter(|(_, known)| known.device_at().is_some());
+                let unread = named.map(|(device, _)| device).filter(|device| !devices.contains_key(device));
+                self.undescribed.extend(unread);
                 Ok(Renewed { lineage, run, first })
             }
             Err(error) => {
@@ -79,10 +82,9 @@ impl<D: Disk> Outbox<D> {
         }
     }
 
-    /// Keys and notes that live, as they are on disk.
-    #[expect(clippy::type_complexity, reason = "two tables, named where they are taken apart")]
-    fn bodies(&mut self) -> std::io::Result<(BTreeMap<u64, record::Key>, BTreeMap<u64, Vec<u8>>)> {
-        let (mut keys, mut notes) = (BTreeMap::new(), BTreeMap::new());
+    /// Keys, notes and devices that live, as they are on disk.
+    fn bodies(&mut self) -> std::io::Result<Bodies> {
+        let (mut keys, mut notes, mut devices) = Bodies::default();
         let Self { log, book, .. } = self;
         log.read_each(|bytes, until| {
             log::records(bytes, until, |sequence, kind, body| {
@@ -96,10 +98,13 @@ impl<D: Disk> Outbox<D> {
                     Ok(Record::Note(note)) if book.notes.get(&note.id) == Some(&place) => {
                         notes.insert(note.id, note.bytes.to_vec());
                     }
+                    Ok(Record::Device(device)) if book.devices.lies_at(device.device, place) => {
+                        devices.insert(device.device, device);
+                    }
                     _ => {}
                 }
             });
         })?;
-        Ok((keys, notes))
+        Ok((keys, notes, devices))
     }
 }

@@ -11,7 +11,7 @@ use wire_format::ids::{Lane, Lineage};
 use wire_format::time::Instant;
 
 use super::model::Model;
-use super::shop::{SMALL, Shop, frame};
+use super::shop::{SMALL, Shop, device, frame};
 
 /// A disk with records of every kind, each in a commit of its own, in two segments.
 fn full_disk() -> SimDisk {
@@ -251,4 +251,39 @@ fn a_batch_is_logged_by_order_and_code_and_twice_is_no_harm() {
         .collect();
     assert_eq!(marks, [vec![1, 0xF0, 8, 1], vec![0xF0, 8]]);
     assert_eq!((found.devices[3].session.ended, found.devices[3].session.boot), ([0, 0, 1, 0], 5));
+}
+
+#[test]
+fn a_device_that_rotted_is_asked_for_in_time_to_be_written_again() {
+    for again in [true, false] {
+        let mut shop = Shop::new();
+        shop.session(3, 6, true, [0, 0, 4, 0], [0, 0, 4, 0]);
+        shop.commit();
+        let (segment, bytes) = shop.disk.files().remove(0);
+        // The fourth device, behind RUN and MARK.
+        let at = records(&bytes)[5];
+        assert!(shop.disk.flip(segment, (at + 40) * 8));
+        let mut undescribed = vec![];
+        for number in 1..=400 {
+            shop.order(number, 0, &[0]);
+            shop.commit();
+            shop.ended(number, Code::APPLIED, &[0]);
+            shop.commit();
+            let asked = shop.outbox.take_undescribed();
+            if again && !asked.is_empty() {
+                shop.append(&Entry::Device(&device(3))).unwrap();
+            }
+            undescribed.extend(asked);
+        }
+        assert_eq!(undescribed, [3], "once");
+        assert_eq!((shop.outbox.stats().mended, shop.outbox.stats().lost), (1, 0));
+        assert!(!shop.disk.files().iter().any(|(left, _)| *left == segment), "it holds nothing up");
+        let (_, found) = shop.restart(0);
+        let known: Vec<u32> = found.devices.iter().map(|known| known.device.device).collect();
+        let all: Vec<u32> = (0..10).filter(|number| again || *number != 3).collect();
+        assert_eq!(known, all);
+        let session = found.devices.iter().find(|known| known.device == device(3)).map(|known| known.session);
+        let expected = again.then_some((6, [0, 0, 4, 0], [0, 0, 4, 0]));
+        assert_eq!(session.map(|session| (session.boot, session.upto, session.ended)), expected);
+    }
 }

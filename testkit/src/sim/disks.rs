@@ -9,7 +9,7 @@ use push::outbox::{Lost, Outbox, Restored, RestoredDevice, RestoredOrder};
 use wire_format::frame::outcome::Code;
 use wire_format::ids::Lineage;
 
-use super::durable::{AGAIN, Durable, Waiting};
+use super::durable::{AGAIN, Durable, Job, Waiting};
 use super::names::Probe;
 use super::world::{Act, World};
 use crate::disk::SimDisk;
@@ -158,7 +158,7 @@ impl World {
         attempts.into_iter().for_each(|attempt| self.ledger.excuse(attempt));
     }
 
-    /// What the outbox says it has lost was lost for a reason.
+    /// What the outbox says it has lost was lost for a reason. What is asked for is appended again.
     pub(super) fn check_losses(&mut self, at: usize) {
         let durable = &mut self.servers[at].durable;
         let log = durable.log;
@@ -169,6 +169,20 @@ impl World {
             if !self.ledger.is_excused(order) {
                 self.ledger.fail(self.now, "LostWithoutRot", None, &[order], "the outbox says it is lost");
             }
+        }
+        let asked = self.servers[at].durable.outbox.as_mut().map(Outbox::take_undescribed);
+        for number in asked.unwrap_or_default() {
+            self.probe(Probe::FoundRotten);
+            self.write_device_again(at, number);
+        }
+    }
+
+    /// What a device is the server knows, as long as it is listed.
+    fn write_device_again(&mut self, at: usize, number: u32) {
+        let server = &mut self.servers[at];
+        let mut listed = server.index.iter().flatten().filter_map(|index| server.numbers.get(&index.0));
+        if listed.any(|listed| *listed == number) {
+            server.durable.put(Job::Device { number });
         }
     }
 

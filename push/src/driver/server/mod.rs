@@ -47,6 +47,7 @@ mod shard;
 mod shared;
 mod sockets;
 mod stream;
+mod tables;
 mod tails;
 mod target;
 mod versions;

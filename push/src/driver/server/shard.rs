@@ -24,11 +24,12 @@ use super::positions::Positions;
 use super::retry::{Chain, RETRIES_MAX, Retries};
 use super::shared::{Mailbox, Message, NumberedOrder, Shared, Word, lock};
 use super::sockets::{Look, Read, Sockets};
+use super::tables::Tables;
 use crate::config::{DRAIN_WITHIN_MAX, FleetConfig};
 use crate::driver::{Clock, trace};
 use crate::fleet::{
-    AskId, Closed, DeviceIndex, DeviceSlot, DeviceTrace, DialError, DurableSlot, Fleet, Input, NewDevice,
-    OrderSlot, SubmitError, SubmitFault, Submitted, TwoLogs,
+    AskId, Closed, DeviceIndex, DeviceTrace, DialError, Fleet, Input, NewDevice, OrderSlot, SubmitError,
+    SubmitFault, Submitted,
 };
 use crate::histogram::Histogram;
 use crate::mark::Mark;
@@ -51,8 +52,7 @@ const POLL_WITHIN: Duration = Duration::from_millis(2);
 /// How long a stopping server waits for its last bytes to leave.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
 
-type Slots = TwoLogs<Box<[DeviceSlot]>, Box<[DurableSlot]>>;
-type ServerFleet = Fleet<Slots, Box<[OrderSlot<Frame, Ledger>]>, Frame, Ledger>;
+type ServerFleet = Fleet<Tables, Box<[OrderSlot<Frame, Ledger>]>, Frame, Ledger>;
 
 pub(super) struct Shard {
     pub(super) index: usize,
@@ -108,10 +108,7 @@ impl Shard {
         let (clock, shards) = (Clock::start(), shared.mailboxes.len());
         let capacity = config.devices.div_ceil(shards);
         let durable = if config.fleet.durable.is_some() { capacity } else { 0 };
-        let devices = TwoLogs {
-            slots: (0..capacity).map(|_| DeviceSlot::EMPTY).collect(),
-            durable: (0..durable).map(|_| DurableSlot::EMPTY).collect(),
-        };
+        let devices = Tables::new(capacity, durable);
         let orders = (0..config.orders.saturating_add(RETRIES_MAX)).map(|_| OrderSlot::EMPTY).collect();
         let seed = config.seed.wrapping_add(index as u64);
         let fleet = Fleet::new(paced(&config.fleet, shards), devices, orders, clock.now(), seed);

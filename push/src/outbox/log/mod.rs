@@ -52,6 +52,9 @@ pub const SEGMENT_BYTES: u64 = 16 << 20;
 /// Bytes of all segments: sixteen times what live orders may take in memory.
 pub const BYTES_MAX: u64 = 4 << 30;
 
+/// Bytes of memory that stay for the next commit, however large one was: all devices of a shop may come in one.
+const PENDING_KEPT: usize = 64 << 10;
+
 /// How a log is kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -290,6 +293,7 @@ impl<D: Disk> Log<D> {
             }
         }
         self.pending.clear();
+        self.pending.shrink_to(PENDING_KEPT);
         self.pending_live = 0;
         done
     }

@@ -36,6 +36,9 @@ pub struct Session {
 }
 
 impl Session {
+    /// Bytes of its body.
+    pub(in crate::outbox) const LEN: usize = 80;
+
     /// This one behind one before: what was written stays so. What has ended does not: a device may forget.
     pub(in crate::outbox) fn behind(mut self, before: &Self) -> Self {
         for (number, before) in self.upto.iter_mut().zip(before.upto) {

@@ -3,7 +3,7 @@
 use wire_format::time::Instant;
 
 use crate::fleet::{DeviceIndex, LogEntry, Trace};
-use crate::outbox::{BATCH_MAX, Pace};
+use crate::outbox::{BATCH_MAX, Pace, SESSIONS_KEPT};
 
 /// The same end on devices that follow each other.
 #[derive(Clone, Copy, Debug)]
@@ -119,15 +119,12 @@ impl Batch {
         &self.traces
     }
 
-    /// Empties it; it keeps its memory.
+    /// Empties it; it keeps its memory for ends. Sessions come seldom, or all at once.
     pub(in super::super) fn clear(&mut self) {
-        for traced in &self.traces {
-            if let Some(place) = self.places.get_mut(traced.trace.device.0 as usize) {
-                *place = 0;
-            }
-        }
         self.runs.clear();
         self.traces.clear();
+        self.traces.shrink_to(SESSIONS_KEPT);
+        self.places = Vec::new();
         (self.ends, self.pace) = (0, Pace::default());
     }
 }

@@ -39,6 +39,7 @@ use crate::outbox;
 
 pub(super) use batch::{Batch, Traced};
 pub(super) use on_disk::{OnDisk, now};
+use queue::JOBS_KEPT;
 pub(super) use queue::{Job, Notes, Queue};
 pub use queue::{WAITING_BYTES_MAX, WAITING_MAX};
 use scribe::Scribe;
@@ -65,6 +66,9 @@ pub(super) trait Keeper: Send + 'static {
 
     /// What was found to be lost since this was asked last.
     fn take_lost(&mut self) -> Vec<outbox::Lost>;
+
+    /// Devices that are to be written down again.
+    fn take_undescribed(&mut self) -> Vec<u32>;
 
     /// Goes on under a new name: no order and no session that was kept is there any more.
     fn renew(&mut self) -> Result<LogId, OutboxFault>;

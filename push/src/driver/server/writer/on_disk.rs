@@ -91,6 +91,10 @@ impl<D: Disk + Send + 'static> Keeper for OnDisk<D> {
         self.outbox.take_lost()
     }
 
+    fn take_undescribed(&mut self) -> Vec<u32> {
+        self.outbox.take_undescribed()
+    }
+
     fn renew(&mut self) -> Result<LogId, OutboxFault> {
         let now = self.now();
         let renewed = self.outbox.renew(now).map_err(|error| OutboxFault::from(&error))?;

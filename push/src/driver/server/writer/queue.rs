@@ -63,6 +63,9 @@ impl Notes {
     }
 }
 
+/// Jobs there stays room for when more of them are done: every device of a shop may be one.
+pub(super) const JOBS_KEPT: usize = 128;
+
 /// How the queue stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Door {
@@ -170,6 +173,7 @@ impl Queue {
             }
         }
         into.append(&mut jobs.waiting);
+        jobs.waiting.shrink_to(JOBS_KEPT);
         jobs.door != Door::Closed
     }
 

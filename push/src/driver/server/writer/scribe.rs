@@ -12,7 +12,7 @@ use super::super::directory::Place;
 use super::super::error::OutboxFault;
 use super::super::positions::Positions;
 use super::super::shared::{Message, Shared, lock};
-use super::{Batch, Job, Keeper, Notes, Queue, Record, Traced};
+use super::{Batch, JOBS_KEPT, Job, Keeper, Notes, Queue, Record, Traced};
 use crate::fleet::{By, LogEntry, Trace};
 use crate::outbox::{self, Outcome, Session};
 
@@ -80,6 +80,7 @@ impl<K: Keeper> Scribe<K> {
         let shared = Arc::clone(&self.shared);
         let Some(queue) = shared.outbox.as_ref() else { return };
         self.publish();
+        self.tell_lost();
         loop {
             let again = self.failing.map(|failing| failing.at);
             let waits = self.jobs.is_empty() || again.is_some();
@@ -127,11 +128,12 @@ impl<K: Keeper> Scribe<K> {
         // What is tried again comes before what was left.
         self.kept.append(&mut self.jobs);
         core::mem::swap(&mut self.jobs, &mut self.kept);
-        self.publish();
-        for lost in self.keeper.take_lost() {
-            // Nobody listening is not an error.
-            let _ = self.shared.events.send(Event::OutboxLost { lost });
+        for jobs in [&mut self.jobs, &mut self.pending, &mut self.kept] {
+            jobs.shrink_to(JOBS_KEPT);
         }
+        self.batch.clear();
+        self.publish();
+        self.tell_lost();
         self.note_failing(fault, wrote);
         // Who waits for room finds some.
         self.shared.room.freed().notify_waiters();
@@ -326,6 +328,19 @@ impl<K: Keeper> Scribe<K> {
         if let Some(place) = place {
             self.shared.put(place.shard, Message::Remove(place.local));
             self.shared.ring(place.shard);
+        }
+    }
+
+    /// Says what rotted. Devices are written down again: what they are is known here.
+    fn tell_lost(&mut self) {
+        for position in self.keeper.take_undescribed() {
+            if self.is_to_be_recorded(position) {
+                self.jobs.push_back(Job::Device(position));
+            }
+        }
+        for lost in self.keeper.take_lost() {
+            // Nobody listening is not an error.
+            let _ = self.shared.events.send(Event::OutboxLost { lost });
         }
     }
 

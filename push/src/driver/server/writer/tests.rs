@@ -35,6 +35,7 @@ struct Paper {
     full: bool,
     /// What the next commit finds out.
     lost: Vec<outbox::Lost>,
+    undescribed: Vec<u32>,
     /// The order whose record it finds rotten.
     rotten: Option<u64>,
 }
@@ -89,6 +90,10 @@ impl Keeper for Notes {
 
     fn take_lost(&mut self) -> Vec<outbox::Lost> {
         self.with(|paper| core::mem::take(&mut paper.lost))
+    }
+
+    fn take_undescribed(&mut self) -> Vec<u32> {
+        self.with(|paper| core::mem::take(&mut paper.undescribed))
     }
 
     fn append(&mut self, record: &Record<'_>) -> Result<(), OutboxFault> {
@@ -264,7 +269,7 @@ async fn what_rotted_on_disk_is_told_once_and_its_order_goes_on() {
     let mut events = server.subscribe();
     let kept = server.push(&order(), &Target::all()).await.unwrap();
     let lost = [Lost::Order(kept.number()), Lost::Key(5)];
-    notes.with(|paper| paper.lost = lost.to_vec());
+    notes.with(|paper| (paper.lost, paper.undescribed) = (lost.to_vec(), vec![2]));
     server.push(&order(), &Target::all()).await.unwrap();
     for what in lost {
         assert!(matches!(event(&mut events).await, Event::OutboxLost { lost } if lost == what));
@@ -272,6 +277,10 @@ async fn what_rotted_on_disk_is_told_once_and_its_order_goes_on() {
     assert_eq!((kept.ended(), told(&server, 0).len()), (0, 2), "nobody ended it, and it is on its way");
     server.push(&order(), &Target::all()).await.unwrap();
     assert!(events.try_recv().is_err(), "told once");
+    let committed = notes.committed().concat();
+    let device =
+        |position| committed.iter().filter(|words| words.starts_with(&format!("device {position}"))).count();
+    assert_eq!((device(1), device(2)), (1, 2), "what a device is is known here, and written down again");
 }
 
 /// What shards do with their messages: of those that ask for an order, nothing but the answer of whoever has it.
