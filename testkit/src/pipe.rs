@@ -1,14 +1,13 @@
 //! One direction of a TCP connection, as far as a protocol can see it: bytes on their way, with a buffer that fills.
 
-use std::collections::VecDeque;
-
 use wire_format::time::Instant;
 
 /// One direction of a connection. Who simulates the network says when what was written arrives.
 #[derive(Debug)]
 pub struct Pipe {
-    /// What was written and not read; the first `arrived` of them can be read.
-    bytes: VecDeque<u8>,
+    /// What was written; of what lies behind the first `taken`, which were read, the first `arrived` can be read.
+    bytes: Vec<u8>,
+    taken: usize,
     /// Bytes that can be read.
     pub arrived: usize,
     /// Bytes it takes before a write is cut.
@@ -28,7 +27,8 @@ impl Pipe {
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         Self {
-            bytes: VecDeque::new(),
+            bytes: Vec::new(),
+            taken: 0,
             arrived: 0,
             capacity,
             waited_for: false,
@@ -40,32 +40,49 @@ impl Pipe {
 
     /// How much of `bytes` the buffer takes.
     pub fn write(&mut self, bytes: &[u8]) -> usize {
-        let taken = bytes.len().min(self.capacity.saturating_sub(self.bytes.len()));
-        self.bytes.extend(&bytes[..taken]);
-        self.waited_for |= taken < bytes.len();
-        taken
+        let waiting = self.bytes.len() - self.taken;
+        let fits = bytes.len().min(self.capacity.saturating_sub(waiting));
+        if self.bytes.len() + fits > self.capacity {
+            self.bytes.drain(..self.taken);
+            self.taken = 0;
+        }
+        self.bytes.extend_from_slice(&bytes[..fits]);
+        self.waited_for |= fits < bytes.len();
+        fits
     }
 
     /// Moves at most `max` bytes from what has arrived to the reader's buffer. Whether there were any.
     pub fn read(&mut self, max: usize) -> bool {
-        let taken = self.arrived.min(max);
-        self.arrived -= taken;
-        let (front, back) = self.bytes.as_slices();
-        let first = taken.min(front.len());
-        self.unread.extend_from_slice(&front[..first]);
-        self.unread.extend_from_slice(&back[..taken - first]);
-        if taken == self.bytes.len() {
-            self.bytes.clear();
-        } else {
-            self.bytes.drain(..taken);
+        let read = self.arrived.min(max);
+        if read == 0 {
+            return false;
         }
-        taken > 0
+        self.arrived -= read;
+        if self.unread.is_empty() && (self.taken, read) == (0, self.bytes.len()) {
+            // As a rule: nothing is copied.
+            core::mem::swap(&mut self.unread, &mut self.bytes);
+            return true;
+        }
+        let end = self.taken + read;
+        self.unread.extend_from_slice(&self.bytes[self.taken..end]);
+        self.taken = end;
+        if end == self.bytes.len() {
+            self.bytes.clear();
+            self.taken = 0;
+        }
+        true
+    }
+
+    /// A read gives nothing, and nothing says that there will never be anything more.
+    #[must_use]
+    pub const fn is_quiet(&self) -> bool {
+        self.arrived == 0 && self.closed.is_none()
     }
 
     /// The end is reached: nothing more can be read.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.closed.is_some_and(|reset| reset || self.bytes.is_empty())
+        self.closed.is_some_and(|reset| reset || self.bytes.len() == self.taken)
     }
 }
 

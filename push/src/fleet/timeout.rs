@@ -16,6 +16,9 @@ use super::order::{MarkBytes, OrderStorage};
 use crate::config::{DIAL_GUARD, FAREWELL_WITHIN, PAUSE_MIN, REPEAT_WITHIN, WELCOME_WITHIN};
 use crate::ended::Ended;
 
+/// Devices that nothing is expected of are looked at together, a few times a second: 2^18 µs apart.
+const LOOKS_EVERY: u64 = 1 << 18;
+
 impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Fleet<D, O, B, M> {
     /// Serves everything whose time has come. Call it when [`Fleet::poll_timeout`] says so; more often does no harm.
     pub fn handle_timeout(&mut self, now: Instant) {
@@ -114,7 +117,8 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         if self.stopped && self.leave_if_quiet(now, index) {
             return;
         }
-        let (awake, suspect_after) = (self.awake(now), self.config.suspect_after);
+        let (awake, suspect_after) = (self.awake(now), micros(self.config.suspect_after));
+        // In microseconds from now.
         let mut next = suspect_after;
         let device = self.devices.at(index);
         // Only a PING is unanswered: it came after seconds of silence already, and a PONG takes no work.
@@ -125,24 +129,24 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             if since == Instant::NEVER {
                 continue;
             }
-            let silent = silence(awake, since);
+            let (silent, dead_after) = (passed(awake, since), micros(dead_after));
             if silent >= dead_after {
                 return self.end(now, index, Ended::Dead);
             }
-            next = next.min(left(dead_after, silent));
+            next = next.min(dead_after.saturating_sub(silent));
             if silent >= suspect_after {
                 self.suspect(index);
             } else {
-                next = next.min(left(suspect_after, silent));
+                next = next.min(suspect_after.saturating_sub(silent));
             }
         }
         let device = self.devices.at(index);
         if device.is(flag::REPEATS) {
-            let open = awake.since(device.since);
-            if open >= REPEAT_WITHIN {
+            let (open, repeat_within) = (passed(awake, device.since), micros(REPEAT_WITHIN));
+            if open >= repeat_within {
                 self.repeat_unanswered(index);
             } else {
-                next = next.min(left(REPEAT_WITHIN, open));
+                next = next.min(repeat_within.saturating_sub(open));
             }
         }
         let device = self.devices.at_mut(index);
@@ -152,17 +156,17 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         }
         let device = self.devices.at_mut(index);
         if device.due & due::PING == 0 && !device.is(flag::PINGED) {
-            let quiet = now.since(device.wrote_at);
+            let quiet = passed(now, device.wrote_at);
             let ping_after = ping_after(self.config.ping_after, index);
             if quiet >= ping_after {
                 device.due |= due::PING;
                 self.wake(index);
             } else {
-                next = next.min(left(ping_after, quiet));
+                next = next.min(ping_after.saturating_sub(quiet));
             }
         }
-        let at = (now + next).min(if self.stopped { self.drain_until } else { Instant::NEVER });
-        self.arm(index, at);
+        let at = look_at_next(now, next, suspect_after);
+        self.arm(index, at.min(if self.stopped { self.drain_until } else { Instant::NEVER }));
     }
 
     /// Silent although it should answer: one PING, no new orders.
@@ -200,18 +204,31 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
 
 /// The silence of ours that makes a PING to this device due: spread over the last quarter, so that a fan-out to all is
 /// not followed by a PING to all.
-fn ping_after(longest: Duration, index: u32) -> Duration {
-    let longest = u64::try_from(longest.as_micros()).unwrap_or(u64::MAX);
-    let part = mix(u64::from(index)).checked_rem(longest / 4).unwrap_or(0);
-    Duration::from_micros(longest.saturating_sub(part))
+fn ping_after(longest: Duration, index: u32) -> u64 {
+    let longest = micros(longest);
+    let part = u128::from(mix(u64::from(index))).wrapping_mul(u128::from(longest / 4)) >> 64;
+    longest.saturating_sub(u64::try_from(part).unwrap_or(0))
+}
+
+/// `next` microseconds from now. If that is for nothing but what may be written meanwhile, it may be a little sooner: then
+/// one timer serves many devices.
+fn look_at_next(now: Instant, next: u64, suspect_after: u64) -> Instant {
+    let at = now.as_micros().saturating_add(next);
+    let together = at & !LOOKS_EVERY.wrapping_sub(1);
+    let lazy = next == suspect_after && together > now.as_micros();
+    Instant::from_micros(if lazy { together } else { at })
+}
+
+const fn micros(span: Duration) -> u64 {
+    span.as_secs().saturating_mul(1_000_000).saturating_add(span.subsec_micros() as u64)
+}
+
+/// Microseconds from one moment to a later one.
+const fn passed(now: Instant, since: Instant) -> u64 {
+    now.as_micros().saturating_sub(since.as_micros())
 }
 
 /// How long something was waited for; nothing, if nothing is.
 fn silence(awake: Instant, since: Instant) -> Duration {
     if since == Instant::NEVER { Duration::ZERO } else { awake.since(since) }
-}
-
-/// What is left of `limit`, to the microsecond: unlike a difference of two `Duration`s provably without a panic.
-fn left(limit: Duration, spent: Duration) -> Duration {
-    (Instant::ZERO + limit).since(Instant::ZERO + spent)
 }

@@ -92,6 +92,8 @@ pub(super) struct Book {
     /// Devices with outcomes before their newest record, and no SESSION that counts them.
     pub(super) unwritten: BTreeSet<u32>,
     pub(super) keys: BTreeMap<u64, Kept>,
+    /// No key is forgotten at an age below this.
+    keys_until_ms: u64,
     pub(super) notes: BTreeMap<u64, Place>,
     /// In the order in which they were opened.
     pub(super) runs: Vec<(Place, record::Run)>,
@@ -310,6 +312,7 @@ impl Book {
         self.head = self.head.max(key.number);
         self.forget(key.number);
         let kept = Kept { place, number: key.number, until_ms: key.until_ms };
+        self.keys_until_ms = self.keys_until_ms.min(key.until_ms);
         self.dead.extend(self.keys.insert(key.key, kept).map(|kept| kept.place));
     }
 
@@ -331,14 +334,21 @@ impl Book {
 
     /// Forgets keys whose time is over.
     pub(super) fn expire_keys(&mut self, age_ms: u64) {
-        let dead = &mut self.dead;
+        // After every commit: all of them are not looked at each time.
+        if age_ms < self.keys_until_ms {
+            return;
+        }
+        let (dead, mut first) = (&mut self.dead, u64::MAX);
         self.keys.retain(|_, kept| {
             let keep = kept.until_ms > age_ms;
-            if !keep {
+            if keep {
+                first = first.min(kept.until_ms);
+            } else {
                 dead.push(kept.place);
             }
             keep
         });
+        self.keys_until_ms = first;
     }
 
     /// Attempts whose order is gone, and what is known of devices that have no record.

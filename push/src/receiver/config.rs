@@ -19,8 +19,9 @@ pub const DEAD_AFTER: Duration = Duration::from_secs(10);
 /// A device that stood still for longer than this (frozen, asleep, a handler that blocked) ends its sessions: what waits
 /// unread may be stale, and the server has given the session up.
 pub const FROZEN_AFTER: Duration = Duration::from_secs(5);
-/// With a connection open the receiver wants to be called this often, so that a gap can be told from a freeze.
-pub const HEARTBEAT: Duration = Duration::from_millis(2_500);
+/// With a connection open the receiver wants to be called this often, so that a gap can be told from a freeze. Its server
+/// says something every 3 s: a device that is served is not woken for this.
+pub const HEARTBEAT: Duration = Duration::from_millis(3_500);
 /// A farewell that cannot be written in this time is not written.
 pub const FAREWELL_WITHIN: Duration = Duration::from_secs(1);
 /// Bytes a driver buffers of a connection before its HELLO is complete: exactly that HELLO.

@@ -59,7 +59,7 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
             self.begin_stop(now);
         }
         for slot in 0..CONNS {
-            if self.deadline(slot).is_some_and(|due| due <= now) {
+            if self.conns.get(slot).is_some_and(|conn| self.deadline_of(conn) <= now) {
                 self.expire(slot);
             }
         }
@@ -70,7 +70,10 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let retry = self.keep.retry_at(self.polled);
-        let Some(due) = (0..CONNS).filter_map(|slot| self.deadline(slot)).min() else { return retry };
+        let due = self.conns.iter().map(|conn| self.deadline_of(conn)).min().unwrap_or(Instant::NEVER);
+        if due == Instant::NEVER {
+            return retry;
+        }
         let due = due.min(retry.unwrap_or(Instant::NEVER));
         let due = self
             .desk
@@ -170,13 +173,19 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
     }
 
     /// Every input comes through here: a gap in time too long for anything unread to be fresh ends all sessions.
+    #[inline]
     pub(super) fn touch(&mut self, now: Instant) {
-        let gap = now.since(self.polled);
+        let frozen = now > self.polled + FROZEN_AFTER;
         self.polled = self.polled.max(now);
-        if gap > FROZEN_AFTER {
-            for slot in 0..CONNS {
-                self.close(slot, Ended::Frozen);
-            }
+        if frozen {
+            self.thaw();
+        }
+    }
+
+    #[cold]
+    fn thaw(&mut self) {
+        for slot in 0..CONNS {
+            self.close(slot, Ended::Frozen);
         }
     }
 
@@ -193,13 +202,13 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         }
     }
 
-    fn deadline(&self, slot: usize) -> Option<Instant> {
-        let conn = self.conns.get(slot)?;
+    /// When a connection is over in any case; NEVER if it is, or there is none.
+    fn deadline_of(&self, conn: &Conn) -> Instant {
         match conn.state {
-            State::Greeting => Some(conn.since + HELLO_WITHIN),
-            State::Serving(_) => Some((conn.since + DEAD_AFTER).min(self.stopping + FAREWELL_WITHIN)),
-            State::Parting(..) => Some(conn.since.min(self.stopping) + FAREWELL_WITHIN),
-            State::Free | State::Closed(_) => None,
+            State::Greeting => conn.since + HELLO_WITHIN,
+            State::Serving(_) => (conn.since + DEAD_AFTER).min(self.stopping + FAREWELL_WITHIN),
+            State::Parting(..) => conn.since.min(self.stopping) + FAREWELL_WITHIN,
+            State::Free | State::Closed(_) => Instant::NEVER,
         }
     }
 

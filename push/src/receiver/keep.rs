@@ -107,9 +107,12 @@ impl Keep {
 
     /// When the next write is tried; `None` if nothing stands in its way.
     pub(super) fn retry_at(self, now: Instant) -> Option<Instant> {
+        if !self.has(FAILING) {
+            return None;
+        }
         let gone = u64::from(second(now).wrapping_sub(self.failed_s));
         let left = JOURNAL_RETRY.as_secs().saturating_sub(gone);
-        self.has(FAILING).then(|| now + Duration::from_secs(left))
+        Some(now + Duration::from_secs(left))
     }
 }
 

@@ -81,7 +81,7 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
     /// The block this connection is writing, or a new one if it has something to say.
     fn block(&mut self, now: Instant, slot: usize, room: usize) -> Option<Block> {
         let conn = self.conns.get(slot)?;
-        if conn.blocked {
+        if conn.is_free() || conn.blocked {
             return None;
         }
         if conn.block.is_none() {
@@ -112,9 +112,9 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         // What the journal does not know is not said: neither an outcome nor a result of it, nor how an order stands.
         let queued = if unrecorded { 0 } else { self.queue.len() };
         let direct = queued as usize > left;
-        let piece = self.session.piece();
         // A result leaves before its outcome: as long as the queue does not fit, no outcome goes.
         let may_say = !direct && !unrecorded && self.ring.may_have_unsaid();
+        let piece = if may_say { self.session.piece() } else { 1 };
         let max = if may_say { entries_in(left.saturating_sub(queued as usize), piece) } else { 0 };
         let said = if max > 0 { self.ring.begin_block(self.session.logs.both(), max) } else { None };
         if control_len == 0 && queued == 0 && said.is_none() {
@@ -135,14 +135,15 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
             Control::Words => {}
         }
         let (durable, outcomes) = said.map_or((false, 0), |(log, count)| (log.is_durable(), count));
-        let len = control_len.saturating_add(queued as usize).saturating_add(outcomes_len(outcomes, piece));
+        let said_len = if outcomes > 0 { outcomes_len(outcomes, piece) } else { 0 };
+        let len = control_len.saturating_add(queued as usize).saturating_add(said_len);
         Some(Block { control, durable, direct, outcomes, queued, len: u32::try_from(len).ok()?, written: 0 })
     }
 
     /// Nothing is left to say: a device that leaves says goodbye.
     fn compose_farewell(&mut self, now: Instant, slot: usize) -> Option<Block> {
-        let idle = self.lanes.iter().all(|lane| lane.open == 0);
-        if self.is_leaving() && idle && self.at_hand.is_none() {
+        let idle = || self.lanes.iter().all(|lane| lane.open == 0);
+        if self.is_leaving() && self.at_hand.is_none() && idle() {
             self.begin_stop(now);
         }
         if !self.is_stopping() || self.at_hand.is_some() {

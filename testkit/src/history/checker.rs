@@ -69,7 +69,7 @@ pub struct Checker {
     removed: BTreeSet<u32>,
     /// By device and first attempt.
     runs: BTreeMap<(u32, OrderId), Vec<Run>>,
-    outcomes: BTreeMap<(u32, OrderId), Code>,
+    outcomes: BTreeMap<(OrderId, u32), Code>,
     /// By device, log and lane: the last order whose outcome was told as its handler had answered it.
     ended: BTreeMap<(u32, u64, Lane), u64>,
     /// Orders nobody is owed an outcome of.
@@ -177,7 +177,7 @@ impl Checker {
                 let orders = [*order].into_iter().chain(facts.attempt_of).collect();
                 all.push(Violation { at, rule, orders, device, detail: String::new() });
             };
-            for device in facts.targets.iter().filter(|at| !self.outcomes.contains_key(&(**at, *order))) {
+            for device in facts.targets.iter().filter(|at| !self.outcomes.contains_key(&(*order, **at))) {
                 tell(Rule::NoOutcome, Some(*device));
             }
             if self.limits.settled && !self.settled.contains(order) {
@@ -190,7 +190,7 @@ impl Checker {
     /// The outcome told of an order on a device, if one was.
     #[must_use]
     pub fn outcome_of(&self, order: OrderId, device: u32) -> Option<Code> {
-        self.outcomes.get(&(device, order)).copied()
+        self.outcomes.get(&(order, device)).copied()
     }
 
     /// The devices an order was accepted for.
@@ -276,7 +276,7 @@ impl Checker {
         if !facts.targets.contains(&device) {
             return broken(Rule::NotTargeted);
         }
-        if let Some(code) = self.outcomes.get(&(device, order)).filter(|code| **code != Code::UNKNOWN) {
+        if let Some(code) = self.outcomes.get(&(order, device)).filter(|code| **code != Code::UNKNOWN) {
             return Err(Broken::because(Rule::AfterItsEnd, code.to_string()));
         }
         let root = self.root(order);
@@ -388,7 +388,7 @@ impl Checker {
             let ended = self.ended.entry((device, order.log, lane)).or_default();
             *ended = order.number.max(*ended);
         }
-        if let Some(first) = self.outcomes.insert((device, order), code) {
+        if let Some(first) = self.outcomes.insert((order, device), code) {
             return Err(Broken::because(Rule::SecondOutcome, format!("{first}, then {code}")));
         }
         verdict
@@ -495,7 +495,7 @@ impl Checker {
 
     fn settle(&mut self, order: OrderId) -> Verdict {
         let facts = self.orders.get(&order).ok_or_else(|| Broken::because(Rule::Unknown, ""))?;
-        let open = facts.targets.iter().find(|device| !self.outcomes.contains_key(&(**device, order)));
+        let open = facts.targets.iter().find(|device| !self.outcomes.contains_key(&(order, **device)));
         if let Some(device) = open {
             return Err(Broken::because(Rule::SettledEarly, format!("device {device}")));
         }

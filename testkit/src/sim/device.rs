@@ -196,6 +196,20 @@ impl World {
         self.later(MS * 500, Act::Boot { device: at });
     }
 
+    /// Writes to the journal what it has to know, if it does not take its time. Whether the device goes on.
+    fn writes_down(&mut self, at: usize) -> bool {
+        let device = &self.devices[at];
+        let wants = device.receiver.as_ref().is_some_and(|receiver| receiver.wants_record(self.now));
+        if !wants && device.syncs_until.is_none() {
+            return true;
+        }
+        if self.waits_for_its_journal(at) {
+            return false;
+        }
+        self.record(at);
+        true
+    }
+
     /// A journal that is slow: what need not wait for it leaves at once, and then the device does nothing until it has
     /// synced. Whether it waits.
     fn waits_for_its_journal(&mut self, at: usize) -> bool {
@@ -319,16 +333,14 @@ impl World {
 
     /// Everything the receiver wants, until it wants nothing.
     pub(super) fn serve_device(&mut self, at: usize) {
-        if self.waits_for_its_journal(at) {
+        if !self.writes_down(at) {
             return;
         }
-        self.record(at);
         self.take_waiting(at);
         // What was answered just now must be written down before it is said.
-        if self.waits_for_its_journal(at) {
+        if !self.writes_down(at) {
             return;
         }
-        self.record(at);
         self.write_device(at);
         while let Some((conn, why)) = self.devices[at].receiver.as_mut().and_then(Receiver::poll_close) {
             self.note_of(at, format_args!("device {at} closes: {why}"));
@@ -447,9 +459,8 @@ impl World {
         // Everything read was used, and nothing of it was an order: there is nothing to look at again.
         let mut done = false;
         loop {
-            let most = self.links.at(id).map_or(0, |link| link.chunk);
-            let most = if most > 65_536 { most } else { 1 + self.rng.below(most) };
             let Some(it) = self.links.at(id) else { return };
+            let most = if it.chunk > 65_536 { it.chunk } else { 1 + self.rng.below(it.chunk) };
             let (at, Some(conn)) = (it.device, it.conn) else { return };
             let device = &mut self.devices[at];
             if !it.device_open || device.frozen || device.receiver.is_none() || it.stalled[0] > self.now {
@@ -469,11 +480,11 @@ impl World {
             }
             let handed = self.digest(id, at, conn);
             self.serve_device(at);
-            if !more {
+            let Some(it) = self.links.at(id).filter(|_| more) else { return };
+            done = !handed && it.down.unread.is_empty() && self.devices[at].die_in.is_none();
+            if done && it.down.is_quiet() {
                 return;
             }
-            let waits = self.links.at(id).is_some_and(|link| !link.down.unread.is_empty());
-            done = !handed && !waits && self.devices[at].die_in.is_none();
         }
     }
 
@@ -485,9 +496,9 @@ impl World {
             let (Some(it), Some(receiver)) = (self.links.at(id), &mut self.devices[at].receiver) else {
                 return handed;
             };
-            let mut unread = core::mem::take(&mut it.down.unread);
+            let unread = &mut it.down.unread;
             let mut given = None;
-            let used = match receiver.handle_bytes(now, conn, &unread) {
+            let used = match receiver.handle_bytes(now, conn, unread) {
                 Ok(input) => {
                     let used = input.consumed;
                     if let Some(Item::Order(delivered)) = input.item {
@@ -496,15 +507,13 @@ impl World {
                     used
                 }
                 Err(why) => {
+                    unread.clear();
                     check_end(self, Some(at), why);
                     return handed;
                 }
             };
             handed |= given.is_some();
-            unread.drain(..used);
-            if let Some(it) = self.links.at(id) {
-                it.down.unread = unread;
-            }
+            let nothing_left = use_bytes(unread, used);
             match given {
                 Some(Ok(given)) => {
                     let boot = self.links.at(id).map_or(0, |link| link.boot);
@@ -514,7 +523,7 @@ impl World {
                 Some(Err(why)) => self.ledger.fail(now, "NotWhatWasPushed", Some(at), &[], why),
                 None => {}
             }
-            if self.dies(at) || used == 0 {
+            if self.dies(at) || used == 0 || nothing_left {
                 return handed;
             }
         }
@@ -538,6 +547,16 @@ impl World {
             }
         }
     }
+}
+
+/// Takes away the bytes that were used. Whether none is left.
+pub(super) fn use_bytes(unread: &mut Vec<u8>, used: usize) -> bool {
+    if used == unread.len() {
+        unread.clear();
+    } else {
+        unread.drain(..used);
+    }
+    unread.is_empty()
 }
 
 /// Which order this is, if it is one as it was pushed.

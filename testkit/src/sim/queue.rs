@@ -35,28 +35,54 @@ impl Key {
     }
 }
 
-/// The earliest of many timers: a tree of which each node is the earlier one of the two below it.
+/// Bits of a timer's key for which one it is; the others last for nine years, and what is due later never is.
+const TIMER_BITS: u32 = 16;
+
+/// The earliest of many timers: a tree of which each node is the earlier one of the two below it. A key is the time and
+/// the place: of two that are due at once the lower place comes first.
 #[derive(Debug)]
 struct Timers {
     /// The root is the node 1; the leaves are the second half.
-    nodes: Vec<Key>,
+    nodes: Vec<u64>,
 }
 
 impl Timers {
+    const NEVER: u64 = u64::MAX;
+
     fn new(count: usize) -> Self {
-        Self { nodes: vec![Key::NEVER; 2 * count.next_power_of_two().max(2)] }
+        assert!(count < 1 << TIMER_BITS, "more than a key has room for");
+        Self { nodes: vec![Self::NEVER; 2 * count.next_power_of_two().max(2)] }
     }
 
-    fn first(&self) -> Key {
+    const fn key(at: Instant, place: usize) -> u64 {
+        let at = at.as_micros();
+        let last = Self::NEVER >> TIMER_BITS;
+        (if at < last { at } else { last }) << TIMER_BITS | place as u64
+    }
+
+    /// The key of what is due first.
+    fn first(&self) -> u64 {
         self.nodes[1]
     }
 
-    fn set(&mut self, place: usize, key: Key) {
-        let (mut node, mut earlier) = (self.nodes.len() / 2 + place, key);
-        while node > 0 && self.nodes[node] != earlier {
-            self.nodes[node] = earlier;
-            earlier = earlier.min(self.nodes[node ^ 1]);
+    const fn at(key: u64) -> Instant {
+        Instant::from_micros(key >> TIMER_BITS)
+    }
+
+    const fn place(key: u64) -> usize {
+        key as usize & ((1 << TIMER_BITS) - 1)
+    }
+
+    fn set(&mut self, place: usize, key: u64) {
+        let mut node = self.nodes.len() / 2 + place;
+        self.nodes[node] = key;
+        while node > 1 {
+            let earlier = self.nodes[node].min(self.nodes[node ^ 1]);
             node /= 2;
+            if self.nodes[node] == earlier {
+                return;
+            }
+            self.nodes[node] = earlier;
         }
     }
 }
@@ -81,8 +107,8 @@ pub(super) struct Queue<A> {
     acts: Vec<Option<A>>,
     free: Vec<u32>,
     timers: Timers,
-    /// The timer taken last: disarmed with the next step, unless it was moved meanwhile.
-    fired: Key,
+    /// The timer taken last: disarmed with the next step, unless it was armed anew meanwhile. Most are.
+    fired: Option<usize>,
     /// Latest first.
     planned: Vec<Key>,
 }
@@ -96,7 +122,7 @@ impl<A> Queue<A> {
             acts: Vec::new(),
             free: Vec::new(),
             timers: Timers::new(timers),
-            fired: Key::NEVER,
+            fired: None,
             planned: Vec::new(),
         }
     }
@@ -122,7 +148,9 @@ impl<A> Queue<A> {
         if place == self.acts.len() {
             self.acts.push(Some(act));
         } else {
-            self.acts[place] = Some(act);
+            let before = self.acts[place].replace(act);
+            // Nothing: the compiler need not look whether that is to be dropped.
+            core::mem::forget(before);
         }
         self.under_way.push(Reverse(key));
     }
@@ -137,22 +165,26 @@ impl<A> Queue<A> {
 
     /// Moves a timer, armed or not.
     pub(super) fn arm(&mut self, timer: usize, at: Instant) {
-        let key = self.key(at, timer);
-        self.timers.set(timer, key);
+        self.fired = self.fired.filter(|fired| *fired != timer);
+        self.timers.set(timer, Timers::key(at, timer));
     }
 
-    /// Takes what comes next, with its time.
+    /// Takes what comes next, with its time. What is due at once comes in the order in which it was asked for, and timers
+    /// behind it.
     pub(super) fn pop(&mut self) -> Option<(Instant, Next<A>)> {
-        let fired = core::mem::replace(&mut self.fired, Key::NEVER);
-        // Nothing can have been armed for an earlier time: as long as it stands, it stands first.
-        if fired != Key::NEVER && self.timers.first() == fired {
-            self.timers.set(fired.place(), Key::NEVER);
+        if let Some(fired) = self.fired.take() {
+            self.timers.set(fired, Timers::NEVER);
         }
         let timer = self.timers.first();
         let planned = self.planned.last().copied().unwrap_or(Key::NEVER);
         let act = self.under_way.peek().map_or(Key::NEVER, |first| first.0);
-        let next = timer.min(planned).min(act);
+        let next = planned.min(act);
         let (at, place) = (next.at(), next.place());
+        if timer < Timers::key(at, 0) {
+            let place = Timers::place(timer);
+            self.fired = Some(place);
+            return Some((Timers::at(timer), Next::Timer(place)));
+        }
         if next == Key::NEVER {
             return None;
         }
@@ -161,12 +193,8 @@ impl<A> Queue<A> {
             self.free.push(place as u32);
             return Some((at, Next::Act(self.acts[place].take()?)));
         }
-        if next == planned {
-            self.planned.pop();
-            return Some((at, Next::Planned(place)));
-        }
-        self.fired = timer;
-        Some((at, Next::Timer(place)))
+        self.planned.pop();
+        Some((at, Next::Planned(place)))
     }
 }
 
@@ -176,9 +204,10 @@ mod tests {
 
     use super::*;
 
-    /// Everything in one list, sorted: timers that were moved are not in it twice.
+    /// Everything in one list, sorted: timers that were moved are not in it twice. Of what is due at once they come last.
     #[test]
     fn what_is_due_first_comes_first_and_ties_in_the_order_they_were_asked_for() {
+        const BEHIND: u64 = 1 << SEQUENCE_BITS;
         let mut rng = Rng::new(4);
         let mut queue = Queue::new(5);
         let mut expected: Vec<(u64, u64, &str, usize)> = Vec::new();
@@ -200,7 +229,7 @@ mod tests {
                     let timer = rng.below(5) as usize;
                     queue.arm(timer, Instant::from_micros(at));
                     expected.retain(|(_, _, what, place)| (*what, *place) != ("timer", timer));
-                    expected.push((at, sequence, "timer", timer));
+                    expected.push((at, BEHIND, "timer", timer));
                 }
                 _ => {
                     expected.sort_unstable();

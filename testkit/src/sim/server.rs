@@ -13,7 +13,7 @@ use wire_format::ids::{Lineage, NodeId};
 use wire_format::time::Instant;
 
 use super::check::is_outdone;
-use super::device::{device_id, store};
+use super::device::{device_id, store, use_bytes};
 use super::durable::Durable;
 use super::ledger::Wish;
 use super::marks::Expected;
@@ -326,13 +326,13 @@ impl World {
         let len = 1_024 + self.rng.below(8_000) as usize;
         let mut turns = 0;
         while !self.server_dies(at) {
-            let mut busy = self.tell_events(at);
-            busy |= self.write_fleet(at, &mut scratch[..len]);
-            busy |= self.close_and_dial(at);
-            turns += 1;
-            if !busy {
+            // Writes and closes leave nothing behind but what there is to tell.
+            if !self.tell_events(at) && turns > 0 {
                 break;
             }
+            self.write_fleet(at, &mut scratch[..len]);
+            self.close_and_dial(at);
+            turns += 1;
             if turns > TURNS_MAX {
                 self.ledger.fail(self.now, "BusyLoop", None, &[], "a drain without end");
                 break;
@@ -343,10 +343,8 @@ impl World {
         self.arm_server(at);
     }
 
-    fn close_and_dial(&mut self, at: usize) -> bool {
-        let mut busy = false;
+    fn close_and_dial(&mut self, at: usize) {
         while let Some((index, why)) = self.servers[at].fleet.as_mut().and_then(TheFleet::poll_close) {
-            busy = true;
             let device = self.servers[at].device_of[index.0 as usize];
             self.note_of(device, format_args!("server {at} closes device {device}: {why}"));
             self.check_server_end(at, index, why);
@@ -358,18 +356,15 @@ impl World {
         }
         let now = self.now;
         while let Some(dial) = self.servers[at].fleet.as_mut().and_then(|fleet| fleet.poll_dial(now)) {
-            busy = true;
             self.dial(at, dial.device, slot_of(dial.address));
         }
-        busy
     }
 
-    pub(super) fn write_fleet(&mut self, at: usize, scratch: &mut [u8]) -> bool {
-        let (mut busy, now) = (false, self.now);
+    fn write_fleet(&mut self, at: usize, scratch: &mut [u8]) {
+        let now = self.now;
         while let Some(transmit) =
             self.servers[at].fleet.as_mut().and_then(|fleet| fleet.poll_transmit(now, scratch))
         {
-            busy = true;
             let index = transmit.device;
             let mut bytes = core::mem::take(&mut self.outgoing);
             bytes.clear();
@@ -384,7 +379,7 @@ impl World {
                     &[],
                     "the server writes without a connection",
                 );
-                return false;
+                return;
             };
             let written = self.write(link, true, &bytes);
             if written < bytes.len() {
@@ -395,10 +390,9 @@ impl World {
             }
             self.outgoing = bytes;
             if self.server_dies(at) {
-                return false;
+                return;
             }
         }
-        busy
     }
 
     fn dial(&mut self, at: usize, index: DeviceIndex, slot: usize) {
@@ -465,7 +459,6 @@ impl World {
                 return;
             }
             let most = if chunk > 65_536 { chunk } else { 1 + self.rng.below(chunk) };
-            let Some(it) = self.links.at(id) else { return };
             if !it.up.read(most as usize) {
                 if it.up.is_over() {
                     self.server_end_is_over(id);
@@ -477,109 +470,105 @@ impl World {
                 return;
             }
             self.serve_server(at);
+            if self.links.at(id).is_none_or(|it| it.up.is_quiet()) {
+                return;
+            }
         }
     }
 
-    /// Offers the fleet what was read and not used.
+    /// Offers the fleet what was read and not used. Whether the server lives on.
     fn hear(&mut self, id: LinkId, at: usize, index: DeviceIndex) -> bool {
         let now = self.now;
-        let Some(it) = self.links.at(id) else { return false };
-        let mut unread = core::mem::take(&mut it.up.unread);
-        while let Some(fleet) = &mut self.servers[at].fleet {
-            let used = |input: Input<'_>| input.consumed;
-            let heard =
-                if unread.is_empty() { Ok(0) } else { fleet.handle_bytes(now, index, &unread).map(used) };
-            match heard {
-                Ok(0) => {
-                    if !self.tell_events(at) {
-                        break;
-                    }
-                }
-                Ok(used) => drop(unread.drain(..used)),
+        while let (Some(it), Some(fleet)) = (self.links.at(id), &mut self.servers[at].fleet) {
+            let unread = &mut it.up.unread;
+            let heard = fleet.handle_bytes(now, index, unread).map(|input: Input<'_>| input.consumed);
+            let nothing_left = match heard {
+                Ok(0) if unread.is_empty() => true,
+                Ok(0) => !self.tell_events(at),
+                Ok(used) => use_bytes(unread, used),
                 Err(why) => {
-                    self.check_heard(at, index, why);
                     unread.clear();
-                    break;
+                    self.check_heard(at, index, why);
+                    return true;
                 }
-            }
+            };
             if self.server_dies(at) {
                 return false;
             }
-        }
-        if let Some(it) = self.links.at(id) {
-            it.up.unread = unread;
+            if nothing_left {
+                return true;
+            }
         }
         true
     }
 
     /// What the fleet tells, until it has nothing more. Whether there was anything.
     pub(super) fn tell_events(&mut self, at: usize) -> bool {
-        let busy = self.tell_events_now(at);
+        let mut busy = false;
+        while let Some(event) = self.servers[at].fleet.as_mut().and_then(TheFleet::poll_event) {
+            busy = true;
+            self.tell_event(at, event);
+        }
         // Marks may be ahead of what was told, but not once everything is told.
-        for number in core::mem::take(&mut self.servers[at].told) {
-            self.check_marks(at, number);
+        if !self.servers[at].told.is_empty() {
+            for number in core::mem::take(&mut self.servers[at].told) {
+                self.check_marks(at, number);
+            }
         }
         busy
     }
 
-    fn tell_events_now(&mut self, at: usize) -> bool {
-        let mut busy = false;
-        while let Some(event) = self.servers[at].fleet.as_mut().and_then(TheFleet::poll_event) {
-            busy = true;
-            self.collect(at, &event);
-            let device = |index: DeviceIndex| self.servers[at].device_of[index.0 as usize];
-            match event {
-                FleetEvent::Outcome { device: index, number, code, first_code, .. } => {
-                    if code == Code::DUPLICATE {
-                        self.run.probes.count(Probe::Duplicate as usize);
-                    }
-                    if first_code == Code::DUPLICATE {
-                        let (at_work, order) = (device(index), self.servers[at].order(number));
-                        self.check_duplicate(at_work, order);
-                    }
-                    self.ended(at, index, number, first_code);
+    #[inline(never)]
+    fn tell_event(&mut self, at: usize, event: FleetEvent<Vec<u8>, Vec<u8>>) {
+        self.collect(at, &event);
+        let device = |index: DeviceIndex| self.servers[at].device_of[index.0 as usize];
+        match event {
+            FleetEvent::Outcome { device: index, number, code, first_code, .. } => {
+                if code == Code::DUPLICATE {
+                    self.run.probes.count(Probe::Duplicate as usize);
                 }
-                FleetEvent::Attempt { device: index, number, code, retry_after } => {
-                    self.attempt_ended(at, index, number, code, retry_after);
+                if first_code == Code::DUPLICATE {
+                    let (at_work, order) = (device(index), self.servers[at].order(number));
+                    self.check_duplicate(at_work, order);
                 }
-                FleetEvent::Settled { number, marks, .. } => self.settled(at, number, &marks),
-                FleetEvent::Disconnected { device: index, why } => {
-                    let device = device(index);
-                    self.note_of(
-                        device,
-                        format_args!("session of server {at} with device {device} over: {why}"),
-                    );
-                    self.check_server_end(at, index, why);
-                    if is_outdone(why) {
-                        self.outdone(at);
-                    }
-                }
-                FleetEvent::Connected { device: index, facts, rebooted } => {
-                    let device = device(index);
-                    let window = facts.window_orders;
-                    self.note_of(
-                        device,
-                        format_args!("session of server {at} with device {device}, window {window}"),
-                    );
-                    if rebooted {
-                        self.probe(Probe::Rebooted);
-                    }
-                    if facts.id != device_id(device) {
-                        self.ledger.fail(self.now, "WrongDevice", Some(device), &[], facts.id);
-                    }
-                }
-                FleetEvent::Fenced { .. } => self.probe(Probe::FencedServer),
-                FleetEvent::JournalLost { device: index } => {
-                    let device = device(index);
-                    self.check_loss(device);
-                }
-                FleetEvent::Forked { device: index } => {
-                    let device = device(index);
-                    self.forked(at, device);
-                }
-                _ => {}
+                self.ended(at, index, number, first_code);
             }
+            FleetEvent::Attempt { device: index, number, code, retry_after } => {
+                self.attempt_ended(at, index, number, code, retry_after);
+            }
+            FleetEvent::Settled { number, marks, .. } => self.settled(at, number, &marks),
+            FleetEvent::Disconnected { device: index, why } => {
+                let device = device(index);
+                self.note_of(device, format_args!("session of server {at} with device {device} over: {why}"));
+                self.check_server_end(at, index, why);
+                if is_outdone(why) {
+                    self.outdone(at);
+                }
+            }
+            FleetEvent::Connected { device: index, facts, rebooted } => {
+                let device = device(index);
+                let window = facts.window_orders;
+                self.note_of(
+                    device,
+                    format_args!("session of server {at} with device {device}, window {window}"),
+                );
+                if rebooted {
+                    self.probe(Probe::Rebooted);
+                }
+                if facts.id != device_id(device) {
+                    self.ledger.fail(self.now, "WrongDevice", Some(device), &[], facts.id);
+                }
+            }
+            FleetEvent::Fenced { .. } => self.probe(Probe::FencedServer),
+            FleetEvent::JournalLost { device: index } => {
+                let device = device(index);
+                self.check_loss(device);
+            }
+            FleetEvent::Forked { device: index } => {
+                let device = device(index);
+                self.forked(at, device);
+            }
+            _ => {}
         }
-        busy
     }
 }

@@ -10,7 +10,7 @@ use super::world::{Act, IN_FLIGHT_MAX, World};
 impl World {
     /// What the sender's system takes; it arrives in pieces.
     pub(super) fn write(&mut self, id: LinkId, down: bool, bytes: &[u8]) -> usize {
-        let delay = self.some_delay();
+        let arrives = self.arrival();
         let now = self.now;
         let Some(link) = self.links.at(id) else { return bytes.len() };
         if link.mute {
@@ -21,15 +21,38 @@ impl World {
         link.reset_after = link.reset_after.map(|left| left.saturating_sub(bytes.len()));
         let pipe = link.pipe(down);
         let written = pipe.write(&bytes[..reset.unwrap_or(bytes.len())]);
-        let mut at = pipe.last.max(now + delay);
+        let mut at = pipe.last.max(arrives);
+        pipe.last = at;
         let dribbles = now < self.devices[device].dribbles_until;
-        let chunk = if dribbles { 1 } else { chunk.max(64) };
-        let mut left = written;
+        if chunk > 65_536 && !dribbles {
+            if written > 0 {
+                self.at(at, Act::Arrive { link: id, down, len: written });
+            }
+        } else {
+            at = self.send_pieces(id, down, at, written, if dribbles { 1 } else { chunk.max(64) });
+        }
+        if reset.is_some() {
+            self.reset_at(id, at);
+            return bytes.len();
+        }
+        written
+    }
+
+    /// `left` bytes arrive in pieces, the first of them `at`. When nothing can overtake them any more.
+    fn send_pieces(
+        &mut self,
+        id: LinkId,
+        down: bool,
+        mut at: Instant,
+        mut left: usize,
+        chunk: u64,
+    ) -> Instant {
+        let (now, dribbles) = (self.now, chunk == 1);
         while left > 0 {
-            let len = if chunk > 65_536 { left } else { left.min(1 + self.rng.below(chunk) as usize) };
+            let len = left.min(1 + self.rng.below(chunk) as usize);
             left -= len;
             self.at(at, Act::Arrive { link: id, down, len });
-            let pauses = dribbles || (chunk <= 65_536 && self.chance(20));
+            let pauses = dribbles || self.chance(20);
             if pauses && at.since(now) < IN_FLIGHT_MAX {
                 at = at + MS * self.rng.below(30) as u32;
             }
@@ -37,11 +60,7 @@ impl World {
         if let Some(link) = self.links.at(id) {
             link.pipe(down).last = at;
         }
-        if reset.is_some() {
-            self.reset_at(id, at);
-            return bytes.len();
-        }
-        written
+        at
     }
 
     /// Both ends see a reset, each when it arrives there.
@@ -61,10 +80,13 @@ impl World {
     }
 
     pub(super) fn arrive(&mut self, id: LinkId, down: bool, len: usize) {
-        if let Some(until) = self.blocked_until(id, down) {
+        let Some(it) = self.links.at(id) else { return };
+        // Nothing passes that way, or the server that would see it stands still.
+        let until = self.devices[it.device].blocked[usize::from(!down)];
+        let until = if down { until } else { until.max(self.servers[it.server].paused_until) };
+        if until > self.now {
             return self.at(until, Act::Arrive { link: id, down, len });
         }
-        let Some(it) = self.links.at(id) else { return };
         if it.cut {
             return;
         }

@@ -231,6 +231,8 @@ pub(super) struct World {
     pub(super) links: Links,
     pub(super) ledger: Ledger,
     pub(super) run: Run,
+    /// Microseconds that bytes take as a rule, and whether some take far longer.
+    usual: (u64, bool),
     /// Everybody's bytes take this long until then.
     pub(super) slow: (Duration, Instant),
     pub(super) scratch: Vec<u8>,
@@ -243,7 +245,7 @@ pub(super) struct World {
     pub(super) forks: u32,
     /// A device that had not settled when that was asked last.
     debtor: usize,
-    /// Steps in this second of the world, and when it began.
+    /// When this second of the world ends, and the steps in it.
     second: (Instant, u64),
 }
 
@@ -272,6 +274,7 @@ impl World {
             links: Links::new(count),
             ledger: Ledger::new(limits, tell),
             run: Run::default(),
+            usual: (plan.delay.as_micros() as u64, plan.delay > MS),
             slow: (Duration::ZERO, start),
             scratch: vec![0; 70_000],
             outgoing: Vec::new(),
@@ -280,7 +283,7 @@ impl World {
             fork: None,
             forks: 0,
             debtor: 0,
-            second: (start, 0),
+            second: (start + SECOND, 0),
             plan,
         };
         world.schedule();
@@ -401,8 +404,8 @@ impl World {
     fn count_step(&mut self) {
         self.run.steps += 1;
         self.second.1 += 1;
-        if self.now.since(self.second.0) >= SECOND {
-            self.second = (self.now, 0);
+        if self.now >= self.second.0 {
+            self.second = (self.now + SECOND, 0);
         }
         let most = STEPS_PER_S + STEPS_PER_S_AND_DEVICE * self.devices.len() as u64;
         if self.second.1 > most {
@@ -422,6 +425,10 @@ impl World {
     }
 
     fn act(&mut self, act: Act) {
+        // Nearly all.
+        if let Act::Arrive { link, down, len } = act {
+            return self.arrive(link, down, len);
+        }
         if let Some(until) = self.stands_still(&act) {
             return self.at(until, act);
         }
@@ -470,8 +477,7 @@ impl World {
             | Act::Raise { server }
             | Act::Write { server, .. }
             | Act::Written { server, .. } => server,
-            Act::Arrive { link, down: false, .. }
-            | Act::Close { link, down: false, .. }
+            Act::Close { link, down: false, .. }
             | Act::ReadOn { link, down: false }
             | Act::Room { link, down: true } => self.links.at(link)?.server,
             Act::Push { .. } | Act::PushAgain { .. } | Act::Announce { .. } | Act::Listed { .. } => {
@@ -527,9 +533,19 @@ impl World {
 
     /// How long something takes to cross the network.
     pub(super) fn some_delay(&mut self) -> Duration {
-        let base = if self.now < self.slow.1 { self.slow.0 } else { self.plan.delay };
-        let slow = !self.calm && self.plan.delay > MS && self.chance(2);
-        let micros = base.as_micros() as u64;
-        Duration::from_micros((micros / 2 + self.rng.below(micros + 1)) * if slow { 20 } else { 1 })
+        Duration::from_micros(self.some_micros())
+    }
+
+    /// When something that is sent now has crossed the network.
+    pub(super) fn arrival(&mut self) -> Instant {
+        let takes = self.some_micros();
+        Instant::from_micros(self.now.as_micros() + takes)
+    }
+
+    fn some_micros(&mut self) -> u64 {
+        let (usual, varies) = self.usual;
+        let micros = if self.now < self.slow.1 { self.slow.0.as_micros() as u64 } else { usual };
+        let slow = varies && !self.calm && self.chance(2);
+        (micros / 2 + self.rng.below(micros + 1)) * if slow { 20 } else { 1 }
     }
 }
