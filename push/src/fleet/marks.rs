@@ -165,18 +165,19 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         self.devices.at_mut(index).owing |= track.bit();
     }
 
-    /// An order that was owed again counts as written after all: its outcome is waited for, or in doubt.
+    /// An order that was owed (again) counts as written after all: its outcome is waited for, or in doubt.
     pub(super) fn mark_unowed(&mut self, index: u32, slot: u32) {
         self.unowe_as(index, slot, Mark::RECEIVED);
     }
 
     fn unowe_as(&mut self, index: u32, slot: u32, mark: Mark) {
         let order = self.orders.at_mut(slot);
-        let track = order.track;
-        if order.mark(index) != Mark::REPEAT {
+        let (track, was) = (order.track, order.mark(index));
+        if !was.is_owed() {
             return;
         }
         order.set_mark(index, mark);
+        order.unsent = order.unsent.saturating_sub(u32::from(was == Mark::PENDING));
         self.unowe(index, track, slot);
         let oldest = self.lower(self.devices.track(index, track).oldest, slot);
         let state = self.devices.track_mut(index, track);

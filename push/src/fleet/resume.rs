@@ -107,7 +107,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         if !busy && floor == 0 && foreign == 0 && self.devices.track(index, track).ended == 0 {
             return;
         }
-        self.recall(index, track);
+        self.recall(index, track, floor);
         let mut walk = Walk::over(self.devices.track(index, track));
         while let Some(slot) = self.orders.walk(&mut walk, index) {
             if self.orders.at(slot).mark(index).is_out() {
@@ -157,12 +157,17 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         }
     }
 
-    /// Orders that were to be sent again in the session before this one are judged anew.
-    fn recall(&mut self, index: u32, track: Track) {
+    /// Orders that were to be sent again in the session before this one are judged anew. So is what the device has ended and
+    /// the log has as never written: that is a copy from before it was.
+    fn recall(&mut self, index: u32, track: Track, floor: u64) {
         loop {
             // A repetition is never behind a first delivery.
             let slot = self.devices.track(index, track).next;
-            if slot == NONE || self.orders.at(slot).mark(index) != Mark::REPEAT {
+            if slot == NONE {
+                return;
+            }
+            let order = self.orders.at(slot);
+            if order.mark(index) != Mark::REPEAT && order.number > floor {
                 return;
             }
             self.mark_unowed(index, slot);

@@ -521,3 +521,32 @@ fn what_the_log_knows_nothing_of_any_more_ends_although_the_window_is_full_of_su
     outcomes.sort_unstable_by_key(|&(_, number, _)| number);
     assert_eq!((outcomes, world.fleet.live_orders()), (all, 0));
 }
+
+#[test]
+fn what_the_log_has_as_never_written_ends_as_the_device_says_that_has_ended_it() {
+    for window in [1, 2, 3, 8] {
+        let mut world = World::durable(1, 16);
+        world.devices[0].window_orders = window;
+        world.devices[0].persisted = true;
+        world.logs = false;
+        let numbers: Vec<_> = (0..window).map(|_| world.submit(Lane::Urgent)).collect();
+        world.advance(1_000);
+        let ended = world.devices[0].effects.len();
+        // A copy of the log from before the session: nothing of it had left.
+        let mut world = restarted(world, &[closed([0; 4])]);
+        for &number in &numbers {
+            let order = new_order(number, Lane::Urgent, ONCE, Some(HOUR), 8, vec![Mark::PENDING.0]);
+            world.restore(as_durable(order));
+        }
+        world.start();
+        world.advance(10_000);
+        let mut outcomes = world.outcomes();
+        outcomes.sort_unstable_by_key(|&(_, number, _)| number);
+        let all: Vec<_> = numbers.iter().map(|&number| (0, number, Code::APPLIED)).collect();
+        assert_eq!((outcomes, world.fleet.live_orders()), (all, 0), "a window of {window}, {ended} ended");
+        assert!(world.devices[0].effects.values().all(|&times| times == 1));
+        let reported =
+            world.events.iter().any(|event| matches!(event, Event::Outcome { code: Code::DUPLICATE, .. }));
+        assert!(!reported, "it said so without being asked");
+    }
+}
