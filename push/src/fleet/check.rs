@@ -97,16 +97,8 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
     fn check_track(&self, index: u32, track: Track) -> u32 {
         let device = self.devices.at(index);
         let state = self.devices.track(index, track);
-        let mut counted = TrackState {
-            next: NONE,
-            unreceived: NONE,
-            oldest: NONE,
-            owed: 0,
-            sent: 0,
-            out: 0,
-            lingering: 0,
-            ..*state
-        };
+        let TrackState { held, ended, settled, floor, .. } = *state;
+        let mut counted = TrackState { held, ended, settled, floor, ..TrackState::EMPTY };
         let mut bytes = 0;
         let mut slot = self.orders.first_of(track);
         let (mut last, mut pending) = (0, 0);

@@ -2,36 +2,19 @@
 
 mod damage;
 mod faults;
+#[path = "../../src/receiver/flash/tests/records.rs"]
+mod records;
 
 use push::file_journal::{FILE_BYTES, FILE_BYTES_MIN, FileJournal, FileJournalError, SYNCS_MAX};
 use push::outbox::log::Disk;
 use push::receiver::journal::{Found, Journal, RECORD_MAX};
+use records::{record, records, snapshot};
 use testkit::disk::SimDisk;
 
 type Records = Vec<Vec<u8>>;
 
 /// Bytes of a file in these tests: a few dozen records.
 const SMALL: usize = 2_048;
-
-/// Record number `n`: 4 to 64 bytes that say which it is.
-fn record(n: u32) -> Vec<u8> {
-    let mut record = n.to_le_bytes().to_vec();
-    record.resize(4 + (n as usize * 7) % 61, n.to_le_bytes()[0]);
-    record
-}
-
-fn records(numbers: impl IntoIterator<Item = u32>) -> Records {
-    numbers.into_iter().map(record).collect()
-}
-
-fn snapshot(records: &[Vec<u8>]) -> impl FnMut(&mut [u8; RECORD_MAX]) -> Option<usize> + '_ {
-    let mut records = records.iter();
-    move |into| {
-        let record = records.next()?;
-        into[..record.len()].copy_from_slice(record);
-        Some(record.len())
-    }
-}
 
 fn open<D: Disk>(disk: D) -> (FileJournal<D>, Found, Records) {
     let mut journal = FileJournal::new(disk, SMALL);

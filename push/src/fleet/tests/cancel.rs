@@ -58,9 +58,7 @@ fn a_cancel_that_was_cut_is_sent_to_its_end() {
         world.devices[0].room = room;
         world.fleet.cancel(world.now, number);
         world.drain();
-        world.devices[0].room = usize::MAX;
-        world.fleet.handle_writable(world.now, DeviceIndex(0));
-        world.drain();
+        world.unblock(usize::MAX);
         assert_eq!((world.devices[0].cancels.clone(), world.outcomes().len()), (vec![number], 1), "{room}");
     }
 }
@@ -173,9 +171,7 @@ fn a_repetition_that_waits_is_cancelled_at_once_if_it_was_not_begun() {
         assert_eq!(world.mark(numbers[1], 0), Mark::REPEAT);
         world.fleet.cancel(world.now, numbers[1]);
         world.drain();
-        world.devices[0].room = usize::MAX;
-        world.fleet.handle_writable(world.now, DeviceIndex(0));
-        world.drain();
+        world.unblock(usize::MAX);
         // If one of them was begun, nobody knows here which: the device decides.
         let cancelled = world.outcomes() == [(0, numbers[1], Code::CANCELLED)];
         assert!(cancelled, "{:?}", world.outcomes());

@@ -22,6 +22,7 @@ mod supersede;
 mod takeover;
 mod told;
 mod traces;
+mod unlogged;
 mod writes;
 
 use core::net::SocketAddr;
@@ -99,6 +100,34 @@ impl World {
             assert_eq!(world.fleet.add_device(world.now, new), Ok(DeviceIndex(number as u32)));
         }
         world
+    }
+
+    /// The first device's socket takes so many bytes from here on.
+    fn unblock(&mut self, bytes: usize) {
+        self.devices[0].room = bytes;
+        self.fleet.handle_writable(self.now, DeviceIndex(0));
+        self.drain();
+    }
+
+    /// It takes some bytes one by one, and then all that come.
+    fn trickle(&mut self, bytes: usize) {
+        (0..bytes).for_each(|_| self.unblock(1));
+        self.unblock(usize::MAX);
+    }
+
+    /// The first device is there again after its session broke, and takes so many bytes.
+    fn meet_again(&mut self, bytes: usize) {
+        self.answer_dials = false;
+        self.advance(20_000);
+        self.connect(0);
+        self.devices[0].room = bytes;
+        self.drain();
+    }
+
+    /// The first device is (again) on the list, in the first place.
+    fn list(&mut self, id: NodeId) {
+        let new = NewDevice { id: Some(id), address: Some(address(0)) };
+        assert_eq!(self.fleet.add_device(self.now, new), Ok(DeviceIndex(0)));
     }
 
     fn empty(devices: usize, orders: usize, change: impl FnOnce(&mut FleetConfig)) -> Self {

@@ -216,14 +216,7 @@ fn pieces_cut_anywhere_arrive_whole() {
         world.devices[0].room = at;
         world.drain();
         world.submit_to(Lane::Urgent, Some(HOUR), 100, &[0]);
-        for _ in 0..3 {
-            world.devices[0].room = 1;
-            world.fleet.handle_writable(world.now, DeviceIndex(0));
-            world.drain();
-        }
-        world.devices[0].room = usize::MAX;
-        world.fleet.handle_writable(world.now, DeviceIndex(0));
-        world.drain();
+        world.trickle(3);
         assert_eq!(world.pieces(0), [2, 3], "cut at {at}");
         assert_eq!(world.devices[0].numbers(), [1, 2], "cut at {at}");
         assert_eq!(world.closed, []);
@@ -239,9 +232,7 @@ fn an_order_that_ends_in_the_middle_of_a_piece_is_handed_back_when_its_rest_has_
     world.devices[0].finish(Code::CANCELLED);
     world.drain();
     assert_eq!((world.outcomes().len(), world.settled().len()), (1, 0));
-    world.devices[0].room = usize::MAX;
-    world.fleet.handle_writable(world.now, DeviceIndex(0));
-    world.drain();
+    world.unblock(usize::MAX);
     assert_eq!((world.pieces(0), world.settled()), (vec![0], vec![1]));
 
     let mut world = self::world(1);

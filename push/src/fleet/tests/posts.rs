@@ -302,14 +302,7 @@ fn frames_cut_at_every_byte_arrive_whole() {
         world.submit_to(Lane::Urgent, Some(HOUR), 100, &[0]);
         world.devices[0].room = at;
         world.drain();
-        for _ in 0..3 {
-            world.devices[0].room = 1;
-            world.fleet.handle_writable(world.now, DeviceIndex(0));
-            world.drain();
-        }
-        world.devices[0].room = usize::MAX;
-        world.fleet.handle_writable(world.now, DeviceIndex(0));
-        world.drain();
+        world.trickle(3);
         let device = &world.devices[0];
         assert_eq!((device.asked.len(), device.replied.len(), device.orders.len()), (2, 1, 1), "cut at {at}");
         assert_eq!(world.closed, []);
@@ -325,9 +318,7 @@ fn a_question_whose_time_ends_while_it_is_cut_is_told_at_once_and_its_rest_still
     let id = world.ask(0, 800).unwrap();
     world.advance(810);
     assert_eq!(world.unanswered(), [(id, Unanswered::Late)]);
-    world.devices[0].room = usize::MAX;
-    world.fleet.handle_writable(world.now, DeviceIndex(0));
-    world.drain();
+    world.unblock(usize::MAX);
     assert_eq!(world.devices[0].asked.len(), 1);
     assert!(world.answered(0, id, KIND).is_empty());
     let next = world.ask(0, 800).unwrap();

@@ -31,6 +31,16 @@ fn closed(upto: [u64; 4]) -> DeviceTrace {
     DeviceTrace { boot: 1, open: false, upto, ended: [0; 4] }
 }
 
+/// A device whose journal the server knows of, with a window of so many orders.
+fn keeping_floors(window: u16) -> World {
+    let mut world = World::durable(1, 16);
+    world.devices[0].window_orders = window;
+    world.devices[0].persisted = true;
+    world.cut(0);
+    world.advance(20_000);
+    world
+}
+
 /// What the log has of the first device: its last session.
 fn last_trace(world: &World) -> DeviceTrace {
     let mut traces = world.events.iter().filter_map(|event| match *event {
@@ -414,11 +424,7 @@ fn a_device_that_never_heard_of_the_log_has_forgotten_nothing() {
 fn what_ended_and_was_forgotten_is_asked_for_although_later_outcomes_fill_the_window() {
     // The log has lost an outcome that was settled: an older copy of it, or a record that has rotted.
     for window in [1, 2, 3] {
-        let mut world = World::durable(1, 16);
-        world.devices[0].window_orders = window;
-        world.devices[0].persisted = true;
-        world.cut(0);
-        world.advance(20_000);
+        let mut world = keeping_floors(window);
         let first = world.submit(Lane::Normal);
         world.advance(5_000);
         assert_eq!(world.devices[0].durable.settled[2], first);
@@ -443,11 +449,7 @@ fn what_ended_and_was_forgotten_is_asked_for_although_later_outcomes_fill_the_wi
 
 #[test]
 fn what_the_window_has_no_place_for_is_forgotten_only_once_the_device_has_said_all_it_had_to() {
-    let mut world = World::durable(1, 16);
-    world.devices[0].window_orders = 1;
-    world.devices[0].persisted = true;
-    world.cut(0);
-    world.advance(20_000);
+    let mut world = keeping_floors(1);
     let first = world.submit(Lane::Normal);
     world.advance(5_000);
     world.logs = false;
@@ -473,11 +475,7 @@ fn what_the_window_has_no_place_for_is_forgotten_only_once_the_device_has_said_a
 
 #[test]
 fn an_order_too_large_for_a_device_ends_although_its_window_is_full_of_what_waits_for_that() {
-    let mut world = World::durable(1, 16);
-    world.devices[0].window_orders = 1;
-    world.devices[0].persisted = true;
-    world.cut(0);
-    world.advance(20_000);
+    let mut world = keeping_floors(1);
     let (urgent, large) = (world.submit(Lane::Urgent), world.submit(Lane::Bulk));
     world.advance(5_000);
     assert_eq!(world.devices[0].durable.settled, [urgent, 0, 0, large]);
@@ -499,11 +497,7 @@ fn an_order_too_large_for_a_device_ends_although_its_window_is_full_of_what_wait
 
 #[test]
 fn what_the_log_knows_nothing_of_any_more_ends_although_the_window_is_full_of_such_orders() {
-    let mut world = World::durable(1, 16);
-    world.devices[0].window_orders = 4;
-    world.devices[0].persisted = true;
-    world.cut(0);
-    world.advance(20_000);
+    let mut world = keeping_floors(4);
     let numbers: Vec<_> = (0..5).map(|_| world.submit(Lane::Urgent)).collect();
     world.advance(5_000);
     assert_eq!(world.devices[0].durable.settled[0], 5);
@@ -525,9 +519,7 @@ fn what_the_log_knows_nothing_of_any_more_ends_although_the_window_is_full_of_su
 #[test]
 fn what_the_log_has_as_never_written_ends_as_the_device_says_that_has_ended_it() {
     for window in [1, 2, 3, 8] {
-        let mut world = World::durable(1, 16);
-        world.devices[0].window_orders = window;
-        world.devices[0].persisted = true;
+        let mut world = keeping_floors(window);
         world.logs = false;
         let numbers: Vec<_> = (0..window).map(|_| world.submit(Lane::Urgent)).collect();
         world.advance(1_000);

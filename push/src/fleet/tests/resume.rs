@@ -67,11 +67,7 @@ fn new_boot_repeats_what_is_idempotent_and_doubts_the_rest() {
 #[test]
 fn a_repetition_not_written_before_the_next_boot_is_in_doubt_too() {
     let (mut world, _, once) = interrupted();
-    world.answer_dials = false;
-    world.advance(20_000);
-    world.connect(0);
-    world.devices[0].room = 448;
-    world.drain();
+    world.meet_again(448);
     assert_eq!(world.mark(once, 0), Mark::REPEAT);
     world.cut(0);
     world.devices[0].reboot();

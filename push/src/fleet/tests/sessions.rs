@@ -393,9 +393,7 @@ fn a_farewell_cut_in_two_is_said_once_and_one_that_cannot_be_said_is_dropped() {
         world.drain();
         assert_eq!(world.closed, [], "a last frame is on its way");
         if finishes {
-            world.devices[0].room = usize::MAX;
-            world.fleet.handle_writable(world.now, DeviceIndex(0));
-            world.drain();
+            world.unblock(usize::MAX);
         } else {
             world.advance(990);
             assert_eq!(world.closed, []);

@@ -35,9 +35,7 @@ fn a_hello_that_was_cut_is_not_finished_with_another_fence() {
     world.drain();
     world.fleet.take_over(world.now, 5);
     world.drain();
-    world.devices[0].room = usize::MAX;
-    world.fleet.handle_writable(world.now, DeviceIndex(0));
-    world.drain();
+    world.unblock(usize::MAX);
     world.answer_dials = true;
     world.advance(1_500);
     assert_eq!(world.devices[0].hellos.len(), 1, "the other one never became a frame");
@@ -54,9 +52,7 @@ fn a_hello_of_which_nothing_left_is_the_new_one() {
     world.connect(0);
     world.drain();
     world.fleet.take_over(world.now, 5);
-    world.devices[0].room = usize::MAX;
-    world.fleet.handle_writable(world.now, DeviceIndex(0));
-    world.drain();
+    world.unblock(usize::MAX);
     assert_eq!(world.devices[0].hellos[0].fence, 5);
     assert!(world.fleet.is_open(DeviceIndex(0)) && world.closed.is_empty());
 }

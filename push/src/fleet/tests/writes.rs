@@ -10,14 +10,7 @@ fn cut_at(first: usize, times: usize, mut run: impl FnMut(&mut World)) -> World 
     world.connect(0);
     world.devices[0].room = first;
     run(&mut world);
-    for _ in 0..times {
-        world.devices[0].room = 1;
-        world.fleet.handle_writable(world.now, DeviceIndex(0));
-        world.drain();
-    }
-    world.devices[0].room = usize::MAX;
-    world.fleet.handle_writable(world.now, DeviceIndex(0));
-    world.drain();
+    world.trickle(times);
     world
 }
 
@@ -53,9 +46,7 @@ fn every_byte_alone() {
     world.submit_to(Lane::Normal, Some(HOUR), 100, &[0]);
     world.advance(900);
     for _ in 0..448 + 168 + 28 {
-        world.devices[0].room = 1;
-        world.fleet.handle_writable(world.now, DeviceIndex(0));
-        world.drain();
+        world.unblock(1);
     }
     assert_eq!(world.devices[0].effects[&1], 1);
     assert_eq!(
@@ -121,9 +112,7 @@ fn an_order_cut_in_two_is_finished_though_its_lifetime_ends() {
     world.drain();
     world.advance(1_500);
     assert_eq!(world.outcomes(), []);
-    world.devices[0].room = usize::MAX;
-    world.fleet.handle_writable(world.now, DeviceIndex(0));
-    world.drain();
+    world.unblock(usize::MAX);
     assert_eq!(world.outcomes(), [(0, number, Code::APPLIED)]);
 }
 
@@ -148,11 +137,7 @@ fn a_repetition_answered_while_it_is_cut_keeps_its_frame() {
     world.devices[0].habit = Habit::Ack;
     let number = world.submit(Lane::Normal);
     world.cut(0);
-    world.answer_dials = false;
-    world.advance(1_000);
-    world.connect(0);
-    world.devices[0].room = 448 + 50;
-    world.drain();
+    world.meet_again(448 + 50);
     // The device had begun it all the same, and was done just now.
     let entry = Entry { number, code: Code::APPLIED, detail: 0, lane: Lane::Normal, ms: 1 };
     world.devices[0].apply(entry);
@@ -160,9 +145,7 @@ fn a_repetition_answered_while_it_is_cut_keeps_its_frame() {
     world.drain();
     assert_eq!(world.outcomes(), [(0, number, Code::APPLIED)]);
     assert_eq!(world.settled(), [], "the frame is still needed");
-    world.devices[0].room = usize::MAX;
-    world.fleet.handle_writable(world.now, DeviceIndex(0));
-    world.drain();
+    world.unblock(usize::MAX);
     assert_eq!(world.settled(), [number]);
     assert!(world.devices[0].orders.last().unwrap().0.replay);
     assert_eq!(world.fleet.stats().outcomes_repeated + world.fleet.stats().numbers_unknown, 1);

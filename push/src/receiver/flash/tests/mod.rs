@@ -1,35 +1,16 @@
 mod chip;
 mod cuts;
 mod damage;
+mod records;
 
 use super::*;
 use chip::{Chip, Cut};
+use records::{record, records, snapshot};
 
 type Flash = FlashJournal<Chip>;
 type Records = Vec<Vec<u8>>;
 
 const SMALL: FlashShape = FlashShape { pages: 2, page_bytes: 512, unit_bytes: 8 };
-
-/// Record number `n`: 4 to 64 bytes that say which it is.
-fn record(n: u32) -> Vec<u8> {
-    let mut record = n.to_le_bytes().to_vec();
-    record.resize(4 + (n as usize * 7) % 61, n.to_le_bytes()[0]);
-    record
-}
-
-fn records(numbers: impl IntoIterator<Item = u32>) -> Records {
-    numbers.into_iter().map(record).collect()
-}
-
-/// What a receiver that holds these records gives for a snapshot.
-fn snapshot(records: &[Vec<u8>]) -> impl FnMut(&mut [u8; RECORD_MAX]) -> Option<usize> + '_ {
-    let mut records = records.iter();
-    move |into| {
-        let record = records.next()?;
-        into[..record.len()].copy_from_slice(record);
-        Some(record.len())
-    }
-}
 
 fn open(chip: Chip) -> (Flash, Found, Records) {
     let mut flash = Flash::new(chip).unwrap();
