@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use push::blob::Blob;
 use push::receiver::Verdict;
 use wire_format::frame::order::{Delivery, KindFlags, Order, OrderOption};
 use wire_format::ids::{Lane, OrderKind};
@@ -24,6 +25,8 @@ pub struct Draft<'a> {
     pub repeats: Option<(u64, u16)>,
     /// Its payload.
     pub payload: &'a [u8],
+    /// The payload is sent in pieces, under this name and with this digest.
+    pub in_pieces: Option<(u64, [u8; 32])>,
 }
 
 impl Draft<'_> {
@@ -35,10 +38,17 @@ impl Draft<'_> {
     #[must_use]
     pub fn frame(&self, number: u64, lifetime: Option<Duration>) -> Vec<u8> {
         let (supersede_key, supersede_version) = self.supersede.unwrap_or_default();
-        let mut options = [0; 16];
+        let mut options = [0; 64];
         let retry = self.repeats.map(|(first, attempt)| OrderOption::Retry { first, attempt });
-        let used =
+        let mut used =
             retry.map_or(0, |retry| retry.emit(&mut options).expect("a first number and a repetition"));
+        let blob = self.in_pieces.map(|(id, sha256)| Blob::new(id, self.payload, sha256));
+        if let Some(blob) = &blob {
+            let option = blob.option().expect("no more bytes than a payload may have");
+            options[used..used + option.len()].copy_from_slice(&option);
+            used += option.len();
+        }
+        let behind = blob.map_or(0, |blob| blob.frames_len());
         let order = Order {
             number,
             order_key: self.key,
@@ -49,13 +59,14 @@ impl Draft<'_> {
             kind_flags: kind_flags(self.idempotent),
             schema: 1,
             options: &options[..used],
-            payload: self.payload,
+            payload: if blob.is_some() { &[] } else { self.payload },
         };
         let remaining_ms = lifetime.map(Delivery::millis);
         let delivery = Delivery { durable: self.durable, replay: false, needs_result: false, remaining_ms };
-        let mut frame = vec![0; self.payload.len() + 128];
+        let mut frame = vec![0; order.payload.len() + 192 + behind];
         let len = order.emit(&delivery, &mut frame).expect("the numbers are right and there is room");
-        frame.truncate(len);
+        let pieces = blob.map_or(Ok(0), |blob| blob.emit_frames(&mut frame[len..]));
+        frame.truncate(len + pieces.expect("there is room"));
         frame
     }
 }

@@ -262,6 +262,7 @@ impl Wish {
             supersede: self.supersede,
             repeats: self.repeats.map(|(_, first, times)| (first, times)),
             payload: &self.payload,
+            in_pieces: None,
         };
         draft.frame(number, lifetime)
     }

@@ -15,6 +15,7 @@ use super::ledger::Ledger;
 use super::memory::{Answered, Kept};
 use super::names::Probe;
 use super::network::LinkId;
+use super::pieces::{Came, Pieces};
 use super::plan::{DeviceSpec, Keeps, MS};
 use super::server::server_id;
 use super::store::{Medium, Store, StoreError};
@@ -74,6 +75,8 @@ pub(super) struct Device {
     pub(super) answered: Vec<Answered>,
     /// What its journal has.
     pub(super) kept: Kept,
+    /// The payload that it puts together.
+    pub(super) pieces: Pieces,
     /// It will be read again at once.
     pub(super) reads_on: bool,
     /// The server was told to forget it.
@@ -105,6 +108,7 @@ impl Device {
             volatile: 0,
             answered: Vec::new(),
             kept: Kept::default(),
+            pieces: Pieces::default(),
             reads_on: false,
             removed: false,
             listed_again: false,
@@ -132,6 +136,7 @@ fn config(spec: &DeviceSpec, at: usize, boot: u64) -> ReceiverConfig {
     config.window_orders = spec.window_orders;
     config.window_bytes = spec.window_bytes;
     config.max_body = spec.max_body;
+    config.parts = spec.parts;
     config
 }
 
@@ -179,6 +184,10 @@ impl World {
         (device.boot, device.receiver, device.store) = (boot, Some(receiver), store);
         device.off_by = None;
         device.syncs_until = None;
+        if core::mem::take(&mut device.pieces).is_partial() {
+            self.probe(Probe::PiecesLost);
+        }
+        let device = &mut self.devices[at];
         if device.store.is_some() {
             self.check_fence(at);
         }
@@ -497,12 +506,14 @@ impl World {
                 return handed;
             };
             let unread = &mut it.down.unread;
-            let mut given = None;
+            let (mut given, mut piece) = (None, None);
             let used = match receiver.handle_bytes(now, conn, unread) {
                 Ok(input) => {
                     let used = input.consumed;
-                    if let Some(Item::Order(delivered)) = input.item {
-                        given = Some(known(&self.ledger, &delivered));
+                    match input.item {
+                        Some(Item::Order(delivered)) => given = Some(known(&self.ledger, &delivered, None)),
+                        Some(Item::Piece(came)) => piece = Some(Came::from(came)),
+                        _ => {}
                     }
                     used
                 }
@@ -514,6 +525,9 @@ impl World {
             };
             handed |= given.is_some();
             let nothing_left = use_bytes(unread, used);
+            if let Some(piece) = piece {
+                self.take_piece(at, id, &piece);
+            }
             match given {
                 Some(Ok(given)) => {
                     let boot = self.links.at(id).map_or(0, |link| link.boot);
@@ -533,9 +547,10 @@ impl World {
     fn take_waiting(&mut self, at: usize) {
         while self.devices[at].work.is_none() {
             let now = self.now;
-            let Some(receiver) = &mut self.devices[at].receiver else { return };
+            let device = &mut self.devices[at];
+            let Some(receiver) = &mut device.receiver else { return };
             let Some(delivered) = receiver.poll_order(now) else { return };
-            match known(&self.ledger, &delivered) {
+            match known(&self.ledger, &delivered, device.pieces.of(delivered.ticket)) {
                 Ok(given) => {
                     self.probe(Probe::Parked);
                     self.begin(at, given);
@@ -560,8 +575,8 @@ pub(super) fn use_bytes(unread: &mut Vec<u8>, used: usize) -> bool {
 }
 
 /// Which order this is, if it is one as it was pushed.
-fn known(ledger: &Ledger, delivered: &Delivered<'_>) -> Result<Given, String> {
-    let order = ledger.recognize(delivered.lineage, &delivered.order)?;
+fn known(ledger: &Ledger, delivered: &Delivered<'_>, pieces: Option<&[u8]>) -> Result<Given, String> {
+    let order = ledger.recognize(delivered.lineage, &delivered.order, pieces)?;
     let (ticket, lane, redelivered) = (delivered.ticket, delivered.order.lane, delivered.redelivered);
     Ok(Given { ticket, order, lane, redelivered })
 }

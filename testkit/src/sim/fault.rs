@@ -152,6 +152,12 @@ pub(super) enum Fault {
         lasts: Duration,
         takes: Duration,
     },
+    /// After so many pieces of a payload the device loses its connection, or its power for so long.
+    PieceCut {
+        device: usize,
+        after: u32,
+        power: Option<Duration>,
+    },
     /// Somebody says that the device is found where another one is.
     FalseAnnounce {
         device: usize,
@@ -207,6 +213,7 @@ impl Fault {
             Self::JournalRots { .. } => FaultKind::JournalRots,
             Self::WallFrozen { .. } => FaultKind::WallFrozen,
             Self::JournalSlow { .. } => FaultKind::JournalSlow,
+            Self::PieceCut { .. } => FaultKind::PieceCut,
             Self::FalseAnnounce { .. } => FaultKind::FalseAnnounce,
             Self::DiskRots { .. } => FaultKind::DiskRots,
             Self::Backup { .. } => FaultKind::Backup,

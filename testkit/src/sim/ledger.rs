@@ -5,11 +5,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt::{self, Display, Write};
 use std::time::Duration;
 
-use wire_format::frame::order::{KindFlags, Order};
+use wire_format::frame::order::{KindFlags, Order, OrderOption, options};
 use wire_format::ids::{Lane, Lineage};
 use wire_format::rng::mix;
 use wire_format::time::Instant;
 
+use super::pieces::{blob_of, digest};
 use crate::history::{Checker, Event, Limits, OrderId, Rule, Violation};
 use crate::script::{Draft, kind_flags};
 
@@ -70,6 +71,8 @@ pub(super) struct Wish {
     pub(super) supersede: Option<(u64, u64)>,
     pub(super) key: u64,
     pub(super) len: usize,
+    /// The payload that it shares with others, if it comes in pieces.
+    pub(super) large: Option<u64>,
     /// It stands in the durable log.
     pub(super) durable: bool,
     /// The first order, and which repetition of it this is.
@@ -83,8 +86,8 @@ impl Wish {
 
     /// The bytes every device has to see: the order's name, and what follows from it.
     pub(super) fn payload(&self) -> Vec<u8> {
-        let mut bytes = u64::from(self.id).to_le_bytes().to_vec();
-        let mut at = u64::from(self.id);
+        let mut at = self.large.unwrap_or(u64::from(self.id));
+        let mut bytes = at.to_le_bytes().to_vec();
         while bytes.len() < self.len {
             at = mix(at);
             bytes.extend(at.to_le_bytes());
@@ -103,14 +106,28 @@ impl Wish {
             supersede: self.supersede,
             repeats: self.repeats,
             payload: &payload,
+            in_pieces: self.large.map(|large| (blob_of(large, self.len), digest(&payload))),
         };
         draft.frame(number, lifetime)
+    }
+
+    /// Whether an order names the pieces of its payload, and nothing but them.
+    fn is_named_by(&self, order: &Order<'_>) -> bool {
+        let named = options(order.options).map_while(Result::ok).find_map(|option| match option {
+            OrderOption::Parts { blob, size, .. } => Some((blob, size as usize)),
+            OrderOption::Retry { .. } => None,
+        });
+        let ours = self.large.map(|large| (blob_of(large, self.len), self.len.max(8)));
+        order.payload.is_empty() && named == ours
     }
 
     /// What differs between the order handed over and the one asked for.
     pub(super) fn differs(&self, order: &Order<'_>) -> Option<&'static str> {
         let checks = [
-            (order.payload == self.payload(), "payload"),
+            (
+                if self.large.is_some() { self.is_named_by(order) } else { order.payload == self.payload() },
+                "payload",
+            ),
             (order.order_key == self.key, "key"),
             ((order.supersede_key, order.supersede_version) == self.supersede.unwrap_or_default(), "version"),
             (order.lane == self.lane, "lane"),
@@ -230,11 +247,21 @@ impl Ledger {
         self.pushed.insert(order, (wish.key, wish.supersede));
     }
 
-    /// The order a device was handed, if it is one that was pushed, as it was pushed.
-    pub(super) fn recognize(&self, lineage: Lineage, order: &Order<'_>) -> Result<OrderId, String> {
+    /// The order a device was handed, if it is one that was pushed, as it was pushed. `pieces` is its payload, if that came so.
+    pub(super) fn recognize(
+        &self,
+        lineage: Lineage,
+        order: &Order<'_>,
+        pieces: Option<&[u8]>,
+    ) -> Result<OrderId, String> {
         let known = self.orders.get(&(lineage, order.number)).ok_or("nobody pushed it")?;
         // The newest continuation of a log comes last.
         let found = known.iter().rev().find(|(_, wish)| wish.differs(order).is_none());
+        let whole =
+            |wish: &Wish| wish.large.is_none() || pieces.is_some_and(|pieces| pieces == wish.payload());
+        if found.is_some_and(|(_, wish)| !whole(wish)) {
+            return Err("its pieces are not what was pushed".to_owned());
+        }
         found.map(|(id, _)| *id).ok_or_else(|| {
             let what = known.last().and_then(|(_, wish)| wish.differs(order)).unwrap_or("nothing");
             format!("its {what} is not what was pushed")

@@ -16,6 +16,7 @@
 //! | `memory` | what a device must remember over its boots |
 //! | `store` | a device's journal: what it is kept in |
 //! | `orders`, `retry`, `work` | the applications on both sides |
+//! | `pieces` | payloads that come in pieces |
 //! | `storm` | faults, as they are done to the world |
 //! | `ledger`, `check`, `marks` | what was asked for, what became of it, and what may not be |
 //! | `names` | faults and rare paths that are counted |
@@ -34,6 +35,7 @@ mod memory;
 mod names;
 mod network;
 mod orders;
+mod pieces;
 mod plan;
 mod queue;
 mod restart;

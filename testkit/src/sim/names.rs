@@ -66,6 +66,7 @@ names! {
         WallFrozen = "wall clocks that stand still";
         JournalSlow = "journals slow";
         FalseAnnounce = "announces that are not true";
+        PieceCut = "cuts in the middle of a payload";
         DiskRots = "outboxes with a flipped bit";
         Backup = "outboxes restored from a backup";
     }
@@ -135,6 +136,9 @@ names! {
         Mended = "a record found rotten while the server runs, and written again from memory", rare;
         Forked = "S10: a restored outbox found out", rare;
         Renewed = "a durable log begun anew", rare;
+        InPieces = "a payload put together from its pieces";
+        PiecesGoOn = "pieces fetched on in the next session";
+        PiecesLost = "pieces lost with a boot";
     }
 }
 

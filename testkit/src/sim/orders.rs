@@ -60,6 +60,7 @@ impl World {
             supersede,
             key: spec.key,
             len: spec.len,
+            large: spec.large,
             durable: spec.durable,
             repeats: None,
         };

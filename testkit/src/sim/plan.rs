@@ -6,6 +6,7 @@ use wire_format::ids::Lane;
 use wire_format::rng::{Rng, mix};
 
 use super::fault::{Fault, FaultSpec, draw_faults, draw_rare_faults};
+use super::pieces::draw_large;
 
 pub(super) const MS: Duration = Duration::from_millis(1);
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -57,6 +58,8 @@ pub(super) struct DeviceSpec {
     /// The server knows its id beforehand.
     pub(super) listed: bool,
     pub(super) scratch: usize,
+    /// It takes payloads in pieces.
+    pub(super) parts: bool,
 }
 
 /// Whom an order is for.
@@ -79,6 +82,8 @@ pub(super) struct OrderSpec {
     pub(super) versioned: Option<u64>,
     pub(super) key: u64,
     pub(super) len: usize,
+    /// Its payload comes in pieces: which one, of those that several orders may have.
+    pub(super) large: Option<u64>,
     pub(super) whom: Whom,
     pub(super) cancel_after: Option<Duration>,
     pub(super) durable: bool,
@@ -158,6 +163,7 @@ impl Plan {
         plan.orders = draw_orders(&plan, &mut rng);
         plan.faults = draw_faults(&plan, &mut rng);
         plan.faults.extend(draw_rare_faults(&plan));
+        draw_large(&mut plan);
         // Who is known by an address alone is whoever answers there.
         if plan.has(|fault| matches!(fault, Fault::Swap { .. } | Fault::FalseAnnounce { .. })) {
             plan.devices.iter_mut().for_each(|device| device.listed = true);
@@ -227,6 +233,7 @@ fn draw_device(rng: &mut Rng, quiet: bool) -> DeviceSpec {
         small,
         listed: rng.below(5) != 0,
         scratch: push::receiver::SCRATCH_MIN + rng.below(2_000) as usize,
+        parts: false,
     }
 }
 
@@ -286,6 +293,7 @@ fn draw_order(plan: &Plan, rng: &mut Rng, id: u32, at: Duration) -> OrderSpec {
         versioned,
         key: if keyed { 1 + rng.below(if quiet { 1 << 40 } else { 3 }) } else { 0 },
         len: 8 + rng.below(if long { 5_000 } else { 700 }) as usize,
+        large: None,
         whom,
         cancel_after: cancelled.then(|| rng.between(Duration::ZERO, MS * 3_000)),
     }

@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use push::blob::frames_len;
 use push::config::{LogId, Runs};
 use push::fleet::{DeviceTrace, NewDevice, NewOrder};
 use push::outbox::{Outbox, Restored, RestoredDevice, RestoredOrder};
 use push::{DeviceIndex, Mark};
+use wire_format::frame::Order;
 use wire_format::frame::order::KindFlags;
 use wire_format::frame::outcome::Code;
-use wire_format::frame::{Order, Raw};
 use wire_format::ids::Lineage;
+use wire_format::splitter::{Split, split};
 
 use super::durable::{Durable, Job};
 use super::ledger::Wish;
@@ -393,9 +395,13 @@ impl World {
 
 /// Whether the record's frame is the order that was pushed.
 fn is_as_pushed(frame: &[u8], wish: &Wish) -> bool {
-    let Ok(raw) = Raw::parse(frame) else { return false };
+    let Ok(Split::Frame(raw)) = split(frame, u32::MAX) else { return false };
     let Ok((delivery, order)) = Order::parse(&raw) else { return false };
+    let behind = &frame[raw.len()..];
+    let pieces = wish.large.map_or(0, |_| frames_len(wish.payload().len()));
     delivery.durable
+        && behind.len() == pieces
+        && (pieces == 0 || wish.frame(order.number, None, true).ends_with(behind))
         && wish.differs(&order).is_none()
         && order.kind_flags.contains(KindFlags::IDEMPOTENT) == wish.idempotent
 }

@@ -49,6 +49,7 @@ impl World {
             Fault::Swap { devices: (one, other), healed_after } => self.swap(one, other, healed_after),
             Fault::Announce { device } => self.heal_address(device),
             Fault::Remove { device, away } => self.remove(device, away),
+            Fault::PieceCut { device, after, power } => self.devices[device].pieces.cut_after(after, power),
             Fault::JournalSlow { device, lasts, takes } => self.devices[device].slow = (takes, now + lasts),
             Fault::FalseAnnounce { device, other, healed_after } => {
                 self.announce_falsely(device, other, healed_after);
@@ -140,7 +141,7 @@ impl World {
     }
 
     /// The connection breaks: both ends are told at different times, or nobody is.
-    fn cut(&mut self, device: usize, silent: bool) {
+    pub(super) fn cut(&mut self, device: usize, silent: bool) {
         for id in self.links.of_device(device) {
             let Some(link) = self.links.at(id).filter(|link| !link.cut) else { continue };
             link.cut = true;
