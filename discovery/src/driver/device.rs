@@ -297,6 +297,10 @@ impl Core for Finder {
         }
     }
 
+    fn tells_counters(command: &Command) -> bool {
+        matches!(command, Command::Stats(_))
+    }
+
     fn poll_transmit(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
         self.seeker.poll_transmit(now, buffer)
     }

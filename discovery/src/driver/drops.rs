@@ -22,10 +22,14 @@ const CHUNK_BYTES: usize = 8 << 10;
 /// The shortest time between two looks.
 const LOOK_APART: Duration = Duration::from_millis(100);
 
+/// The same after a look that did not find our sockets. It read all it may, which takes milliseconds, and ours are still
+/// behind thousands of others a moment later.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
 /// Looks at the counters once in a while.
 #[derive(Debug)]
-pub(crate) struct DropWatch {
-    counter: Option<DropCounter>,
+pub(crate) struct DropWatch<F = File> {
+    counter: Option<DropCounter<F>>,
     at: Instant,
 }
 
@@ -33,12 +37,16 @@ impl DropWatch {
     pub(crate) fn new(inodes: Vec<u64>) -> Self {
         Self { counter: DropCounter::open(inodes), at: Instant::ZERO }
     }
+}
 
-    /// Datagrams dropped so far; `None` if nobody knows, or the last look was less than 100 ms ago.
+impl<F: Read + Seek> DropWatch<F> {
+    /// Datagrams dropped so far; `None` if nobody knows, or the last look was less than 100 ms ago (10 s, if it found
+    /// nothing).
     pub(crate) fn look(&mut self, now: Instant) -> Option<u64> {
         let counter = self.counter.as_mut().filter(|_| now >= self.at)?;
-        self.at = now + LOOK_APART;
-        counter.read()
+        let drops = counter.read();
+        self.at = now + if drops.is_some() { LOOK_APART } else { LOOK_AGAIN };
+        drops
     }
 }
 
@@ -152,20 +160,20 @@ mod tests {
     }
 
     #[test]
-    fn looks_are_a_tenth_of_a_second_apart() {
-        let mut watch = DropWatch { counter: None, at: Instant::ZERO };
+    fn looks_are_a_tenth_of_a_second_apart_and_ten_seconds_after_one_that_found_nothing() {
+        let mut watch = DropWatch::<io::Cursor<&[u8]>> { counter: None, at: Instant::ZERO };
         assert_eq!((watch.look(Instant::ZERO), watch.at), (None, Instant::ZERO), "nobody tells");
-        let Some(counter) = DropCounter::open(vec![0]) else { return };
-        watch.counter = Some(counter);
-        let early = Instant::ZERO + LOOK_APART / 2;
-        for (now, next) in [
-            (Instant::ZERO, Instant::ZERO + LOOK_APART),
-            (early, Instant::ZERO + LOOK_APART),
-            (Instant::ZERO + LOOK_APART, Instant::ZERO + LOOK_APART * 2),
-        ] {
-            watch.look(now);
-            assert_eq!(watch.at, next);
-        }
+        let list =
+            |text: &'static str, inode| DropCounter::new(io::Cursor::new(text.as_bytes()), vec![inode]);
+        let line = "1: 0:1 0:0 07 0:0 0:0 0 0 0 7 2 0 3\n";
+        watch.counter = Some(list(line, 7));
+        let ms = |ms| Instant::ZERO + Duration::from_millis(ms);
+        assert_eq!([0, 50, 99, 100].map(|at| watch.look(ms(at))), [Some(3), None, None, Some(3)]);
+        watch.counter = Some(list(line, 8));
+        assert_eq!((watch.look(ms(200)), watch.at), (None, ms(10_200)), "it is not in the list");
+        watch.counter = Some(list(line, 7));
+        assert_eq!([300, 10_199, 10_200].map(|at| watch.look(ms(at))), [None, None, Some(3)]);
+        assert_eq!(watch.at, ms(10_300));
     }
 
     #[cfg(target_os = "linux")]

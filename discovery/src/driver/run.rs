@@ -37,6 +37,9 @@ pub(crate) trait Core: Send + 'static {
     type Event: Send + 'static;
     /// A request of a handle.
     type Command: Send + 'static;
+    /// What the sockets had no room for changes what the core does: it is told while something arrives. Otherwise it is
+    /// only looked at for whoever wants to see the counters: a look reads a line for every socket of the host.
+    const FOLLOWS_DROPS: bool = false;
 
     fn link_up(&mut self, now: Instant, link: LinkId);
     fn link_down(&mut self, now: Instant, link: LinkId);
@@ -45,6 +48,8 @@ pub(crate) trait Core: Send + 'static {
     /// The system has dropped so many datagrams at our sockets; told when it has become more.
     fn handle_receive_drops(&mut self, _now: Instant, _total: u64) {}
     fn handle_command(&mut self, now: Instant, command: Self::Command, net: &NetStats);
+    /// Whether the answer to a command tells the counters of the sockets.
+    fn tells_counters(command: &Self::Command) -> bool;
     fn poll_transmit(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Transmit>;
     fn poll_event(&mut self, now: Instant) -> Option<Self::Event>;
     fn poll_timeout(&self) -> Option<Instant>;
@@ -157,6 +162,9 @@ impl<C: Core> Loop<C> {
                 Woken::Orphaned => return,
                 Woken::Command(command) => {
                     let now = self.clock.now();
+                    if C::tells_counters(&command) {
+                        self.follow_drops(now).await;
+                    }
                     self.core.handle_command(now, command, &self.wire.stats);
                     self.drain(now).await;
                 }
@@ -175,7 +183,9 @@ impl<C: Core> Loop<C> {
                     }
                 }
             }
-            self.follow_drops(now, !batch.is_empty()).await;
+            if C::FOLLOWS_DROPS && !batch.is_empty() {
+                self.follow_drops(now).await;
+            }
             let now = self.clock.now();
             if self.core.poll_timeout().is_some_and(|at| at <= now) {
                 self.core.handle_timeout(now);
@@ -196,9 +206,9 @@ impl<C: Core> Loop<C> {
         }
     }
 
-    /// Tells the core what the sockets had no room for. Asked only while something arrives.
-    async fn follow_drops(&mut self, now: Instant, arriving: bool) {
-        if arriving && let Some(total) = self.wire.receive_drops(now) {
+    /// Looks at what the sockets had no room for, and tells the core.
+    async fn follow_drops(&mut self, now: Instant) {
+        if let Some(total) = self.wire.receive_drops(now) {
             self.core.handle_receive_drops(now, total);
             self.drain(now).await;
         }
@@ -323,16 +333,22 @@ mod tests {
         copy: Option<SocketAddrV4>,
         copied: bool,
         timeouts: Arc<AtomicU64>,
+        dropped: Arc<AtomicU64>,
     }
 
     const NODE: (&str, wire_format::ids::NodeId) = ("test", wire_format::ids::NodeId([7; 16]));
 
-    /// Stop, unless deaf to it.
-    struct Stop;
+    enum Command {
+        /// Stop, unless deaf to it.
+        Stop,
+        /// Say how many datagrams the sockets had no room for.
+        Drops(oneshot::Sender<u64>),
+    }
+    use Command::Stop;
 
     impl Core for Restless {
         type Event = u32;
-        type Command = Stop;
+        type Command = Command;
 
         fn link_up(&mut self, _now: Instant, link: LinkId) {
             assert_eq!(link, LinkId(0));
@@ -349,9 +365,20 @@ mod tests {
             self.timeouts.fetch_add(1, Ordering::Relaxed);
         }
 
-        fn handle_command(&mut self, _now: Instant, Stop: Stop, net: &NetStats) {
+        fn handle_receive_drops(&mut self, _now: Instant, total: u64) {
+            self.dropped.store(total, Ordering::Relaxed);
+        }
+
+        fn handle_command(&mut self, _now: Instant, command: Command, net: &NetStats) {
             assert_eq!(net.links, 1);
-            self.stopped = !self.deaf;
+            match command {
+                Stop => self.stopped = !self.deaf,
+                Command::Drops(answer) => answer.send(net.receive_drops).unwrap(),
+            }
+        }
+
+        fn tells_counters(command: &Command) -> bool {
+            matches!(command, Command::Drops(_))
         }
 
         fn poll_transmit(&mut self, _now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
@@ -389,9 +416,19 @@ mod tests {
 
     /// The same on sockets that fail when told to.
     fn start_faulty(host: u8, core: Restless) -> (SocketAddrV4, Faults, Task<Restless>) {
+        start_with(host, core, Net::default().receive_buffer_bytes)
+    }
+
+    fn start_with(host: u8, core: Restless, room: usize) -> (SocketAddrV4, Faults, Task<Restless>) {
         let at = SocketAddrV4::new(Ipv4Addr::new(127, 42, 0, host), 41_472);
         let broadcast = Some(Ipv4Addr::new(127, 42, 255, host));
-        let net = Net { bind: Some(*at.ip()), broadcast, port: at.port(), ..Net::default() };
+        let net = Net {
+            bind: Some(*at.ip()),
+            broadcast,
+            port: at.port(),
+            receive_buffer_bytes: room,
+            ..Net::default()
+        };
         let faults = Faults::default();
         let open = || {
             let mut wire = Wire::open(net, [])?;
@@ -423,6 +460,28 @@ mod tests {
         for len in 0..200 {
             assert_eq!(socket.recv_from(&mut buffer).await.unwrap(), (len, at.into()));
         }
+        task.shutdown(Stop).await;
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn what_found_no_room_is_looked_at_for_whoever_asks_only() {
+        // A host with 10,000 devices has 20,000 sockets: each of them reading that list at each broadcast is all it does.
+        let dropped = Arc::default();
+        let core = Restless { dropped: Arc::clone(&dropped), ..Restless::default() };
+        let (at, _, task) = start_with(12, core, 64 << 10);
+        let socket = std::net::UdpSocket::bind("127.42.1.12:0").unwrap();
+        // The task does not run meanwhile.
+        for _ in 0..2_000 {
+            socket.send_to(&[7; 100], at).unwrap();
+        }
+        socket.set_nonblocking(true).unwrap();
+        let socket = tokio::net::UdpSocket::from_std(socket).unwrap();
+        socket.recv_from(&mut [0; 100]).await.unwrap();
+        assert_eq!(dropped.load(Ordering::Relaxed), 0, "it did not ask");
+        let told = ask(task.commands(), Command::Drops).await.unwrap();
+        assert!((1..2_000).contains(&told), "{told}");
+        assert_eq!(dropped.load(Ordering::Relaxed), told);
         task.shutdown(Stop).await;
     }
 

@@ -311,6 +311,8 @@ impl Server {
 impl Core for Server {
     type Event = ServerEvent;
     type Command = Command;
+    // They widen the next reply window.
+    const FOLLOWS_DROPS: bool = true;
 
     fn link_up(&mut self, now: Instant, link: LinkId) {
         self.roster.link_up(now, link);
@@ -364,6 +366,10 @@ impl Core for Server {
             Command::SetDeviceKeys(id, ring) => self.set_device_keys(now, id, ring.map(|ring| *ring)),
             Command::Stop(reason, retry_after_s) => roster.stop(now, reason, retry_after_s),
         }
+    }
+
+    fn tells_counters(command: &Command) -> bool {
+        matches!(command, Command::Stats(_))
     }
 
     fn poll_transmit(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Transmit> {

@@ -48,8 +48,9 @@ pub struct NetStats {
     pub no_link: u64,
     /// Failed receives; the loop goes on.
     pub receive_errors: u64,
-    /// Datagrams the system dropped because the receive queue was full, as far as it tells (Linux); looked at ten times a
-    /// second at most, while datagrams arrive.
+    /// Datagrams the system dropped because the receive queue was full, as far as it tells (Linux; on a host with more than
+    /// 2,048 UDP sockets perhaps not). Looked at ten times a second at most: by a server while datagrams arrive, by both when
+    /// this is asked for.
     pub receive_drops: u64,
     /// Looks at the interfaces.
     pub scans: u64,
