@@ -39,6 +39,25 @@ fn each_device_is_dialled_from_the_address_of_its_own_network() {
     assert_eq!(astray, 0);
 }
 
+#[test]
+fn a_server_bound_to_an_address_has_more_devices_than_the_host_has_ports_for_dials() {
+    let Some(lan) = Lan::new(
+        "s  eth0  shop  10.57.1.1/24
+         a  eth0  shop  10.57.1.101/24 10.57.1.102/24 10.57.1.103/24 10.57.1.104/24 10.57.1.105/24 10.57.1.106/24",
+    ) else {
+        return;
+    };
+    lan.sysctl("s", "net/ipv4/ip_local_port_range", "40000 40003");
+    let numbers = [1, 2, 3, 4, 5, 6];
+    let address = |n: u8| std::net::Ipv4Addr::new(10, 57, 1, 100 + n);
+    let tills = numbers.map(|n| till(&lan, "a", device(n).bind(address(n)).no_discovery()));
+    let listed = |n: u8| StaticDevice { id: Some(id(n)), ..StaticDevice::at((address(n), 8_081).into()) };
+    let bound = server().bind([10, 57, 1, 1].into()).no_discovery();
+    let server = serve(&lan, "s", numbers.into_iter().fold(bound, |server, n| server.device(listed(n))));
+    server.applied(b"page", &numbers);
+    assert!(tills.iter().all(|till| till.orders() == [b"page"]));
+}
+
 /// Nothing of discovery gets in or out.
 const NO_DISCOVERY: &str = "table inet wall {
     chain arriving { type filter hook input priority 0; udp dport 57854 drop; };

@@ -74,7 +74,8 @@ impl ConnConfig {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         self.set_options(&socket);
-        if let Some(source) = self.source.filter(|source| source.is_ipv4() == address.is_ipv4()) {
+        let source = self.source.filter(|source| source.is_ipv4() == address.is_ipv4());
+        if let Some(source) = source.filter(|&source| !is_chosen_anyway(source, address)) {
             // A bound socket takes a port of its source address for itself, for a minute longer than it lives: three
             // restarts with 10,000 devices would use up all 28,000. With this it shares the port with dials to others.
             #[cfg(not(windows))]
@@ -106,6 +107,19 @@ impl ConnConfig {
             }
         }
     }
+}
+
+/// Whether a dial to `address` leaves from `source` without being told. Then it need not be bound: Linux searches a port for
+/// a bound socket among those of all others, most of a millisecond with 10,000 of them, and gives each to one only, while
+/// those it finds for a connection are shared by devices.
+fn is_chosen_anyway(source: IpAddr, address: SocketAddr) -> bool {
+    // Nothing is sent: a socket for datagrams is given its address by the routes.
+    let chosen = || {
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        socket.connect(&address.into())?;
+        socket.local_addr()
+    };
+    chosen().is_ok_and(|local| local.as_socket().is_some_and(|local| local.ip() == source))
 }
 
 #[cfg(unix)]
