@@ -43,7 +43,7 @@ pub(crate) struct Cli {
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
-    /// Run a server and hundreds of devices on this machine, find them, push orders, check every outcome.
+    /// Run a server and up to 10,000 devices on this machine, find them, push orders, check every outcome.
     Demo(demo::Args),
     /// Run a store server.
     Serve(serve::Args),

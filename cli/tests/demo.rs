@@ -3,6 +3,7 @@
 mod support;
 
 use std::net::TcpListener;
+use std::process::{Command, Stdio};
 
 use support::{Running, code, json_lines, run, stderr};
 
@@ -65,19 +66,55 @@ fn a_port_that_is_taken_stops_it_before_it_begins() {
 fn an_interrupted_demo_takes_its_processes_along() {
     let words = ["demo", "--devices", "501", "--orders", "100000"];
     let demo = Running::start(&[&words[..], &["--port-discovery", "20074", "--port-push", "20174"]].concat());
-    // Its ports are taken as soon as its devices run.
-    let taken = || std::net::TcpStream::connect("127.57.0.1:20174").is_ok();
-    let begun = support::now();
-    while !taken() && begun.elapsed() < support::PATIENCE {
-        pause();
-    }
-    assert!(taken(), "the devices run");
+    until_listening("127.57.0.1:20174", true);
     demo.signal("INT");
     assert_eq!(demo.wait_for_event("error")["event"], "error");
-    while taken() && begun.elapsed() < support::PATIENCE {
+    until_listening("127.57.0.1:20174", false);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_demo_that_cannot_go_on_says_how_far_it_got_and_ends() {
+    let demo = Command::new(env!("CARGO_BIN_EXE_tillwire"))
+        .args(["demo", "--devices", "501", "--orders", "4", "--json"])
+        .args(["--port-discovery", "20075", "--port-push", "20175"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    until_listening("127.57.0.1:20175", true);
+    let devices = child_of(demo.id()).expect("the devices have a process");
+    let status = Command::new("kill").args(["-STOP", &devices.to_string()]).status();
+    assert!(status.expect("kill runs").success());
+    let output = demo.wait_with_output().expect("it ends");
+    let (told, last) = (stderr(&output), json_lines(&output));
+    assert_eq!(code(&output), 1, "{told}");
+    assert!(told.contains("   5 s: ") && told.contains(" of 501 devices connected"), "progress: {told}");
+    let error = last.last().map_or("", |line| line["error"].as_str().unwrap_or_default());
+    assert!(error.contains(" of 501 devices were found, ") && error.contains("no more for 20 s"), "{told}");
+    until_listening("127.57.0.1:20175", false);
+}
+
+/// The process that has this one for its parent.
+fn child_of(parent: u32) -> Option<u32> {
+    let is_child = |pid: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let words = stat.rsplit(')').next().unwrap_or_default();
+        words.split_whitespace().nth(1) == Some(&parent.to_string())
+    };
+    let processes = std::fs::read_dir("/proc").expect("Linux").flatten();
+    processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(is_child)
+}
+
+/// Waits until a device listens there, or none does any more.
+fn until_listening(address: &str, wanted: bool) {
+    let listening = || std::net::TcpStream::connect(address).is_ok();
+    let begun = support::now();
+    while listening() != wanted && begun.elapsed() < support::PATIENCE {
         pause();
     }
-    assert!(!taken(), "and end with the demo");
+    assert_eq!(listening(), wanted, "{address}");
 }
 
 fn pause() {

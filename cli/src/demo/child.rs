@@ -9,6 +9,7 @@
 //! | end of input | says goodbye and ends; so it ends with the parent, however that ends |
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
@@ -17,6 +18,9 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use super::farm::{Farm, Part, Record, Seen};
 use crate::error::{Failure, Outcome, Verdict};
 use crate::{out, start};
+
+/// How long the devices of a process may take to say what they saw, or to say goodbye.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// The hidden command.
 #[derive(clap::Args, Clone, Copy, Debug)]
@@ -99,6 +103,11 @@ impl Process {
 
     /// What its devices saw.
     pub(crate) async fn seen(&mut self) -> Result<Vec<Record>, Failure> {
+        let seen = tokio::time::timeout(ANSWER_WITHIN, self.ask_seen()).await;
+        seen.unwrap_or_else(|_| Err(lost(&format!("it has not answered for {} s", ANSWER_WITHIN.as_secs()))))
+    }
+
+    async fn ask_seen(&mut self) -> Result<Vec<Record>, Failure> {
         let stdin = self.stdin.as_mut().ok_or_else(|| lost("it was told to end"))?;
         stdin.write_all(b"report\n").await.map_err(|error| lost(&error.to_string()))?;
         let mut records = Vec::new();
@@ -119,10 +128,10 @@ impl Process {
         }
     }
 
-    /// Tells it to end and waits.
+    /// Tells it to end and waits; one that does not end is killed.
     pub(crate) async fn shutdown(mut self) {
         drop(self.stdin.take());
-        let _ = self.child.wait().await;
+        let _ = tokio::time::timeout(ANSWER_WITHIN, self.child.wait()).await;
     }
 }
 

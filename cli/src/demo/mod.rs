@@ -5,8 +5,10 @@ mod check;
 pub(crate) mod child;
 mod farm;
 mod find;
+mod orders;
 mod payloads;
 mod plan;
+mod progress;
 mod questions;
 mod restart;
 mod scene;
@@ -16,15 +18,15 @@ mod show;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tillwire::{FanOut, Order, Security, StoreServer};
-use tokio::task::JoinSet;
+use tillwire::push::config::DIALS_PER_S;
+use tillwire::{Security, StoreServer};
 use tokio::time::Instant;
 
 use self::check::{Pushed, Wrong};
 use self::child::Process;
 use self::farm::{Farm, Part, Record};
 use self::find::Found;
-use self::plan::{DEVICES_MAX, Plan, Planned, Role, SERVER};
+use self::plan::{DEVICES_MAX, Plan, SERVER};
 use self::questions::Asked;
 use self::restart::Survived;
 use self::serving::Serving;
@@ -40,10 +42,8 @@ const DEVICES_PER_PROCESS_MAX: u32 = 4_000;
 const FILES_PER_DEVICE: u64 = 5;
 /// Descriptors of a process besides its devices.
 const FILES_BESIDE: u64 = 64;
-/// Orders on their way at a time.
-const IN_FLIGHT: usize = 8;
-/// How long an order may take to reach everybody.
-const ORDER_WITHIN: Duration = Duration::from_secs(20);
+/// Dials to announced addresses per second: all of them are of this machine.
+const ANNOUNCED_DIALS_PER_S: u32 = DIALS_PER_S;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -98,12 +98,9 @@ async fn demo(args: Args, json: bool) -> Outcome {
     let plan = Arc::new(Plan::new(args.devices, args.orders, args.payload as usize, args.seed));
     show::announce(args, parts.as_ref().map_or(0, Vec::len));
     let serving = Serving::start(args).await?;
-    let (devices, found) = tokio::try_join!(Devices::start(args, parts), async {
-        Ok::<_, Failure>(find::all(&serving.server, &plan, begun).await)
-    })?;
-    let bar = show::bar(u64::from(args.orders), "orders settled");
-    let (served, pushed) = serving.counted(async |server| push_all(server, &plan, &bar).await).await?;
-    bar.finish_and_clear();
+    let (devices, found) =
+        tokio::try_join!(Devices::start(args, parts), find::all(&serving.server, &plan, begun))?;
+    let (served, pushed) = serving.counted(async |server| orders::push_all(server, &plan).await).await?;
     let answering = questions::answer(&served.server);
     let asked = questions::ask_devices(&served.server, &plan).await.and(devices.ask().await);
     answering.abort();
@@ -215,8 +212,7 @@ async fn server(args: Args) -> Result<StoreServer, Failure> {
         .push_port(args.port_push)
         .capacity(args.devices as usize)
         .expected_devices(args.devices)
-        // All announces are of this machine.
-        .announced_dials_per_s(tillwire::push::config::DIALS_PER_S)
+        .announced_dials_per_s(ANNOUNCED_DIALS_PER_S)
         .start()
         .await
         .map_err(|error| start::failure(&error))
@@ -276,55 +272,6 @@ impl Devices {
             }
         }
     }
-}
-
-/// Pushes every order, several at a time, and waits for its outcomes.
-async fn push_all(
-    server: &Arc<StoreServer>,
-    plan: &Arc<Plan>,
-    bar: &indicatif::ProgressBar,
-) -> Result<Vec<Pushed>, Failure> {
-    let (mut pushed, mut flying) = (Vec::new(), JoinSet::new());
-    let mut waiting = 0..plan.mixed;
-    loop {
-        while flying.len() < IN_FLIGHT
-            && let Some(at) = waiting.next()
-        {
-            flying.spawn(push_one(Arc::clone(server), Arc::clone(plan), at));
-        }
-        match flying.join_next().await {
-            None => break,
-            Some(Ok(result)) => pushed.push(result?),
-            Some(Err(error)) => return Err(Failure::broken(format!("a task was lost: {error}"), "")),
-        }
-        bar.inc(1);
-    }
-    pushed.extend(scene::play(server, plan, plan.mixed, bar).await?);
-    Ok(pushed)
-}
-
-async fn push_one(server: Arc<StoreServer>, plan: Arc<Plan>, at: usize) -> Result<Pushed, Failure> {
-    let planned = plan.orders.get(at).ok_or_else(|| refused("it is not in the plan"))?;
-    let fan_out = push_planned(&server, &plan, planned).await?;
-    Ok(Pushed { plan: at, report: fan_out.settled(ORDER_WITHIN).await })
-}
-
-async fn push_planned(server: &StoreServer, plan: &Plan, planned: &Planned) -> Result<FanOut, Failure> {
-    let mut order = Order::new(planned.kind, planned.schema, &planned.payload)
-        .lane(planned.lane)
-        .with_flags(planned.flags);
-    if let Role::Prices(version) = planned.role {
-        order = order.superseding("prices", version);
-    }
-    if planned.wants_result() {
-        order = order.wants_result();
-    }
-    let target = planned.whom.target(plan.seed);
-    server.push(&order, &target).await.map_err(|error| refused(&error.to_string()))
-}
-
-fn refused(why: &str) -> Failure {
-    Failure::broken(format!("an order was not accepted: {why}"), "")
 }
 
 #[cfg(test)]

@@ -17,7 +17,9 @@ use tillwire::{
 };
 use tokio::time::Instant;
 
-use super::{Args, ORDER_WITHIN, plan, refused};
+use super::orders::{Deadline, refused};
+use super::progress::Progress;
+use super::{Args, plan};
 use crate::error::Failure;
 use crate::start;
 
@@ -146,11 +148,14 @@ impl Switched {
     }
 
     /// Waits until it was handed every order. What it answered is in its journal when it can be switched off.
-    async fn has_all(&self) -> Result<(), Failure> {
-        let since = Instant::now();
+    async fn has_all(&self, deadline: Deadline) -> Result<(), Failure> {
         while self.handed().len() < ORDERS as usize {
-            if since.elapsed() > ORDER_WITHIN {
-                return Err(Failure::broken("a device was not handed its orders", ""));
+            if deadline.left().is_zero() {
+                let had = self.handed().len();
+                return Err(Failure::broken(
+                    format!("a device of the restart was handed {had} of {ORDERS} orders in time"),
+                    "this machine is too busy, or its disk too slow: TMPDIR may name a faster one",
+                ));
             }
             tokio::time::sleep(LOOK_AFTER).await;
         }
@@ -207,6 +212,7 @@ fn order(key: u64) -> Order<'static> {
 /// Plays it.
 pub(super) async fn play(args: Args) -> Result<Survived, Failure> {
     let (begun, place) = (Instant::now(), Place::make(args.port_push)?);
+    let progress = Progress::start(ORDERS as usize, "orders settled over a restart");
     let path = &place.0;
     let mut devices: Vec<_> = (0..args.devices.clamp(2, DEVICES_MAX)).map(Switched::new).collect();
     let on = devices.len() / 2;
@@ -221,8 +227,9 @@ pub(super) async fn play(args: Args) -> Result<Survived, Failure> {
         pushed.push(fan_out);
     }
     // What the devices did is not all known to the server that goes: they tell the next one.
+    let deadline = Deadline::begin();
     for device in devices.iter().take(on) {
-        device.has_all().await?;
+        device.has_all(deadline).await?;
     }
     let owed = pushed.iter().map(|fan_out| fan_out.targets() - fan_out.ended()).sum();
     let numbers: Vec<_> = pushed.iter().map(FanOut::number).collect();
@@ -236,12 +243,13 @@ pub(super) async fn play(args: Args) -> Result<Survived, Failure> {
     for device in devices.iter_mut().skip(on) {
         device.switch_on(args, path).await?;
     }
-    let (mut applied, mut answered) = (0, 0);
+    let (mut applied, mut answered, deadline) = (0, 0, Deadline::begin());
     for (key, number) in (1..=ORDERS).zip(&numbers) {
         let fan_out =
             server.push(&order(key), &Target::all()).await.map_err(|error| refused(&error.to_string()))?;
         answered += usize::from(fan_out.number() == *number);
-        applied += fan_out.settled(ORDER_WITHIN).await.count(Outcome::APPLIED);
+        applied += fan_out.settled(deadline.left()).await.count(Outcome::APPLIED);
+        progress.inc();
     }
     server.shutdown().await;
     for device in &mut devices {

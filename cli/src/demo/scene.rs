@@ -12,9 +12,10 @@ use tillwire::{FanOut, Lane, OrderKind, Outcome, StoreServer};
 use wire_format::frame::order::KindFlags;
 
 use super::check::Pushed;
+use super::orders::{Deadline, push_planned, settle};
 use super::payloads::{self, Typed};
 use super::plan::{Plan, Planned, Role, Whom};
-use super::{ORDER_WITHIN, push_planned};
+use super::progress::Progress;
 use crate::error::Failure;
 
 /// The order its device holds until the urgent one comes.
@@ -67,7 +68,7 @@ pub(super) async fn play(
     server: &Arc<StoreServer>,
     plan: &Plan,
     first: usize,
-    bar: &indicatif::ProgressBar,
+    progress: &Progress,
 ) -> Result<Vec<Pushed>, Failure> {
     let mut on_their_way: Vec<(usize, FanOut)> = Vec::with_capacity(ORDERS);
     for (at, planned) in plan.orders.iter().enumerate().skip(first) {
@@ -76,16 +77,16 @@ pub(super) async fn play(
         }
         let fan_out = push_planned(server, plan, planned).await?;
         if planned.role == Role::Marker {
-            // What was pushed before it is at the device as well, the cancellation among it. One that does not come shows
-            // in its report.
-            fan_out.settled(ORDER_WITHIN).await;
+            // What was pushed before it is at the device as well, the cancellation among it.
+            settle(&fan_out, at, Deadline::begin()).await?;
         }
         on_their_way.push((at, fan_out));
     }
     let mut pushed = Vec::with_capacity(ORDERS);
+    let deadline = Deadline::begin();
     for (at, fan_out) in on_their_way {
-        pushed.push(Pushed { plan: at, report: fan_out.settled(ORDER_WITHIN).await });
-        bar.inc(1);
+        pushed.push(settle(&fan_out, at, deadline).await?);
+        progress.inc();
     }
     Ok(pushed)
 }

@@ -4,11 +4,11 @@ use core::fmt::Write;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
+use tillwire::push::config::ANNOUNCED_DIALS_PER_S as LAN_DIALS_PER_S;
 use tillwire::{Latency, NodeId};
 
-use super::{Args, Done};
+use super::{ANNOUNCED_DIALS_PER_S, Args, Done};
 use crate::json;
 use crate::out::{self, FAINT, title};
 use crate::push::duration;
@@ -28,16 +28,10 @@ pub(super) fn announce(args: Args, processes: usize) {
          about {payload} bytes, seed {seed}"
     ));
     out::log("clear mode: the demo chose --open-network, for nothing leaves this machine");
-}
-
-/// A bar on stderr, if that is a terminal.
-pub(super) fn bar(length: u64, what: &'static str) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg:>15} {bar:40} {pos}/{len} {elapsed}");
-    let bar = ProgressBar::new(length).with_message(what);
-    match style {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
+    out::log(&format!(
+        "announced addresses are dialled {ANNOUNCED_DIALS_PER_S} a second, for all are of this machine; on a LAN it would be \
+         {LAN_DIALS_PER_S}"
+    ));
 }
 
 fn millis(span: Duration) -> u64 {

@@ -50,8 +50,8 @@ pub(crate) struct Common {
     #[arg(long, value_name = "SOCKET", value_parser = endpoint)]
     control: Option<Endpoint>,
     /// The application's name for this deed: a second push under the same key is the first one, for seven days after its end;
-    /// over restarts of the server too, if it keeps orders on disk. (A rollout is always a new one.) Devices see it beside the
-    /// order's number.
+    /// over restarts of the server too, if it keeps orders on disk. So is a second rollout, while the first one goes on or is
+    /// among the last 16, if it is kept on disk; a volatile one is always new. Devices see the key beside the order's number.
     #[arg(long, value_name = "TEXT")]
     key: Option<String>,
     /// What the order is a version of: on each device it takes the place of older versions of the same thing.
