@@ -186,22 +186,21 @@ impl Plan {
             return value(reader, "percents");
         }
         reader.zeros("percents", STEPS_MAX - percents.len())?;
-        let targets = Targets::parse(reader)?;
-        let gone = if reader.rest().is_empty() { None } else { Some(Targets::parse(reader)?) };
-        reader.end("plan")?;
-        let named = flags & NAMED != 0;
-        Ok(Self {
+        // In the order in which they stand in the bytes.
+        let plan = Self {
             phase,
             key,
-            named,
+            named: flags & NAMED != 0,
             restarts,
             percents,
             abort_above,
             step_within_ms,
             order_len,
-            targets,
-            gone,
-        })
+            targets: Targets::parse(reader)?,
+            gone: if reader.rest().is_empty() { None } else { Some(Targets::parse(reader)?) },
+        };
+        reader.end("plan")?;
+        Ok(plan)
     }
 
     /// How many pieces its order has.

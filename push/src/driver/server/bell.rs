@@ -45,14 +45,15 @@ impl Bell {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::Wake;
 
+    /// How often it was woken.
     #[derive(Default)]
-    struct Wakes(AtomicUsize);
+    pub(in crate::driver::server) struct Wakes(pub(in crate::driver::server) AtomicUsize);
 
     impl Wake for Wakes {
         fn wake(self: Arc<Self>) {

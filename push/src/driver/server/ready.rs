@@ -95,17 +95,8 @@ impl Wake for DeviceWaker {
 
 #[cfg(test)]
 mod tests {
+    use super::super::bell::tests::Wakes;
     use super::*;
-    use std::sync::atomic::AtomicUsize;
-
-    #[derive(Default)]
-    struct Wakes(AtomicUsize);
-
-    impl Wake for Wakes {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
 
     #[test]
     fn many_wakes_are_one_entry_and_one_call() {
