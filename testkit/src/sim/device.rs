@@ -15,8 +15,9 @@ use super::ledger::Ledger;
 use super::memory::{Answered, Kept};
 use super::names::Probe;
 use super::network::LinkId;
-use super::pieces::{Came, Pieces};
+use super::pieces::Pieces;
 use super::plan::{DeviceSpec, Keeps, MS};
+use super::questions::Beside;
 use super::server::server_id;
 use super::store::{Medium, Store, StoreError};
 use super::work::Work;
@@ -164,7 +165,8 @@ impl World {
         }
         let (boot, now) = (self.rng.next_u64() | 1, self.now);
         let spec = &self.plan.devices[at];
-        let config = config(spec, at, boot);
+        let mut config = config(spec, at, boot);
+        config.questions = self.plan.questions;
         let memory = memory(spec, &config);
         let device = &mut self.devices[at];
         let mut receiver = Receiver::new(config, memory, now);
@@ -359,8 +361,10 @@ impl World {
             }
         }
         while let Some(event) = self.devices[at].receiver.as_mut().and_then(Receiver::poll_event) {
-            if let Told::Served { conn, .. } = event {
-                self.note_fence(at, conn);
+            match event {
+                Told::Served { conn, .. } => self.note_fence(at, conn),
+                Told::Unanswered { ask } => self.device_unanswered(at, ask),
+                _ => {}
             }
         }
         self.check_device(at);
@@ -506,14 +510,14 @@ impl World {
                 return handed;
             };
             let unread = &mut it.down.unread;
-            let (mut given, mut piece) = (None, None);
+            let (mut given, mut beside) = (None, None);
             let used = match receiver.handle_bytes(now, conn, unread) {
                 Ok(input) => {
                     let used = input.consumed;
                     match input.item {
                         Some(Item::Order(delivered)) => given = Some(known(&self.ledger, &delivered, None)),
-                        Some(Item::Piece(came)) => piece = Some(Came::from(came)),
-                        _ => {}
+                        Some(item) => beside = Beside::of(item),
+                        None => {}
                     }
                     used
                 }
@@ -525,8 +529,8 @@ impl World {
             };
             handed |= given.is_some();
             let nothing_left = use_bytes(unread, used);
-            if let Some(piece) = piece {
-                self.take_piece(at, id, &piece);
+            if let Some(beside) = beside {
+                self.take_beside(at, id, beside);
             }
             match given {
                 Some(Ok(given)) => {

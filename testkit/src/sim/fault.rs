@@ -152,6 +152,12 @@ pub(super) enum Fault {
         lasts: Duration,
         takes: Duration,
     },
+    /// No fault: a question, whose answer is waited for so long.
+    Question {
+        device: usize,
+        by_device: bool,
+        within: Duration,
+    },
     /// After so many pieces of a payload the device loses its connection, or its power for so long.
     PieceCut {
         device: usize,
@@ -213,6 +219,8 @@ impl Fault {
             Self::JournalRots { .. } => FaultKind::JournalRots,
             Self::WallFrozen { .. } => FaultKind::WallFrozen,
             Self::JournalSlow { .. } => FaultKind::JournalSlow,
+            Self::Question { by_device: true, .. } => FaultKind::DeviceAsks,
+            Self::Question { .. } => FaultKind::ServerAsks,
             Self::PieceCut { .. } => FaultKind::PieceCut,
             Self::FalseAnnounce { .. } => FaultKind::FalseAnnounce,
             Self::DiskRots { .. } => FaultKind::DiskRots,

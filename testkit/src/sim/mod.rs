@@ -16,7 +16,7 @@
 //! | `memory` | what a device must remember over its boots |
 //! | `store` | a device's journal: what it is kept in |
 //! | `orders`, `retry`, `work` | the applications on both sides |
-//! | `pieces` | payloads that come in pieces |
+//! | `pieces`, `questions` | payloads that come in pieces; what both sides ask each other |
 //! | `storm` | faults, as they are done to the world |
 //! | `ledger`, `check`, `marks` | what was asked for, what became of it, and what may not be |
 //! | `names` | faults and rare paths that are counted |
@@ -37,6 +37,7 @@ mod network;
 mod orders;
 mod pieces;
 mod plan;
+mod questions;
 mod queue;
 mod restart;
 mod retry;

@@ -66,6 +66,8 @@ names! {
         WallFrozen = "wall clocks that stand still";
         JournalSlow = "journals slow";
         FalseAnnounce = "announces that are not true";
+        DeviceAsks = "questions of devices";
+        ServerAsks = "questions of servers";
         PieceCut = "cuts in the middle of a payload";
         DiskRots = "outboxes with a flipped bit";
         Backup = "outboxes restored from a backup";
@@ -136,6 +138,8 @@ names! {
         Mended = "a record found rotten while the server runs, and written again from memory", rare;
         Forked = "S10: a restored outbox found out", rare;
         Renewed = "a durable log begun anew", rare;
+        Answered = "a question answered";
+        Unanswered = "a question without an answer";
         InPieces = "a payload put together from its pieces";
         PiecesGoOn = "pieces fetched on in the next session";
         PiecesLost = "pieces lost with a boot";

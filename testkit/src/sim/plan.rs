@@ -7,6 +7,7 @@ use wire_format::rng::{Rng, mix};
 
 use super::fault::{Fault, FaultSpec, draw_faults, draw_rare_faults};
 use super::pieces::draw_large;
+use super::questions::draw_questions;
 
 pub(super) const MS: Duration = Duration::from_millis(1);
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -121,6 +122,8 @@ pub struct Plan {
     pub(super) orders: Vec<OrderSpec>,
     pub(super) faults: Vec<FaultSpec>,
     pub(super) knobs: Knobs,
+    /// Both sides ask and answer.
+    pub(super) questions: bool,
     /// How long faults go on, and how long everything may take to settle after them.
     pub(super) storm: Duration,
     pub(super) calm: Duration,
@@ -155,6 +158,7 @@ impl Plan {
             orders: Vec::new(),
             faults: Vec::new(),
             knobs,
+            questions: false,
             storm,
             calm: SECOND * 900,
             delay: if quiet { MS } else { MS * (1 + rng.below(40) as u32) },
@@ -164,6 +168,7 @@ impl Plan {
         plan.faults = draw_faults(&plan, &mut rng);
         plan.faults.extend(draw_rare_faults(&plan));
         draw_large(&mut plan);
+        draw_questions(&mut plan);
         // Who is known by an address alone is whoever answers there.
         if plan.has(|fault| matches!(fault, Fault::Swap { .. } | Fault::FalseAnnounce { .. })) {
             plan.devices.iter_mut().for_each(|device| device.listed = true);

@@ -20,6 +20,7 @@ use super::marks::Expected;
 use super::names::Probe;
 use super::network::{Link, LinkId};
 use super::plan::{MS, SECOND};
+use super::questions::Heard;
 use super::restart::log_id;
 use super::world::{Act, World};
 use crate::history::{Event, OrderId};
@@ -210,7 +211,7 @@ impl World {
         }
         let mut config = FleetConfig::new(server_id(at), store(), server.lineage);
         (config.fence, config.takeover) = (server.fence, server.took_over);
-        (config.epoch, config.run) = (server.boot as u32, run);
+        (config.epoch, config.run, config.answers_questions) = (server.boot as u32, run, self.plan.questions);
         config.durable = restored.as_ref().map(|it| log_id(it.lineage, it.run, &it.runs));
         let fence = server.fence;
         let durable = if config.durable.is_some() { capacity } else { 0 };
@@ -481,7 +482,11 @@ impl World {
         let now = self.now;
         while let (Some(it), Some(fleet)) = (self.links.at(id), &mut self.servers[at].fleet) {
             let unread = &mut it.up.unread;
-            let heard = fleet.handle_bytes(now, index, unread).map(|input: Input<'_>| input.consumed);
+            let mut beside = None;
+            let heard = fleet.handle_bytes(now, index, unread).map(|input: Input<'_>| {
+                beside = input.item.and_then(Heard::of);
+                input.consumed
+            });
             let nothing_left = match heard {
                 Ok(0) if unread.is_empty() => true,
                 Ok(0) => !self.tell_events(at),
@@ -492,6 +497,9 @@ impl World {
                     return true;
                 }
             };
+            if let Some(beside) = beside {
+                self.take_heard(at, index, beside);
+            }
             if self.server_dies(at) {
                 return false;
             }
@@ -559,6 +567,7 @@ impl World {
                     self.ledger.fail(self.now, "WrongDevice", Some(device), &[], facts.id);
                 }
             }
+            FleetEvent::Unanswered { device, ask, .. } => self.server_unanswered(at, device, ask),
             FleetEvent::Fenced { .. } => self.probe(Probe::FencedServer),
             FleetEvent::JournalLost { device: index } => {
                 let device = device(index);

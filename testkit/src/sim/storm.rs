@@ -49,6 +49,7 @@ impl World {
             Fault::Swap { devices: (one, other), healed_after } => self.swap(one, other, healed_after),
             Fault::Announce { device } => self.heal_address(device),
             Fault::Remove { device, away } => self.remove(device, away),
+            Fault::Question { device, by_device, within } => self.ask(device, by_device, within),
             Fault::PieceCut { device, after, power } => self.devices[device].pieces.cut_after(after, power),
             Fault::JournalSlow { device, lasts, takes } => self.devices[device].slow = (takes, now + lasts),
             Fault::FalseAnnounce { device, other, healed_after } => {
@@ -174,6 +175,7 @@ impl World {
         (it.work, it.frozen, it.die_in, it.off_by) = (None, false, None, None);
         (it.store, it.reads_on) = (None, false);
         it.answered.clear();
+        self.questions.forget_device(at);
         if power {
             it.medium.crash();
         } else if it.medium.is_dead() {
@@ -387,6 +389,7 @@ impl World {
         if server.fleet.take().is_none() {
             return;
         }
+        self.questions.forget_server(at);
         let log = server.log;
         (server.draining, server.die_in, server.paused_until) = (false, None, self.now);
         server.dials.fill(None);

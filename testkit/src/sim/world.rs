@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use push::fleet::Question as Asked;
+use push::receiver::QuestionId;
 use push::{DeviceIndex, DialError};
 use wire_format::rng::Rng;
 use wire_format::time::Instant;
@@ -14,6 +16,7 @@ use super::memory::Waits;
 use super::names::{Counts, Probe};
 use super::network::{LinkId, Links};
 use super::plan::{MS, Plan, SECOND};
+use super::questions::Questions;
 use super::queue::{Next, Queue};
 use super::retry::Attempt;
 use super::server::Server;
@@ -83,6 +86,19 @@ pub(super) enum Act {
         device: usize,
         boot: u64,
         work: Work,
+    },
+    /// An application answers a question.
+    DeviceAnswers {
+        device: usize,
+        boot: u64,
+        id: QuestionId,
+        word: u64,
+    },
+    ServerAnswers {
+        server: usize,
+        boot: u64,
+        question: Asked,
+        word: u64,
     },
     /// A device works again after standing still.
     Thaw {
@@ -225,6 +241,7 @@ pub(super) struct World {
     /// A wall clock has jumped ahead, or stood still and went on.
     pub(super) walls_ahead: bool,
     pub(super) waits: Waits,
+    pub(super) questions: Questions,
     pub(super) devices: Vec<Device>,
     /// Who is found at each address.
     pub(super) slots: Vec<usize>,
@@ -269,6 +286,7 @@ impl World {
             top_fence: 1,
             walls_ahead: false,
             waits: Waits::default(),
+            questions: Questions::default(),
             devices: (0..count).map(|at| Device::new(at, plan.devices[at].keeps, plan.seed)).collect(),
             slots: (0..count).collect(),
             links: Links::new(count),
@@ -368,7 +386,8 @@ impl World {
     }
 
     fn is_settled(&mut self) -> bool {
-        if self.is_fork_hidden() || !self.servers.iter().all(Server::is_settled) {
+        if self.is_fork_hidden() || !self.questions.is_empty() || !self.servers.iter().all(Server::is_settled)
+        {
             return false;
         }
         // What a log that was given up is owed, nobody settles.
@@ -443,6 +462,14 @@ impl World {
             Act::ReadOn { link, down } => self.read_on(link, down),
             Act::Done { device, boot } => self.done(device, boot),
             Act::Finish { device, boot, work } => self.finish(device, boot, work),
+            Act::DeviceAnswers { device, boot, id, word } => {
+                self.device_answers(device, boot, id, word);
+                self.with_receiver(device, |_, _| ());
+            }
+            Act::ServerAnswers { server, boot, question, word } => {
+                self.server_answers(server, boot, &question, word);
+                self.serve_server(server);
+            }
             Act::Thaw { device, boot } => self.thaw(device, boot),
             Act::Down { device, boot, away } => self.down(device, boot, away),
             Act::Boot { device } => self.boot(device),
@@ -474,6 +501,7 @@ impl World {
             Act::Dialled { server, .. }
             | Act::Cancel { server, .. }
             | Act::Retry { server, .. }
+            | Act::ServerAnswers { server, .. }
             | Act::Raise { server }
             | Act::Write { server, .. }
             | Act::Written { server, .. } => server,
