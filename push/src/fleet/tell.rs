@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use wire_format::frame::outcome::Code;
+use wire_format::time::Instant;
 
 use super::device::{State, flag};
 use super::devices::DeviceStorage;
@@ -112,6 +113,15 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
             return None;
         }
         self.poll_rarer()
+    }
+
+    /// Whether [`Fleet::poll_event`], [`Fleet::poll_transmit`], [`Fleet::poll_close`] and [`Fleet::poll_dial`] have nothing
+    /// now, so that a driver need not ask them: in an idle store most bytes that come are a PONG, which leads to nothing.
+    pub fn is_idle(&self, now: Instant) -> bool {
+        let told = self.told.is_empty() && self.posts.untold == 0;
+        let lists = [self.tell.is_empty(), self.sweep.is_empty(), self.done.is_empty()];
+        let written = self.ready.is_empty() && self.close.is_empty();
+        told && written && lists == [true; 3] && self.dial_gate_at().is_none_or(|at| at > now)
     }
 
     #[inline(never)]

@@ -98,6 +98,9 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
     fn compose(&mut self, now: Instant, slot: usize, live: Live, room: usize) -> Option<Block> {
         self.ask_for_pieces();
         let unrecorded = self.is_unrecorded();
+        if self.is_silent(live) {
+            return if unrecorded { None } else { self.compose_farewell(now, slot) };
+        }
         let control = if live.welcome_due {
             if unrecorded {
                 return None;
@@ -138,6 +141,13 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         let said_len = if outcomes > 0 { outcomes_len(outcomes, piece) } else { 0 };
         let len = control_len.saturating_add(queued as usize).saturating_add(said_len);
         Some(Block { control, durable, direct, outcomes, queued, len: u32::try_from(len).ok()?, written: 0 })
+    }
+
+    /// Every second time that is asked: there is nothing to say.
+    fn is_silent(&self, live: Live) -> bool {
+        let frames =
+            live.welcome_due || live.pong.is_some() || self.session.drain_due || self.session.acks != 0;
+        !frames && self.queue.len() == 0 && !self.ring.may_have_unsaid()
     }
 
     /// Nothing is left to say: a device that leaves says goodbye.

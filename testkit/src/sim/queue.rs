@@ -38,12 +38,14 @@ impl Key {
 /// Bits of a timer's key for which one it is; the others last for nine years, and what is due later never is.
 const TIMER_BITS: u32 = 16;
 
-/// The earliest of many timers: a tree of which each node is the earlier one of the two below it. A key is the time and
+/// The earliest of many timers: a tree of which each node is the earliest one of the four below it. A key is the time and
 /// the place: of two that are due at once the lower place comes first.
 #[derive(Debug)]
 struct Timers {
-    /// The root is the node 1; the leaves are the second half.
+    /// The root is the first; those below the node `n` begin at `4 n + 1`.
     nodes: Vec<u64>,
+    /// Where the last layer begins: the timers.
+    leaves: usize,
 }
 
 impl Timers {
@@ -51,7 +53,11 @@ impl Timers {
 
     fn new(count: usize) -> Self {
         assert!(count < 1 << TIMER_BITS, "more than a key has room for");
-        Self { nodes: vec![Self::NEVER; 2 * count.next_power_of_two().max(2)] }
+        let (mut leaves, mut layer) = (0, 1);
+        while layer < count {
+            (leaves, layer) = (leaves + layer, layer * 4);
+        }
+        Self { nodes: vec![Self::NEVER; leaves + layer], leaves }
     }
 
     const fn key(at: Instant, place: usize) -> u64 {
@@ -62,7 +68,7 @@ impl Timers {
 
     /// The key of what is due first.
     fn first(&self) -> u64 {
-        self.nodes[1]
+        self.nodes[0]
     }
 
     const fn at(key: u64) -> Instant {
@@ -74,24 +80,26 @@ impl Timers {
     }
 
     fn set(&mut self, place: usize, key: u64) {
-        let mut node = self.nodes.len() / 2 + place;
+        let mut node = self.leaves + place;
         self.nodes[node] = key;
-        while node > 1 {
-            let earlier = self.nodes[node].min(self.nodes[node ^ 1]);
-            node /= 2;
-            if self.nodes[node] == earlier {
+        while node > 0 {
+            node = (node - 1) / 4;
+            let first = 4 * node + 1;
+            let Some([a, b, c, d]) = self.nodes.get(first..first + 4) else { return };
+            let earliest = (*a.min(b)).min(*c.min(d));
+            if self.nodes[node] == earliest {
                 return;
             }
-            self.nodes[node] = earlier;
+            self.nodes[node] = earliest;
         }
     }
 }
 
 /// What comes next.
 #[derive(Debug)]
-pub(super) enum Next<A> {
-    /// Something that was asked for.
-    Act(A),
+pub(super) enum Next {
+    /// Something that was asked for: to be taken with [`Queue::take`], once.
+    Act(usize),
     /// The next of what was planned, by its place in the plan.
     Planned(usize),
     /// The timer of this place. It is not armed any more, unless it is armed anew before the next step.
@@ -171,7 +179,7 @@ impl<A> Queue<A> {
 
     /// Takes what comes next, with its time. What is due at once comes in the order in which it was asked for, and timers
     /// behind it.
-    pub(super) fn pop(&mut self) -> Option<(Instant, Next<A>)> {
+    pub(super) fn pop(&mut self) -> Option<(Instant, Next)> {
         if let Some(fired) = self.fired.take() {
             self.timers.set(fired, Timers::NEVER);
         }
@@ -190,11 +198,16 @@ impl<A> Queue<A> {
         }
         if next == act {
             self.under_way.pop();
-            self.free.push(place as u32);
-            return Some((at, Next::Act(self.acts[place].take()?)));
+            return Some((at, Next::Act(place)));
         }
         self.planned.pop();
         Some((at, Next::Planned(place)))
+    }
+
+    /// What [`Next::Act`] names.
+    pub(super) fn take(&mut self, place: usize) -> Option<A> {
+        self.free.push(place as u32);
+        self.acts[place].take()
     }
 }
 
@@ -209,7 +222,7 @@ mod tests {
     fn what_is_due_first_comes_first_and_ties_in_the_order_they_were_asked_for() {
         const BEHIND: u64 = 1 << SEQUENCE_BITS;
         let mut rng = Rng::new(4);
-        let mut queue = Queue::new(5);
+        let mut queue = Queue::new(6);
         let mut expected: Vec<(u64, u64, &str, usize)> = Vec::new();
         let planned = [30, 10, 20, 10];
         for (place, at) in planned.into_iter().enumerate() {
@@ -226,7 +239,7 @@ mod tests {
                     expected.push((at, sequence, "act", step));
                 }
                 1 => {
-                    let timer = rng.below(5) as usize;
+                    let timer = rng.below(6) as usize;
                     queue.arm(timer, Instant::from_micros(at));
                     expected.retain(|(_, _, what, place)| (*what, *place) != ("timer", timer));
                     expected.push((at, BEHIND, "timer", timer));
@@ -238,7 +251,7 @@ mod tests {
                     assert_eq!(next.is_some(), first.is_some());
                     let (Some((at, next)), Some(first)) = (next, first) else { continue };
                     let (what, place) = match next {
-                        Next::Act(step) => ("act", step),
+                        Next::Act(place) => ("act", queue.take(place).unwrap()),
                         Next::Planned(place) => ("planned", place),
                         Next::Timer(place) => ("timer", place),
                     };

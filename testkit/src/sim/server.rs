@@ -323,14 +323,19 @@ impl World {
 
     /// Everything the fleet wants, until it wants nothing.
     pub(super) fn serve_server(&mut self, at: usize) {
+        if self.has_to_do(at) {
+            self.empty_server(at);
+        }
+        self.kick_writer(at);
+        self.arm_server(at);
+    }
+
+    fn empty_server(&mut self, at: usize) {
         let mut scratch = core::mem::take(&mut self.scratch);
         let len = 1_024 + self.rng.below(8_000) as usize;
         let mut turns = 0;
-        while !self.server_dies(at) {
-            // Writes and closes leave nothing behind but what there is to tell.
-            if !self.tell_events(at) && turns > 0 {
-                break;
-            }
+        while self.has_to_do(at) && !self.server_dies(at) {
+            self.tell_events(at);
             self.write_fleet(at, &mut scratch[..len]);
             self.close_and_dial(at);
             turns += 1;
@@ -340,8 +345,11 @@ impl World {
             }
         }
         self.scratch = scratch;
-        self.kick_writer(at);
-        self.arm_server(at);
+    }
+
+    fn has_to_do(&self, at: usize) -> bool {
+        let server = &self.servers[at];
+        server.fleet.as_ref().is_some_and(|fleet| !fleet.is_idle(self.now)) || !server.told.is_empty()
     }
 
     fn close_and_dial(&mut self, at: usize) {

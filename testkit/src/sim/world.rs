@@ -432,12 +432,16 @@ impl World {
         }
     }
 
-    fn next(&mut self, next: Next<Act>) {
+    fn next(&mut self, next: Next) {
         let (devices, orders) = (self.devices.len(), self.plan.orders.len());
         match next {
             Next::Timer(device) if device < devices => self.device_timer(device),
             Next::Timer(place) => self.server_timer(place - devices),
-            Next::Act(act) => self.act(act),
+            Next::Act(place) => {
+                if let Some(act) = self.queue.take(place) {
+                    self.act(act);
+                }
+            }
             Next::Planned(order) if order < orders => self.act(Act::Push { order }),
             Next::Planned(place) => self.act(Act::Fault { fault: place - orders }),
         }

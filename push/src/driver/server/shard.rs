@@ -197,6 +197,8 @@ impl Shard {
         busy |= self.retry(now);
         busy |= self.transmit(now);
         self.drain(now);
+        // What waited for events to be taken can be written now.
+        busy |= !self.fleet.is_idle(now);
         self.hand_over_log(now, busy);
         busy
     }

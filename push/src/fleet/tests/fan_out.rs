@@ -140,6 +140,23 @@ fn an_order_of_the_largest_body_goes_and_one_above_is_too_large() {
     assert_eq!(world.outcomes(), [(0, 2, Code::TOO_LARGE), (0, 1, Code::APPLIED)]);
 }
 
+/// Nothing was written, and yet there is something to write once it was told: a driver that goes to sleep is late.
+#[test]
+fn a_fleet_that_waits_for_its_events_to_be_taken_is_not_idle() {
+    let mut world = World::connected(100, 4);
+    assert!(world.fleet.is_idle(world.now));
+    let marks = vec![Mark::PENDING.0; 100];
+    world.hand_in(new_order(1, Lane::Normal, KindFlags::NONE, Some(HOUR), 17_000, marks));
+    let mut turns = Vec::new();
+    while !world.fleet.is_idle(world.now) {
+        assert!(!world.write(), "the window of no device takes it");
+        let before = world.outcomes().len();
+        world.tell();
+        turns.push(world.outcomes().len() - before);
+    }
+    assert_eq!(turns, [64, 36]);
+}
+
 #[test]
 fn more_too_large_orders_than_events_fit() {
     let mut world = World::new(1, 200);

@@ -242,13 +242,16 @@ impl World {
 
     /// Lets everything happen that is due now.
     fn drain(&mut self) {
-        while self.step() {}
+        // Where nothing can be written, something is left.
+        let can_write = self.scratch >= crate::config::SCRATCH_MIN;
+        while self.step() || can_write && !self.fleet.is_idle(self.now) {}
         if self.devices.len() <= 64 {
             self.fleet.check();
         }
     }
 
     fn step(&mut self) -> bool {
+        let idle = self.fleet.is_idle(self.now);
         let mut busy = false;
         while let Some((device, why)) = self.fleet.poll_close() {
             self.devices[self.at[device.0 as usize]].connected = false;
@@ -258,6 +261,7 @@ impl World {
             busy = true;
         }
         busy |= self.tell();
+        assert!(!idle || !busy, "an idle fleet has something to do");
         if self.logs
             && let Some(entry) = self.unlogged.pop_front()
         {
