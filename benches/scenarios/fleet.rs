@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use push::config::LogId;
 use push::fleet::{
-    DeviceIndex, DeviceSlot, DurableSlot, Event, Fleet, NewDevice, NewOrder, OrderSlot, Trace, TwoLogs,
+    DeviceIndex, DeviceSlot, DeviceTables, Event, Fleet, NewDevice, NewOrder, OrderSlot, Trace, TrackSlot,
 };
 use push::{FleetConfig, Mark};
 use wire_format::frame::order::Delivery;
@@ -44,7 +44,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
     ]
 }
 
-type Slots = TwoLogs<Box<[DeviceSlot]>, Box<[DurableSlot]>>;
+type Slots = DeviceTables<Box<[DeviceSlot]>, Box<[TrackSlot]>>;
 type BenchFleet = Fleet<Slots, Box<[OrderSlot<Vec<u8>, Vec<u8>>]>, Vec<u8>, Vec<u8>>;
 
 /// A fleet, and the buffers its orders go round in.
@@ -64,9 +64,9 @@ impl Rig {
     fn away(devices: usize, orders: usize) -> Self {
         let mut config = FleetConfig::new(NodeId([0xFE; 16]), store(), Lineage([3; 16]));
         config.durable = Some(LogId::new(Lineage([4; 16]), 5, 1));
-        let slots = TwoLogs {
+        let slots = DeviceTables {
             slots: (0..devices).map(|_| DeviceSlot::EMPTY).collect(),
-            durable: (0..devices).map(|_| DurableSlot::EMPTY).collect(),
+            logs: (0..2 * devices).map(|_| TrackSlot::EMPTY).collect(),
         };
         let now = Instant::from_millis(1);
         let mut fleet = Fleet::new(config, slots, (0..orders).map(|_| OrderSlot::EMPTY).collect(), now, 1);

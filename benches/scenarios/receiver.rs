@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use push::FleetConfig;
-use push::fleet::{DeviceSlot, Fleet, NewDevice, OrderSlot};
+use push::fleet::{DeviceSlot, DeviceTables, Fleet, NewDevice, OrderSlot, TrackSlot};
 use push::receiver::{ConnId, Fixed, Receiver, ReceiverConfig, Verdict};
 use wire_format::frame::Order;
 use wire_format::frame::settled::Settled;
@@ -155,8 +155,9 @@ fn gathered() -> Box<dyn FnMut()> {
 fn hello_bytes(scratch: &mut [u8]) -> Vec<u8> {
     let config = FleetConfig::new(NodeId([0xFE; 16]), store(), Lineage([3; 16]));
     let now = Instant::from_millis(1);
+    let devices = DeviceTables { slots: [DeviceSlot::EMPTY], logs: [TrackSlot::EMPTY] };
     let mut fleet: Fleet<_, _, Vec<u8>, Vec<u8>> =
-        Fleet::new(config, [const { DeviceSlot::EMPTY }; 1], [const { OrderSlot::EMPTY }; 1], now, 1);
+        Fleet::new(config, devices, [const { OrderSlot::EMPTY }; 1], now, 1);
     fleet
         .add_device(now, NewDevice { id: Some(id(0)), address: Some(([10, 0, 0, 1], 8081).into()) })
         .expect("room");

@@ -100,7 +100,7 @@ pub struct FleetConfig {
     /// Identity of this run of the volatile log: random at each start.
     pub run: u64,
     /// The durable log; `None`: there is none, and an order of it is refused (default). It takes storage of its own:
-    /// [`crate::fleet::TwoLogs`].
+    /// [`crate::fleet::DeviceTables`].
     pub durable: Option<LogId>,
     /// Largest body accepted from a device, in bytes; at least 1,044 (WELCOME and OUTCOME must fit).
     pub body_max: u32,

@@ -41,10 +41,11 @@
 //! A driver needs little more than this:
 //!
 //! ```
-//! use push::fleet::{Closed, DeviceIndex, DeviceSlot, Dial, Event, Fleet, Item, OrderSlot, Transmit};
+//! use push::fleet::{Closed, DeviceIndex, DeviceSlot, DeviceTables, Dial, Event, Fleet, Item, TrackSlot, OrderSlot, Transmit};
 //! use wire_format::time::Instant;
 //!
-//! type Server = Fleet<Box<[DeviceSlot]>, Box<[OrderSlot<Vec<u8>, Vec<u8>>]>, Vec<u8>, Vec<u8>>;
+//! type Devices = DeviceTables<Box<[DeviceSlot]>, Box<[TrackSlot]>>;
+//! type Server = Fleet<Devices, Box<[OrderSlot<Vec<u8>, Vec<u8>>]>, Vec<u8>, Vec<u8>>;
 //!
 //! /// What the platform has: non-blocking connections, one per device.
 //! trait Sockets {

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, SocketAddrV4};
 
 use discovery::auth::{DeviceKeys, Key, KeyRing, Keys, SortedKeys};
 use discovery::{Arrival, DeviceConfig, LinkId, Roster, Seeker, ServerConfig, Slot};
-use push::fleet::{DeviceSlot, Event, NewDevice, NewOrder, OrderSlot};
+use push::fleet::{DeviceSlot, DeviceTables, Event, NewDevice, NewOrder, OrderSlot, TrackSlot};
 use push::receiver::{ConnId, Firmware, Receiver, ReceiverConfig, Verdict};
 use push::{DeviceIndex, Fleet, FleetConfig, Mark};
 use testkit::alloc::{Counting, Counts, count};
@@ -83,7 +83,7 @@ fn find_each_other<K: Keys>(start: Instant, mut roster: Roster<[Slot; 8], K>, mu
 }
 
 type Orders<'a> = [OrderSlot<&'a [u8], [u8; 1]>; 4];
-type OneDevice<'a> = Fleet<[DeviceSlot; 1], Orders<'a>, &'a [u8], [u8; 1]>;
+type OneDevice<'a> = Fleet<DeviceTables<[DeviceSlot; 1], [TrackSlot; 1]>, Orders<'a>, &'a [u8], [u8; 1]>;
 
 /// Bytes under way in one direction.
 struct Pipe {
@@ -175,7 +175,8 @@ fn push_allocates_nothing() {
         let now = Instant::from_millis(1_000);
         let config = FleetConfig::new(SERVER, store(), Lineage([3; 16]));
         let orders: Orders<'_> = [const { OrderSlot::EMPTY }; 4];
-        let mut fleet: OneDevice<'_> = Fleet::new(config, [DeviceSlot::EMPTY], orders, now, 1);
+        let devices = DeviceTables { slots: [DeviceSlot::EMPTY], logs: [TrackSlot::EMPTY] };
+        let mut fleet: OneDevice<'_> = Fleet::new(config, devices, orders, now, 1);
         let config = ReceiverConfig::new(DEVICE, store(), 9);
         let mut receiver: Receiver<_, 2> = Receiver::new(config, Firmware::new(), now);
         let address = SocketAddr::from(([10, 0, 0, 1], 8_081));

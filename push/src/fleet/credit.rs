@@ -7,7 +7,7 @@ use wire_format::ids::Lane;
 
 use super::device::DeviceSlot;
 use super::devices::{DeviceStorage, Devices};
-use super::track::{Track, Tracks};
+use super::track::Track;
 
 /// What a device's window has left, as the plan uses it up.
 #[derive(Clone, Copy)]
@@ -45,12 +45,10 @@ impl Credit {
 
     pub(super) fn new(devices: &Devices<impl DeviceStorage>, index: u32) -> Self {
         let device = devices.at(index);
-        let [urgent, interactive, normal, bulk] = &device.tracks;
-        let others = normal.held.saturating_add(bulk.held);
         let mut credit = Self {
-            urgent: urgent.held,
-            interactive: interactive.held,
-            used: urgent.held.saturating_add(interactive.held).saturating_add(others),
+            urgent: 0,
+            interactive: 0,
+            used: 0,
             durable: 0,
             waiting: device.waiting,
             orders: Self::orders_of(device),
@@ -58,10 +56,11 @@ impl Credit {
             bytes_max: device.window_bytes,
             owed: device.is_owed(),
         };
-        for track in Tracks(device.busy & Tracks::DURABLE) {
+        for track in device.busy() {
             let state = devices.track(index, track);
             credit.add(track, state.held);
-            credit.durable = credit.durable.saturating_add(state.holding());
+            let durable = if track.is_durable() { state.holding() } else { 0 };
+            credit.durable = credit.durable.saturating_add(durable);
         }
         credit
     }

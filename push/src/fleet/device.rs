@@ -1,5 +1,4 @@
-//! What the fleet keeps per device: one slot of storage, and one more ([`super::DurableSlot`]) once it has got something of the
-//! durable log.
+//! What the fleet keeps per device: one slot of storage, and one more ([`super::TrackSlot`]) for each log it has got something of.
 
 use wire_format::frame::{bye, header, hello, part, reject};
 use wire_format::ids::NodeId;
@@ -10,7 +9,7 @@ use super::list::{Link, NONE};
 use super::log::PerLog;
 use super::parts::Transfer;
 use super::resume::Suspicion;
-use super::track::{LANES, LogTracks, Track, TrackState, Tracks};
+use super::track::{Track, Tracks};
 use super::view::Tally;
 use crate::ended::Ended;
 use crate::mark::Mark;
@@ -190,15 +189,13 @@ pub(crate) enum Partial {
 /// Storage for one device. Hand the fleet as many as there may be devices; fill them with [`DeviceSlot::EMPTY`].
 #[derive(Clone, Debug)]
 pub struct DeviceSlot {
-    /// Those of the volatile log; [`super::DurableSlot`] has the others.
-    pub(crate) tracks: LogTracks,
     pub(crate) links: [Link; link::COUNT],
     pub(crate) partial: Partial,
     /// First device of this hash bucket, and the next one in the chain this device is in.
     pub(crate) bucket: u32,
     pub(crate) chain: u32,
-    /// Its [`super::DurableSlot`], or NONE.
-    pub(crate) durable_at: u32,
+    /// Its [`super::TrackSlot`]s, or NONE: of the volatile log, and of the durable one.
+    pub(crate) logs_at: [u32; 2],
     pub(crate) state: State,
     /// The set of tracks that may not be [`TrackState::is_quiet`]: the others are not looked at.
     pub(crate) busy: u8,
@@ -260,12 +257,11 @@ pub struct DeviceSlot {
     pub(crate) why: Ended,
 }
 
-const _: () = assert!(size_of::<DeviceSlot>() <= 496, "10,000 devices are 5 MB");
+const _: () = assert!(size_of::<DeviceSlot>() <= 304, "10,000 devices are 3 MB");
 
 impl DeviceSlot {
     /// No device.
     pub const EMPTY: Self = Self {
-        tracks: [TrackState::EMPTY; LANES],
         busy: 0,
         owing: 0,
         skewed: 0,
@@ -276,7 +272,7 @@ impl DeviceSlot {
         partial: Partial::None,
         bucket: NONE,
         chain: NONE,
-        durable_at: NONE,
+        logs_at: [NONE; 2],
         state: State::Free,
         due: 0,
         features: 0,
@@ -307,6 +303,17 @@ impl DeviceSlot {
         farewell: Farewell::Bye(bye::Code::NORMAL),
         why: Ended::Stopped,
     };
+
+    #[inline]
+    pub(crate) const fn log_at(&self, durable: bool) -> u32 {
+        let [volatile, of_durable] = self.logs_at;
+        if durable { of_durable } else { volatile }
+    }
+
+    pub(crate) const fn log_at_mut(&mut self, durable: bool) -> &mut u32 {
+        let [volatile, of_durable] = &mut self.logs_at;
+        if durable { of_durable } else { volatile }
+    }
 
     pub(crate) const fn is(&self, flag: u32) -> bool {
         self.flags & flag != 0

@@ -1,4 +1,5 @@
-//! The table of devices: reached by number, found by id. And their tracks, of which the durable log's stand apart.
+//! The table of devices: reached by number, found by id. And their tracks, which stand apart: a device gets those of a log with
+//! its first order of it.
 
 use wire_format::ids::NodeId;
 
@@ -7,60 +8,42 @@ use super::list::{Link, NONE, Nodes};
 use super::track::{LANES, LogTracks, Track, TrackState, Tracks};
 use super::wheel::Timers;
 
-/// Owned storage of devices: `Box<[DeviceSlot]>` or an array where there is no durable log, else [`TwoLogs`].
+/// Owned storage of devices: [`DeviceTables`], or what grows.
 pub trait DeviceStorage {
     /// One slot per device.
     fn slots(&self) -> &[DeviceSlot];
     /// The same, to change.
     fn slots_mut(&mut self) -> &mut [DeviceSlot];
-    /// One more for each device that has got something of the durable log, in the order in which they did: at least as many
-    /// as were asked for with [`DeviceStorage::grow_durable`]. Which one is whose the fleet knows.
-    fn durable(&self) -> &[DurableSlot];
+    /// One for each log a device has got something of, in the order in which they did: at least as many as were asked for
+    /// with [`DeviceStorage::grow_logs`]. Which one is whose the fleet knows.
+    fn logs(&self) -> &[TrackSlot];
     /// The same, to change.
-    fn durable_mut(&mut self) -> &mut [DurableSlot];
-    /// How many of them there may be: one per device if there is a durable log, else none.
-    fn durable_max(&self) -> usize {
-        self.durable().len()
+    fn logs_mut(&mut self) -> &mut [TrackSlot];
+    /// How many of them there may be: one per device, or two if there is a durable log.
+    fn logs_max(&self) -> usize {
+        self.logs().len()
     }
-    /// From now on there are at least this many, [`DeviceStorage::durable_max`] at most. For storage that has them all
+    /// From now on there are at least this many, [`DeviceStorage::logs_max`] at most. For storage that has them all
     /// there is nothing to do.
-    fn grow_durable(&mut self, len: usize) {
+    fn grow_logs(&mut self, len: usize) {
         let _ = len;
     }
 }
 
-impl<D: AsRef<[DeviceSlot]> + AsMut<[DeviceSlot]>> DeviceStorage for D {
-    fn slots(&self) -> &[DeviceSlot] {
-        self.as_ref()
-    }
-
-    fn slots_mut(&mut self) -> &mut [DeviceSlot] {
-        self.as_mut()
-    }
-
-    fn durable(&self) -> &[DurableSlot] {
-        &[]
-    }
-
-    fn durable_mut(&mut self) -> &mut [DurableSlot] {
-        &mut []
-    }
-}
-
-/// Storage of devices for a fleet that has a durable log, as [`FleetConfig::durable`](crate::FleetConfig::durable) says: with
-/// fewer of one sort than of the other the rest is not used. A fleet without one leaves `durable` empty.
+/// Storage of devices that does not grow. With fewer of one sort than of the other the rest is not used.
 #[derive(Clone, Debug)]
-pub struct TwoLogs<D, T> {
+pub struct DeviceTables<D, L> {
     /// One per device.
     pub slots: D,
-    /// One per device too, or none.
-    pub durable: T,
+    /// One per device, or two if the fleet has a durable log, as
+    /// [`FleetConfig::durable`](crate::FleetConfig::durable) says.
+    pub logs: L,
 }
 
-impl<D, T> DeviceStorage for TwoLogs<D, T>
+impl<D, L> DeviceStorage for DeviceTables<D, L>
 where
     D: AsRef<[DeviceSlot]> + AsMut<[DeviceSlot]>,
-    T: AsRef<[DurableSlot]> + AsMut<[DurableSlot]>,
+    L: AsRef<[TrackSlot]> + AsMut<[TrackSlot]>,
 {
     fn slots(&self) -> &[DeviceSlot] {
         self.slots.as_ref()
@@ -70,26 +53,27 @@ where
         self.slots.as_mut()
     }
 
-    fn durable(&self) -> &[DurableSlot] {
-        self.durable.as_ref()
+    fn logs(&self) -> &[TrackSlot] {
+        self.logs.as_ref()
     }
 
-    fn durable_mut(&mut self) -> &mut [DurableSlot] {
-        self.durable.as_mut()
+    fn logs_mut(&mut self) -> &mut [TrackSlot] {
+        self.logs.as_mut()
     }
 }
 
-/// Storage for what one device has of the durable log, once it has got something of it. Fill it with [`DurableSlot::EMPTY`].
+/// Storage for what one device has of one log, once it has got something of it. Fill it with [`TrackSlot::EMPTY`].
 #[derive(Clone, Debug)]
-pub struct DurableSlot {
+pub struct TrackSlot {
     pub(crate) tracks: LogTracks,
-    /// By lane, the highest number written to it in this lineage, or its own floor if that is higher.
+    /// By lane, the highest number written to it in this lineage, or its own floor if that is higher. Of the volatile log
+    /// nobody asks.
     pub(crate) upto: [u64; LANES],
 }
 
-const _: () = assert!(size_of::<DurableSlot>() <= 224, "10,000 devices are 2.2 MB");
+const _: () = assert!(size_of::<TrackSlot>() <= 224, "10,000 devices are 2.2 MB");
 
-impl DurableSlot {
+impl TrackSlot {
     /// Nothing.
     pub const EMPTY: Self = Self { tracks: [TrackState::EMPTY; LANES], upto: [0; LANES] };
 }
@@ -99,21 +83,24 @@ impl DurableSlot {
 pub(crate) struct Devices<D> {
     storage: D,
     len: u32,
-    /// Slots of the durable log that are given to devices.
-    durable_len: u32,
+    /// Slots of logs that are given to devices, and how many there may be.
+    logs_len: u32,
+    logs_max: u32,
     spare: DeviceSlot,
-    spare_durable: DurableSlot,
+    spare_log: TrackSlot,
 }
 
 impl<D: DeviceStorage> Devices<D> {
     pub(crate) fn new(mut storage: D, durable: bool) -> Self {
         storage.slots_mut().fill(DeviceSlot::EMPTY);
-        storage.durable_mut().fill(DurableSlot::EMPTY);
-        let (slots, tracks) = (storage.slots().len(), storage.durable_max());
-        let len = if durable { slots.min(tracks) } else { slots };
+        storage.logs_mut().fill(TrackSlot::EMPTY);
+        let (slots, logs) = (storage.slots().len(), storage.logs_max());
+        let len = slots.min(if durable { logs / 2 } else { logs });
         // The two highest numbers mean "no slot".
-        let len = u32::try_from(len).unwrap_or(u32::MAX).min(u32::MAX - 2);
-        Self { storage, len, durable_len: 0, spare: DeviceSlot::EMPTY, spare_durable: DurableSlot::EMPTY }
+        let short = |len| u32::try_from(len).unwrap_or(u32::MAX).min(u32::MAX - 2);
+        let (len, logs_max) = (short(len), short(logs));
+        let (spare, spare_log) = (DeviceSlot::EMPTY, TrackSlot::EMPTY);
+        Self { storage, len, logs_len: 0, logs_max, spare, spare_log }
     }
 
     pub(crate) const fn len(&self) -> u32 {
@@ -130,53 +117,66 @@ impl<D: DeviceStorage> Devices<D> {
         self.storage.slots_mut().get_mut(index as usize).unwrap_or(&mut self.spare)
     }
 
-    /// What a device has of the durable log: nothing, if it has no slot.
+    /// What a device has of a log: nothing, if it has no slot for it.
     #[inline]
-    pub(crate) fn durable(&self, index: u32) -> &DurableSlot {
-        let at = self.at(index).durable_at;
-        self.storage.durable().get(at as usize).unwrap_or(&self.spare_durable)
+    fn log(&self, index: u32, durable: bool) -> &TrackSlot {
+        let at = self.at(index).log_at(durable);
+        self.storage.logs().get(at as usize).unwrap_or(&self.spare_log)
     }
 
     /// The same, to change: it gets a slot if it has none.
     #[inline]
-    pub(crate) fn durable_mut(&mut self, index: u32) -> &mut DurableSlot {
-        let mut at = self.at(index).durable_at;
-        if at == NONE {
-            at = self.give_durable(index);
+    fn log_mut(&mut self, index: u32, durable: bool) -> &mut TrackSlot {
+        let at = self.at(index).log_at(durable) as usize;
+        if at < self.storage.logs().len() {
+            return self.storage.logs_mut().get_mut(at).unwrap_or(&mut self.spare_log);
         }
-        self.storage.durable_mut().get_mut(at as usize).unwrap_or(&mut self.spare_durable)
+        self.first_log_mut(index, durable)
     }
 
     #[cold]
-    fn give_durable(&mut self, index: u32) -> u32 {
-        if index >= self.len || self.durable_len >= self.len {
-            return NONE;
+    #[inline(never)]
+    fn first_log_mut(&mut self, index: u32, durable: bool) -> &mut TrackSlot {
+        let at = self.logs_len;
+        if index < self.len && at < self.logs_max {
+            self.logs_len = at.saturating_add(1);
+            self.storage.grow_logs(self.logs_len as usize);
+            *self.at_mut(index).log_at_mut(durable) = at;
+            return self.storage.logs_mut().get_mut(at as usize).unwrap_or(&mut self.spare_log);
         }
-        let at = self.durable_len;
-        self.durable_len = at.saturating_add(1);
-        self.storage.grow_durable(self.durable_len as usize);
-        self.at_mut(index).durable_at = at;
-        at
+        &mut self.spare_log
     }
 
-    /// It has nothing of the durable log any more. It keeps its slot.
-    pub(crate) fn clear_durable(&mut self, index: u32) {
-        if self.at(index).durable_at != NONE {
-            *self.durable_mut(index) = DurableSlot::EMPTY;
+    /// What a device has of the durable log.
+    #[inline]
+    pub(crate) fn durable(&self, index: u32) -> &TrackSlot {
+        self.log(index, true)
+    }
+
+    #[inline]
+    pub(crate) fn durable_mut(&mut self, index: u32) -> &mut TrackSlot {
+        self.log_mut(index, true)
+    }
+
+    /// It has nothing of a log any more. It keeps its slot.
+    pub(crate) fn clear_log(&mut self, index: u32, durable: bool) {
+        if self.at(index).log_at(durable) != NONE {
+            *self.log_mut(index, durable) = TrackSlot::EMPTY;
         }
     }
 
     /// Makes a place a new device's.
     pub(crate) fn begin(&mut self, index: u32) {
-        self.clear_durable(index);
-        // The head of the bucket and the slot are the place's, not the device's.
-        let DeviceSlot { bucket, durable_at, .. } = *self.at(index);
-        *self.at_mut(index) = DeviceSlot { bucket, durable_at, state: State::Idle, ..DeviceSlot::EMPTY };
+        self.clear_log(index, false);
+        self.clear_log(index, true);
+        // The head of the bucket and the slots of logs are the place's, not the device's.
+        let DeviceSlot { bucket, logs_at, .. } = *self.at(index);
+        *self.at_mut(index) = DeviceSlot { bucket, logs_at, state: State::Idle, ..DeviceSlot::EMPTY };
     }
 
     #[inline]
     pub(crate) fn track(&self, index: u32, track: Track) -> &TrackState {
-        let tracks = if track.is_durable() { &self.durable(index).tracks } else { &self.at(index).tracks };
+        let tracks = &self.log(index, track.is_durable()).tracks;
         let [.., last] = tracks;
         // The index is masked, so the compiler knows that there is nothing to fall back for.
         tracks.get(track.lane_index()).unwrap_or(last)
@@ -184,12 +184,7 @@ impl<D: DeviceStorage> Devices<D> {
 
     #[inline]
     pub(crate) fn track_mut(&mut self, index: u32, track: Track) -> &mut TrackState {
-        let tracks = if track.is_durable() {
-            &mut self.durable_mut(index).tracks
-        } else {
-            &mut self.at_mut(index).tracks
-        };
-        let [tracks @ .., last] = tracks;
+        let [tracks @ .., last] = &mut self.log_mut(index, track.is_durable()).tracks;
         tracks.get_mut(track.lane_index()).unwrap_or(last)
     }
 
@@ -203,16 +198,11 @@ impl<D: DeviceStorage> Devices<D> {
         }
     }
 
-    /// The sum of a count over all tracks of a device.
+    /// The sum of a count over all tracks of a device: it is 0 of those that are quiet.
     #[inline]
     pub(crate) fn sum(&self, index: u32, count: impl Fn(&TrackState) -> u16) -> u16 {
-        let device = self.at(index);
-        let of = |tracks: &LogTracks| tracks.iter().map(&count).fold(0, u16::saturating_add);
-        let volatile = of(&device.tracks);
-        if device.busy & Tracks::DURABLE == 0 {
-            return volatile;
-        }
-        volatile.saturating_add(of(&self.durable(index).tracks))
+        let busy = self.at(index).busy();
+        busy.map(|track| count(self.track(index, track))).fold(0, u16::saturating_add)
     }
 
     /// Orders without an outcome that counts, written or not.

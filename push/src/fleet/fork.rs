@@ -77,7 +77,7 @@ impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Flee
         self.last.durable = head;
         (self.forked, self.abandoned) = (false, false);
         for index in 0..self.fresh {
-            self.devices.clear_durable(index);
+            self.devices.clear_log(index, true);
             let device = self.devices.at_mut(index);
             device.busy &= !Tracks::DURABLE;
             device.owing &= !Tracks::DURABLE;

@@ -70,7 +70,7 @@ use wire_format::rng::Rng;
 use wire_format::time::Instant;
 
 pub use device::DeviceSlot;
-pub use devices::{DeviceStorage, DurableSlot, TwoLogs};
+pub use devices::{DeviceStorage, DeviceTables, TrackSlot};
 pub use event::{AddError, Dial, Event, Facts, NewDevice, SubmitError, SubmitFault, Submitted, Transmit};
 pub use log::{By, DeviceTrace, LogEntry, Trace};
 pub use order::{MarkBytes, NewOrder, OrderSlot, OrderStorage};
@@ -100,8 +100,8 @@ pub struct DeviceIndex(pub u32);
 
 /// All devices of one server, and every live order.
 ///
-/// `D` and `O` are storage the caller owns: one [`DeviceSlot`] per device (496 bytes), one [`DurableSlot`] (224 bytes) more for
-/// each that has got something of the durable log, and one [`OrderSlot`] per order that is not settled on every target. `B` is an order's one encoding, `M` its marks, a byte per device; both come back with
+/// `D` and `O` are storage the caller owns: one [`DeviceSlot`] per device (304 bytes), one [`TrackSlot`] (224 bytes) for each log it
+/// has got something of, and one [`OrderSlot`] per order that is not settled on every target. `B` is an order's one encoding, `M` its marks, a byte per device; both come back with
 /// [`Event::Settled`].
 #[derive(Debug)]
 pub struct Fleet<D, O, B, M> {
@@ -165,8 +165,8 @@ pub struct Fleet<D, O, B, M> {
 }
 
 impl<D: DeviceStorage, O: OrderStorage<B, M>, B: AsRef<[u8]>, M: MarkBytes> Fleet<D, O, B, M> {
-    /// A fleet without devices. The storage is emptied; it sets how many devices and live orders there may be. With a durable
-    /// log that is [`TwoLogs`]: without its second half there is no place for a device.
+    /// A fleet without devices. The storage is emptied; it sets how many devices and live orders there may be: see
+    /// [`DeviceTables`].
     pub fn new(config: FleetConfig, devices: D, orders: O, now: Instant, seed: u64) -> Self {
         Self {
             devices: Devices::new(devices, config.durable.is_some()),

@@ -14,7 +14,7 @@ use wire_format::time::Instant;
 
 use crate::oracle::{Oracle, deadline, lineage_of, order_id};
 use crate::orders::Wish;
-use crate::world::{MS, TheFleet, TheReceiver, address, at, index, memory, store};
+use crate::world::{MS, TheFleet, TheReceiver, address, at, index, memory, slots, store};
 
 const RUN: u8 = 1;
 const SECOND: Duration = Duration::from_secs(1);
@@ -73,7 +73,7 @@ impl Crowd {
         let now = Instant::from_millis(1_000);
         let mut config = FleetConfig::new(NodeId([0x50; 16]), store(), lineage_of(RUN));
         config.run = 1_000;
-        let slots = vec![DeviceSlot::EMPTY; devices].into_boxed_slice();
+        let slots = slots(devices);
         let mut fleet = Fleet::new(config, slots, (0..orders).map(|_| OrderSlot::EMPTY).collect(), now, 1);
         let oracle = Oracle::new(false);
         let peers = (0..devices).map(|at| {

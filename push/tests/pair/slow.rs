@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use push::blob::Blob;
-use push::fleet::{DeviceSlot, Event, NewDevice, NewOrder, OrderSlot};
+use push::fleet::{Event, NewDevice, NewOrder, OrderSlot};
 use push::receiver::{ConnId, Item, Receiver, ReceiverConfig, Verdict};
 use push::{Closed, DeviceIndex, Fleet, FleetConfig, Mark};
 use testkit::history::{Event as Happened, Facts};
@@ -15,7 +15,7 @@ use wire_format::time::Instant;
 
 use crate::oracle::{Oracle, lineage_of, order_id};
 use crate::orders::Wish;
-use crate::world::{MS, TheFleet, TheReceiver, address, id, index, memory, store};
+use crate::world::{MS, TheFleet, TheReceiver, address, id, index, memory, slots, store};
 
 const SIZE: usize = 8 << 20;
 /// A megabit a second.
@@ -48,7 +48,7 @@ impl Line {
         let now = Instant::from_millis(1_000);
         let mut config = FleetConfig::new(NodeId([0x50; 16]), store(), lineage_of(RUN));
         config.run = 1_000;
-        let slots = vec![DeviceSlot::EMPTY; 1].into_boxed_slice();
+        let slots = slots(1);
         let mut fleet = Fleet::new(config, slots, (0..64).map(|_| OrderSlot::EMPTY).collect(), now, 1);
         fleet.add_device(now, NewDevice { id: Some(id(0)), address: Some(address(0)) }).unwrap();
         let config = ReceiverConfig { parts: true, ..ReceiverConfig::new(id(0), store(), BOOT) };

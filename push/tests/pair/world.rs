@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use push::fleet::{DeviceSlot, OrderSlot};
+use push::fleet::{DeviceSlot, DeviceTables, OrderSlot, TrackSlot};
 use push::receiver::{
     DeskSlot, KeySlot, LogSlot, Memory, OutcomeSlot, Receiver, ReceiverConfig, VersionSlot,
 };
@@ -31,7 +31,8 @@ pub(crate) const ORDERS: usize = 128;
 pub(crate) const MS: Duration = Duration::from_millis(1);
 
 pub(crate) type Orders = Box<[OrderSlot<Vec<u8>, Vec<u8>>]>;
-pub(crate) type TheFleet = Fleet<Box<[DeviceSlot]>, Orders, Vec<u8>, Vec<u8>>;
+pub(crate) type Slots = DeviceTables<Vec<DeviceSlot>, Vec<TrackSlot>>;
+pub(crate) type TheFleet = Fleet<Slots, Orders, Vec<u8>, Vec<u8>>;
 
 /// What a device keeps, in boxes.
 pub(crate) type Boxes = Memory<
@@ -494,6 +495,11 @@ impl Device {
     }
 }
 
+/// Storage for so many devices.
+pub(crate) fn slots(devices: usize) -> Slots {
+    DeviceTables { slots: vec![DeviceSlot::EMPTY; devices], logs: vec![TrackSlot::EMPTY; devices] }
+}
+
 pub(crate) fn fleet(now: Instant, run: u8, fence: u64, devices: usize, seed: u64) -> TheFleet {
     // Each fence is raised by another server.
     let server = NodeId([0x50 + fence as u8; 16]);
@@ -502,7 +508,7 @@ pub(crate) fn fleet(now: Instant, run: u8, fence: u64, devices: usize, seed: u64
     config.epoch = run.into();
     config.answers_questions = true;
     config.run = u64::from(run) * 1_000;
-    let devices = vec![DeviceSlot::EMPTY; devices].into_boxed_slice();
+    let devices = slots(devices);
     let orders = (0..ORDERS).map(|_| OrderSlot::EMPTY).collect();
     Fleet::new(config, devices, orders, now, seed)
 }

@@ -26,13 +26,13 @@ fn address() -> SocketAddr {
 #[cfg(feature = "fleet")]
 #[inline(never)]
 fn fleet(store: Store, bytes: &[u8], buffer: &mut [u8]) {
-    use push::fleet::{DeviceSlot, DurableSlot, Item, NewDevice, NewOrder, OrderSlot, TwoLogs};
+    use push::fleet::{DeviceSlot, DeviceTables, Item, NewDevice, NewOrder, OrderSlot, TrackSlot};
     use push::{Closed, DeviceIndex, DialError, Fleet, FleetConfig};
     use wire_format::frame::order::KindFlags;
     use wire_format::ids::{Lane, Lineage};
 
     let config = black_box(FleetConfig::new(NodeId([1; 16]), store, Lineage([2; 16])));
-    let devices = TwoLogs { slots: [DeviceSlot::EMPTY; 4], durable: [DurableSlot::EMPTY; 4] };
+    let devices = DeviceTables { slots: [DeviceSlot::EMPTY; 4], logs: [TrackSlot::EMPTY; 8] };
     let orders: [OrderSlot<&[u8], [u8; 4]>; 4] = [const { OrderSlot::EMPTY }; 4];
     let mut fleet = Fleet::new(config, devices, orders, now(), black_box(1));
     super::see(&mut fleet);

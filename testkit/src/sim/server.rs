@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use push::fleet::{
-    DeviceSlot, DeviceTrace, DurableSlot, Event as FleetEvent, Input, NewDevice, OrderSlot, TwoLogs,
+    DeviceSlot, DeviceTables, DeviceTrace, Event as FleetEvent, Input, NewDevice, OrderSlot, TrackSlot,
 };
 use push::{DeviceIndex, DialError, Fleet, FleetConfig, Mark};
 use wire_format::frame::outcome::Code;
@@ -32,7 +32,7 @@ pub(super) const SPARE: usize = 64;
 /// Turns of one drain beyond which a driver spins.
 const TURNS_MAX: usize = 100_000;
 
-type Slots = TwoLogs<Box<[DeviceSlot]>, Box<[DurableSlot]>>;
+type Slots = DeviceTables<Box<[DeviceSlot]>, Box<[TrackSlot]>>;
 pub(super) type TheFleet = Fleet<Slots, Box<[OrderSlot<Vec<u8>, Vec<u8>>]>, Vec<u8>, Vec<u8>>;
 
 #[derive(Debug)]
@@ -214,10 +214,10 @@ impl World {
         (config.epoch, config.run, config.answers_questions) = (server.boot as u32, run, self.plan.questions);
         config.durable = restored.as_ref().map(|it| log_id(it.lineage, it.run, &it.runs));
         let fence = server.fence;
-        let durable = if config.durable.is_some() { capacity } else { 0 };
-        let slots = TwoLogs {
+        let logs = if config.durable.is_some() { 2 * capacity } else { capacity };
+        let slots = DeviceTables {
             slots: vec![DeviceSlot::EMPTY; capacity].into(),
-            durable: vec![DurableSlot::EMPTY; durable].into(),
+            logs: vec![TrackSlot::EMPTY; logs].into(),
         };
         let orders = (0..ORDERS).map(|_| OrderSlot::EMPTY).collect();
         server.fleet = Some(Fleet::new(config, slots, orders, self.now, seed));

@@ -107,8 +107,8 @@ impl Shard {
     fn new(config: &ServerConfig, index: usize, shared: Arc<Shared>) -> Self {
         let (clock, shards) = (Clock::start(), shared.mailboxes.len());
         let capacity = config.devices.div_ceil(shards);
-        let durable = if config.fleet.durable.is_some() { capacity } else { 0 };
-        let devices = Tables::new(capacity, durable);
+        let logs = if config.fleet.durable.is_some() { 2 } else { 1 };
+        let devices = Tables::new(capacity, capacity.saturating_mul(logs));
         let orders = (0..config.orders.saturating_add(RETRIES_MAX)).map(|_| OrderSlot::EMPTY).collect();
         let seed = config.seed.wrapping_add(index as u64);
         let fleet = Fleet::new(paced(&config.fleet, shards), devices, orders, clock.now(), seed);

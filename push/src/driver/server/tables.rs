@@ -1,21 +1,20 @@
 //! Storage for the devices of a shard.
 
-use crate::fleet::{DeviceSlot, DeviceStorage, DurableSlot};
+use crate::fleet::{DeviceSlot, DeviceStorage, TrackSlot};
 
-/// A slot per device, and one more for each that has got something of the durable log. Room for all of these is reserved at
-/// the start, so that none is ever made while sockets wait; memory that was never written to is only promised by the system.
+/// A slot per device, and one more for each log it has got something of. Room for all of these is reserved at the start, so that none is ever made while sockets wait; memory that was never written to is only promised by the system.
 #[derive(Debug)]
 pub(super) struct Tables {
     slots: Box<[DeviceSlot]>,
-    durable: Vec<DurableSlot>,
-    durable_max: usize,
+    logs: Vec<TrackSlot>,
+    logs_max: usize,
 }
 
 impl Tables {
-    /// For so many devices, of which so many may have something of the durable log.
-    pub(super) fn new(devices: usize, durable_max: usize) -> Self {
+    /// For so many devices, which may have so many slots of logs.
+    pub(super) fn new(devices: usize, logs_max: usize) -> Self {
         let slots = (0..devices).map(|_| DeviceSlot::EMPTY).collect();
-        Self { slots, durable: Vec::with_capacity(durable_max), durable_max }
+        Self { slots, logs: Vec::with_capacity(logs_max), logs_max }
     }
 }
 
@@ -28,22 +27,22 @@ impl DeviceStorage for Tables {
         &mut self.slots
     }
 
-    fn durable(&self) -> &[DurableSlot] {
-        &self.durable
+    fn logs(&self) -> &[TrackSlot] {
+        &self.logs
     }
 
-    fn durable_mut(&mut self) -> &mut [DurableSlot] {
-        &mut self.durable
+    fn logs_mut(&mut self) -> &mut [TrackSlot] {
+        &mut self.logs
     }
 
-    fn durable_max(&self) -> usize {
-        self.durable_max
+    fn logs_max(&self) -> usize {
+        self.logs_max
     }
 
-    fn grow_durable(&mut self, len: usize) {
-        let len = len.min(self.durable_max);
-        if len > self.durable.len() {
-            self.durable.resize(len, DurableSlot::EMPTY);
+    fn grow_logs(&mut self, len: usize) {
+        let len = len.min(self.logs_max);
+        if len > self.logs.len() {
+            self.logs.resize(len, TrackSlot::EMPTY);
         }
     }
 }
@@ -53,14 +52,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slots_of_the_durable_log_come_one_by_one_up_to_their_limit_and_memory_never_moves() {
+    fn slots_of_logs_come_one_by_one_up_to_their_limit_and_memory_never_moves() {
         let mut tables = Tables::new(3, 2);
-        let before = tables.durable.as_ptr();
-        assert_eq!((tables.slots().len(), tables.durable().len(), tables.durable_max()), (3, 0, 2));
+        let before = tables.logs.as_ptr();
+        assert_eq!((tables.slots().len(), tables.logs().len(), tables.logs_max()), (3, 0, 2));
         for (asked, there) in [(1, 1), (1, 1), (2, 2), (1, 2), (3, 2)] {
-            tables.grow_durable(asked);
-            assert_eq!(tables.durable_mut().len(), there);
+            tables.grow_logs(asked);
+            assert_eq!(tables.logs_mut().len(), there);
         }
-        assert_eq!(tables.durable.as_ptr(), before);
+        assert_eq!(tables.logs.as_ptr(), before);
     }
 }

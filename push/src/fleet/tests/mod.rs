@@ -49,7 +49,7 @@ const RUN: u64 = 77;
 const HOUR: Duration = Duration::from_secs(3_600);
 
 type TestFleet =
-    Fleet<TwoLogs<Vec<DeviceSlot>, Vec<DurableSlot>>, Vec<OrderSlot<Vec<u8>, Vec<u8>>>, Vec<u8>, Vec<u8>>;
+    Fleet<DeviceTables<Vec<DeviceSlot>, Vec<TrackSlot>>, Vec<OrderSlot<Vec<u8>, Vec<u8>>>, Vec<u8>, Vec<u8>>;
 type TestEvent = Event<Vec<u8>, Vec<u8>>;
 
 fn id(number: usize) -> NodeId {
@@ -134,8 +134,8 @@ impl World {
         let now = Instant::from_millis(1_000_000);
         let mut config = FleetConfig::new(NodeId([0xAA; 16]), Store::new(7, "PARIS-12").unwrap(), LINEAGE);
         change(&mut config);
-        let durable = vec![DurableSlot::EMPTY; if config.durable.is_some() { devices } else { 0 }];
-        let slots = TwoLogs { slots: vec![DeviceSlot::EMPTY; devices], durable };
+        let logs = vec![TrackSlot::EMPTY; if config.durable.is_some() { 2 * devices } else { devices }];
+        let slots = DeviceTables { slots: vec![DeviceSlot::EMPTY; devices], logs };
         let orders = (0..orders).map(|_| OrderSlot::EMPTY).collect();
         Self {
             now,

@@ -420,20 +420,25 @@ fn a_frame_of_the_largest_body_is_read_and_one_byte_more_is_not() {
 
 #[test]
 fn with_a_durable_log_there_are_as_many_devices_as_both_tables_hold() {
-    for (slots, durable, has_log, room) in
-        [(3, 2, true, 2), (2, 3, true, 2), (3, 0, true, 0), (3, 0, false, 3), (3, 1, false, 3)]
-    {
+    for (slots, logs, has_log, room) in [
+        (3, 4, true, 2),
+        (3, 5, true, 2),
+        (2, 6, true, 2),
+        (3, 0, true, 0),
+        (3, 3, false, 3),
+        (3, 1, false, 1),
+    ] {
         let now = Instant::from_millis(1_000);
         let store = Store::new(7, "PARIS-12").unwrap();
         let mut config = FleetConfig::new(NodeId([0xAA; 16]), store, LINEAGE);
         let log = || LogId::new(Lineage([0xDD; 16]), 5, 1);
         config.durable = has_log.then(log);
         let devices =
-            TwoLogs { slots: vec![DeviceSlot::EMPTY; slots], durable: vec![DurableSlot::EMPTY; durable] };
+            DeviceTables { slots: vec![DeviceSlot::EMPTY; slots], logs: vec![TrackSlot::EMPTY; logs] };
         let mut fleet: TestFleet = Fleet::new(config, devices, vec![OrderSlot::EMPTY], now, 1);
         let new = |number| NewDevice { id: Some(id(number)), address: None };
         let added = (0..4).take_while(|&number| fleet.add_device(now, new(number)).is_ok()).count();
-        assert_eq!(added, room, "{slots} slots and {durable} of the durable log");
+        assert_eq!(added, room, "{slots} slots and {logs} of logs");
         assert_eq!(fleet.renew(now, log(), 0), has_log, "without a log there is none to renew");
     }
 }

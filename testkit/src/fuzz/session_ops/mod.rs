@@ -16,7 +16,9 @@ use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use push::fleet::{AskId, DeviceSlot, Input, NewDevice, NewOrder, OrderSlot, Question};
+use push::fleet::{
+    AskId, DeviceSlot, DeviceTables, Input, NewDevice, NewOrder, OrderSlot, Question, TrackSlot,
+};
 use push::receiver::{ConnId, Fixed, Receiver, ReceiverConfig};
 use push::{Closed, DeviceIndex, DialError, Fleet, FleetConfig, Mark};
 use wire_format::frame::order::{Delivery, KindFlags};
@@ -37,6 +39,7 @@ const RING: usize = 8;
 /// Writes, closes and events of one drain: every table has fewer entries.
 const DRAIN_MAX: usize = 512;
 
+type Slots = DeviceTables<Vec<DeviceSlot>, Vec<TrackSlot>>;
 type OrderSlots = Vec<OrderSlot<Vec<u8>, Vec<u8>>>;
 
 /// Any bytes as a list of operations.
@@ -88,7 +91,7 @@ struct Peer {
 }
 
 struct World {
-    fleet: Fleet<Vec<DeviceSlot>, OrderSlots, Vec<u8>, Vec<u8>>,
+    fleet: Fleet<Slots, OrderSlots, Vec<u8>, Vec<u8>>,
     receiver: Receiver<Memory, 3>,
     now: Instant,
     boot: u64,
@@ -120,7 +123,7 @@ impl World {
         let now = Instant::from_millis(1_000);
         let config = FleetConfig::new(NodeId([0xA; 16]), store(), LINEAGE);
         let config = FleetConfig { run: 3, answers_questions: true, ..config };
-        let devices = vec![DeviceSlot::EMPTY; 2];
+        let devices = DeviceTables { slots: vec![DeviceSlot::EMPTY; 2], logs: vec![TrackSlot::EMPTY; 2] };
         let orders = (0..ORDERS).map(|_| OrderSlot::EMPTY).collect();
         let mut fleet = Fleet::new(config, devices, orders, now, u64::from(mode));
         for (index, known) in [(1, mode & 1 == 0), (2, mode & 2 == 0)] {
