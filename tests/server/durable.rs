@@ -244,6 +244,31 @@ async fn what_was_cancelled_stays_so_and_what_expires_meanwhile_expires() {
 }
 
 #[tokio::test]
+async fn a_lifetime_goes_on_while_a_slow_disk_is_opened() {
+    let lan = lan(84);
+    let (disk, seen) = (Moody::new(), Seen::default());
+    let server = lan.server([1]).start_on(disk.clone()).await.unwrap();
+    let lifetime = Duration::from_millis(1_500);
+    server.push(&order(1).lifetime(lifetime), &Target::all()).await.unwrap();
+    server.push(&order(2), &Target::all()).await.unwrap();
+    server.shutdown().await;
+    let device = lan.device(1).start(noting(&seen)).await.unwrap();
+    disk.hang(true);
+    let opening = tokio::spawn(lan.server([1]).start_on(disk.clone()));
+    tokio::time::sleep(lifetime).await;
+    assert!(!opening.is_finished());
+    disk.hang(false);
+    let server = opening.await.unwrap().unwrap();
+    for (key, outcome) in [(1, Outcome::EXPIRED), (2, Outcome::APPLIED)] {
+        let report = server.push(&order(key), &Target::all()).await.unwrap().settled(SOON).await;
+        assert_eq!(report.outcomes(), [(outcome, 1)], "{key}");
+    }
+    assert_eq!(*seen.lock().unwrap(), [2]);
+    server.shutdown().await;
+    device.shutdown().await;
+}
+
+#[tokio::test]
 async fn further_attempts_go_on_after_a_restart() {
     let lan = lan(73);
     let (place, ready) = (Place::new(lan), Arc::new(AtomicBool::new(false)));

@@ -5,6 +5,7 @@ use std::sync::{Arc, mpsc};
 
 use tokio::sync::oneshot;
 use wire_format::ids::Lineage;
+use wire_format::time::Instant;
 
 use super::positions::Positions;
 use super::restore::Restorer;
@@ -67,6 +68,8 @@ impl From<&Restored> for Recovered {
 /// Where an outbox comes from: the thread has opened it, and waits for the server it is for.
 struct Opened {
     restored: Restored,
+    /// When the log was asked what is left of each lifetime.
+    at: Instant,
     go: mpsc::Sender<(Arc<Shared>, Positions)>,
 }
 
@@ -86,13 +89,13 @@ impl Server {
         settings: Settings,
     ) -> Result<(Self, Recovered), OpenError> {
         let clock = Clock::start();
-        let Opened { restored, go } = open(disk, settings, clock, config.seed).await?;
+        let Opened { restored, at, go } = open(disk, settings, clock, config.seed).await?;
         let config = fitting(config, &restored);
         let mut recovered = Recovered::from(&restored);
         let shared = Shared::new(&config, config.shards(), Some(restored.head)).with_clock(clock);
         let shared = Arc::new(shared);
         let mut shards = Shard::all(&config, &shared);
-        Restorer::new(&shared, &mut shards).restore(&restored);
+        Restorer::new(&shared, &mut shards, at).restore(&restored);
         let recorded = restored.devices.iter().map(|known| known.device.device).collect();
         // It waits for this, or its queue is closed already.
         let _ = go.send((Arc::clone(&shared), recorded));
@@ -135,17 +138,20 @@ async fn open<D: Disk + Send + 'static>(
 ) -> Result<Opened, OpenError> {
     let (reply, opened) = oneshot::channel();
     let (go, server) = mpsc::channel::<(Arc<Shared>, Positions)>();
-    writer::spawn(move || match Outbox::open(disk, settings, writer::now(&clock), seed) {
-        Err(error) => drop(reply.send(Err(error))),
-        Ok((outbox, restored)) => {
-            let asked = reply.send(Ok(restored)).is_ok();
-            if let Some((shared, recorded)) = server.recv().ok().filter(|_| asked) {
-                writer::run(OnDisk::new(outbox, clock), recorded, shared);
+    writer::spawn(move || {
+        let (at, now) = (clock.now(), writer::now(&clock));
+        match Outbox::open(disk, settings, now, seed) {
+            Err(error) => drop(reply.send(Err(error))),
+            Ok((outbox, restored)) => {
+                let asked = reply.send(Ok((restored, at))).is_ok();
+                if let Some((shared, recorded)) = server.recv().ok().filter(|_| asked) {
+                    writer::run(OnDisk::new(outbox, clock), recorded, shared);
+                }
             }
         }
     })
     .map_err(crate::outbox::log::OpenError::from)?;
     let gone = || crate::outbox::log::OpenError::from(std::io::Error::other("the thread has ended"));
-    let restored = opened.await.map_err(|_| gone())??;
-    Ok(Opened { restored, go })
+    let (restored, at) = opened.await.map_err(|_| gone())??;
+    Ok(Opened { restored, at, go })
 }

@@ -27,7 +27,8 @@ use crate::outbox::{Attempt, Device, Restored, RestoredKey, RestoredOrder};
 pub(super) struct Restorer<'s> {
     shared: &'s Arc<Shared>,
     shards: &'s mut [Box<Shard>],
-    now: Instant,
+    /// When it was asked what is left of each lifetime: opening a disk may take its time.
+    at: Instant,
     /// What the log knows of the sessions of each device, by position.
     traces: HashMap<u32, DeviceTrace>,
     /// Positions that orders name and that are nobody's any more.
@@ -40,14 +41,21 @@ pub(super) struct Restorer<'s> {
 struct Root {
     state: Arc<State>,
     frame: Frame,
-    remaining: Option<Duration>,
+    /// When its lifetime is over.
+    deadline: Option<Instant>,
 }
 
 impl<'s> Restorer<'s> {
-    pub(super) fn new(shared: &'s Arc<Shared>, shards: &'s mut [Box<Shard>]) -> Self {
-        let now = shared.clock.now();
+    /// `at`: the moment for which the log was asked.
+    pub(super) fn new(shared: &'s Arc<Shared>, shards: &'s mut [Box<Shard>], at: Instant) -> Self {
         let (traces, ghosts, roots) = (HashMap::new(), Vec::new(), HashMap::new());
-        Self { shared, shards, now, traces, ghosts, roots }
+        Self { shared, shards, at, traces, ghosts, roots }
+    }
+
+    /// What is left of an order's lifetime by now. What is over ends in the fleet as it always does.
+    fn left(&self, root: &Root) -> Option<Duration> {
+        let now = self.shared.clock.now();
+        root.deadline.map(|deadline| deadline.since(now).max(Duration::from_millis(1)))
     }
 
     /// Puts everything back, and begins to dial.
@@ -119,7 +127,6 @@ impl<'s> Restorer<'s> {
         if let Some(bytes) = frame.bytes_mut() {
             bytes.copy_from_slice(&order.frame);
         }
-        let remaining = order.remaining;
         let shares = self.shares(self.stands(wire.lane, order));
         let going = shares.iter().fold(0_u64, |bits, share| bits | 1 << share.shard);
         let targets = order.marks.targets().len();
@@ -128,11 +135,12 @@ impl<'s> Restorer<'s> {
         state.keep(Ok(()));
         order.marks.iter().filter_map(|(_, mark)| mark.code()).for_each(|code| state.count(code));
         self.shared.room.restore(frame.len());
-        self.shared.versions.restore(self.now, &wire, remaining);
+        self.shared.versions.restore(self.at, &wire, order.remaining);
         if wire.order_key != 0 {
             self.shared.remember(&state);
         }
-        let root = Root { state, frame: frame.clone(), remaining };
+        let deadline = order.remaining.map(|remaining| self.at + remaining);
+        let root = Root { state, frame: frame.clone(), deadline };
         for share in shares {
             self.submit(order.number, &wire, frame.clone(), share, &root, None);
         }
@@ -165,7 +173,7 @@ impl<'s> Restorer<'s> {
 
     fn attempt_of(&mut self, root: &Root, order: &RestoredOrder, attempt: &Attempt) -> Option<()> {
         let chain = Chain { root: attempt.root, attempt: attempt.attempt };
-        let left = root.remaining.unwrap_or_default();
+        let left = self.left(root).unwrap_or_default();
         let mut options = [0; OPTIONS_MAX];
         let frames = &self.shared.pools.frames;
         let (mut frame, delivery, wire) = attempt_frame(frames, &root.frame, chain, left, &mut options)?;
@@ -224,7 +232,7 @@ impl<'s> Restorer<'s> {
             let latency = self.shared.pools.take_histogram();
             drop(state.settle(shard, Part { first, marks, latency }, Frame::default()));
         }
-        let until = self.now + key.remaining;
+        let until = self.at + key.remaining;
         self.shared.remember(&state);
         self.shared.keys.settled_until(until, key.key);
     }
@@ -273,7 +281,7 @@ impl<'s> Restorer<'s> {
         let Share { shard, first, marks } = share;
         let latency: Box<Histogram> = self.shared.pools.take_histogram();
         let ledger = Ledger { chain, ..Ledger::new(Arc::clone(&root.state), marks, latency) };
-        let (lane, kind_flags, lifetime) = (wire.lane, wire.kind_flags, root.remaining);
+        let (lane, kind_flags, lifetime) = (wire.lane, wire.kind_flags, self.left(root));
         let order = NumberedOrder { number, lane, kind_flags, lifetime, frame, first, marks: ledger };
         if let Some(shard) = self.shards.get_mut(shard) {
             shard.restore_order(order);
