@@ -17,6 +17,10 @@ pub enum Ended {
     /// The peer sent more orders than the window this side declared.
     #[error("the peer sent more orders than the window allows")]
     WindowExceeded,
+    /// The device has no room for the outcome of an order: outcomes of earlier sessions, owed to this server or to another
+    /// one, take it all. It comes again once some are settled.
+    #[error("no room for the outcome of an order while those of earlier sessions are not settled")]
+    NoRoom,
     /// The peer refused the session with a REJECT.
     #[error("the peer refused the session: {code}")]
     Rejected {
@@ -121,7 +125,7 @@ impl Ended {
             | Self::DuplicateDevice { .. }
             | Self::FloorAhead => Fault::Peer,
             Self::HandshakeTimeout | Self::DialTimeout | Self::Dead | Self::Closed(_) => Fault::Network,
-            Self::Frozen | Self::LostTrack | Self::JournalFailed => Fault::Ours,
+            Self::Frozen | Self::LostTrack | Self::JournalFailed | Self::NoRoom => Fault::Ours,
         }
     }
 
@@ -149,6 +153,7 @@ impl Ended {
             Self::Removed => "removed",
             Self::LostTrack => "lost-track",
             Self::JournalFailed => "journal-failed",
+            Self::NoRoom => "no-room",
         }
     }
 }

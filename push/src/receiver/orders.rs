@@ -17,7 +17,7 @@ use super::keys::{Judgement, OrderKeys};
 use super::lanes::{LaneState, Stage, Traits};
 use super::park::{Meta, Spot};
 use super::ring::Place;
-use super::stats::count;
+use super::stats::{add, count};
 use super::{Receiver, Storage};
 use crate::ended::Ended;
 
@@ -125,9 +125,8 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         if self.ring.recent() >= self.session.window {
             return Ok(too_much());
         }
-        if !self.ring.has_room() {
-            // Answers to duplicates give their place back once they are written; SETTLED is behind this frame.
-            return Ok(if self.ring.has_answers() { Step::Wait } else { too_much() });
+        if let Some(step) = self.without_room() {
+            return Ok(step);
         }
         self.ring.open(place, clock_ms(received));
         // Said at the next drain, unless it has ended by then.
@@ -196,10 +195,37 @@ impl<S: Storage, const CONNS: usize> Receiver<S, CONNS> {
         self.at_hand = Some(place.lane);
     }
 
+    /// What comes of a frame that needs a place in the ring, if there is none.
+    fn without_room<'a>(&mut self) -> Option<Step<'a>> {
+        if self.ring.has_room() {
+            return None;
+        }
+        // Answers to duplicates give their place back once they are written; SETTLED is behind this frame.
+        if self.ring.has_answers() {
+            return Some(Step::Wait);
+        }
+        // One order is the least a WELCOME can allow, and what this server has not settled yet takes its room too.
+        let full = Step::End(Ended::NoRoom, Some(bye::Code::STORAGE));
+        if self.give_way() { None } else { Some(full) }
+    }
+
+    /// What the device owes to a server that was fenced off, or of a log that was given up, is kept as long as there is room:
+    /// the oldest goes.
+    fn give_way(&mut self) -> bool {
+        let logs = self.session.logs;
+        let Some(place) = self.ring.first_ended(|log| !logs.has(log)) else { return false };
+        let freed = self.ring.settle(place.log, place.lane, place.number);
+        add(&mut self.stats.forgotten, freed.ended.into());
+        if self.is_journalled() {
+            self.floors.set_settled(place.log, place.lane, true);
+        }
+        self.ring.has_room()
+    }
+
     /// An order that had ended came again.
     fn answer_again<'a>(&mut self, place: Place) -> Step<'a> {
-        if !self.ring.has_room() {
-            return if self.ring.has_answers() { Step::Wait } else { too_much() };
+        if let Some(step) = self.without_room() {
+            return step;
         }
         count(&mut self.stats.duplicates);
         self.ring.push_answer(place);

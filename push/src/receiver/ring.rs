@@ -468,6 +468,12 @@ impl<R: AsRef<[OutcomeSlot]> + AsMut<[OutcomeSlot]>> Ring<R> {
         self.skip_dead();
     }
 
+    /// The order of one of these logs that has ended first, and is in the journal.
+    pub(super) fn first_ended(&self, of: impl Fn(Log) -> bool) -> Option<Place> {
+        let goes = |slot: &&OutcomeSlot| slot.is_ended() && !slot.is_unrecorded() && of(slot.log());
+        self.used().iter().find(goes).map(OutcomeSlot::place)
+    }
+
     fn find(&self, place: Place) -> Option<&OutcomeSlot> {
         let Place { log, lane, number } = place;
         self.used().iter().rev().find(|slot| slot.number == number && slot.is_owed_in(log, lane))

@@ -98,7 +98,7 @@ counters! {
     outcomes,
     /// Outcomes the server confirmed with SETTLED.
     settled,
-    /// Outcomes dropped because their lineage ended.
+    /// Outcomes dropped because their lineage ended, or because a new order needed the room of a fenced server's.
     forgotten,
     /// PINGs answered.
     pings,

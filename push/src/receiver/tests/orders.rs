@@ -200,6 +200,46 @@ fn a_new_volatile_lineage_starts_anew_and_owes_nothing() {
 }
 
 #[test]
+fn what_is_owed_to_a_server_that_was_fenced_off_gives_way_to_orders_of_the_one_that_leads() {
+    for journal in [false, true] {
+        let mut world = if journal { World::journalled(1) } else { World::new(1) };
+        let durable = |number| keyed(true, Lane::Normal, number, [0; 3]);
+        for number in [1, 2] {
+            let conn = world.session();
+            world.feed(conn, &durable(number)).unwrap();
+            world.receiver.handle_closed(world.now, conn);
+        }
+        assert_eq!(world.receiver.owed(), 2, "all the room there is");
+        let head = LogHead { lineage: Lineage([0xDE; 16]), run: 1, head: 0 };
+        let volatile = LogHead { lineage: Lineage([0xEF; 16]), run: 1, head: 0 };
+        let other = Hello { server: B, fence: 6, durable: head, volatile, ..hello() };
+        world.pass(Duration::from_secs(10));
+        let conn = world.session_with(&other);
+        world.feed(conn, &durable(7)).unwrap();
+        let said = |number, code, detail| Said::Outcomes {
+            durable: true,
+            entries: vec![(Lane::Normal, number, code, detail)],
+        };
+        assert_eq!(world.said(conn), [said(7, APPLIED, 0)]);
+        assert_eq!((world.receiver.owed(), world.receiver.stats().forgotten), (2, 1));
+        // What the other server is still owed goes last, and what it is not owed any more is a duplicate.
+        let mut world = if journal { world.reboot(0) } else { world };
+        assert_eq!(world.receiver.owed(), 2);
+        if !journal {
+            world.receiver.handle_closed(world.now, conn);
+        }
+        world.pass(Duration::from_secs(10));
+        let conn = world.connect();
+        let back = Hello { fence: 7, takeover: true, ..hello() };
+        world.feed(conn, &frame(|buffer| back.emit(buffer))).unwrap();
+        assert_eq!(world.said(conn)[1..], [said(2, APPLIED, 0)]);
+        let settled = frame(|buffer| Settled { durable: true, lane: Lane::Normal, number: 2 }.emit(buffer));
+        world.feed(conn, &[settled, durable(1)].concat()).unwrap();
+        assert_eq!(world.said(conn), [said(1, Code::DUPLICATE, 0)]);
+    }
+}
+
+#[test]
 fn the_outcomes_of_another_durable_log_wait_for_its_server() {
     let mut world = World::new(4);
     let conn = world.session();
@@ -250,7 +290,10 @@ fn what_is_owed_from_before_makes_the_window_smaller_and_never_the_ring_too_smal
     }
     assert_eq!(world.receiver.owed(), 8);
     // One order is the least a WELCOME can allow; there is no place for it until something is settled.
-    assert_eq!(world.feed(conn, &order(9)), Err(Ended::WindowExceeded));
+    world.said(conn);
+    assert_eq!(world.feed(conn, &order(9)), Err(Ended::NoRoom));
+    assert_eq!(world.said(conn), [Said::Bye(bye::Code::STORAGE)]);
+    assert_eq!(world.receiver.stats().window_exceeded, 0);
     let conn = world.session();
     world.feed(conn, &[settled(Lane::Normal, 3), order(9)].concat()).unwrap();
     assert_eq!(world.numbers(), (1..=9).collect::<Vec<_>>());
