@@ -2,7 +2,8 @@
 
 use crate::fleet::{DeviceSlot, DeviceStorage, TrackSlot};
 
-/// A slot per device, and one more for each log it has got something of. Room for all of these is reserved at the start, so that none is ever made while sockets wait; memory that was never written to is only promised by the system.
+/// A slot per device, and one more for each log it has got something of. Room for all of these is reserved at the start, so
+/// that none is ever made while sockets wait; memory that was never written to is only promised by the system.
 #[derive(Debug)]
 pub(super) struct Tables {
     slots: Box<[DeviceSlot]>,
